@@ -1,0 +1,1 @@
+"""The workbench, the only place where both sides meet: compare, plant bugs, report."""

@@ -1,0 +1,155 @@
+"""The programs that are compared: what each is made of, and what both sides are given."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from bench.sides import Side
+from shared import by_hand, data, params
+from shared.config import AdamWConfig, GPTConfig, OptimizerConfig, SGDConfig, preset
+from shared.params import Params
+
+Batch = tuple[np.ndarray, ...]
+ByHand = Callable[..., tuple[np.ndarray, np.ndarray, Params]]
+
+NAMES = ("tensors", "sigmoid-bce", "simple-net", "gpt2")
+# Gains and biases are spread about one and zero, so that none can be dropped unnoticed.
+SPREAD = 0.02
+LARGE = 10_000_000  # parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """One program, its parameters and its data: everything both sides start from.
+
+    ``make(side)`` describes the model; ``batches[0]`` is the batch whose every tensor is compared,
+    all of them make the trajectory. ``by_hand`` is a third reference that uses no autograd.
+    """
+
+    name: str
+    preset: str | None
+    module: str
+    make: Callable[[Side], Any]
+    params: Params
+    batches: list[Batch]
+    output_name: str
+    optimizers: dict[str, OptimizerConfig]
+    optimizer_steps: int
+    trajectory_optimizer: str
+    by_hand: ByHand | None = None
+    config: GPTConfig | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether memory and time call for fewer optimizer and training steps."""
+        return sum(value.size for value in self.params.values()) > LARGE
+
+    @property
+    def title(self) -> str:
+        """Name and preset, as people say it."""
+        return f"{self.name} {self.preset}" if self.preset else self.name
+
+
+def sigmoid_bce(steps: int = 20) -> Program:
+    """One neuron at x = 1.1, y = 1, w = 2.2, b = 0."""
+    point = {"w": np.asarray(2.2), "b": np.asarray(0.0)}
+    batch = (np.asarray(1.1), np.asarray(1.0))
+    return Program(
+        name="sigmoid-bce",
+        preset=None,
+        module="sigmoid_bce",
+        make=lambda side: side.sigmoid_bce.Neuron(),
+        params=point,
+        batches=[batch] * steps,
+        output_name="a",
+        optimizers={"sgd": SGDConfig(learning_rate=0.1)},
+        optimizer_steps=4,
+        trajectory_optimizer="sgd",
+        by_hand=by_hand.neuron,
+    )
+
+
+def simple_net(steps: int = 100, batch_size: int = 8, seed: int = 0) -> Program:
+    """``SimpleNet`` 10-5-1 with SGD at 0.01, as its chapter trains it."""
+    return Program(
+        name="simple-net",
+        preset=None,
+        module="simple_net",
+        make=_make_simple_net,
+        params=params.init_uniform(params.SIMPLE_NET_SHAPES, seed),
+        batches=[data.labelled_batch(batch_size, seed + 1 + step) for step in range(steps)],
+        output_name="probability",
+        optimizers={"sgd": SGDConfig(learning_rate=0.01), "adamw": _adamw(steps)},
+        optimizer_steps=4,
+        trajectory_optimizer="sgd",
+        by_hand=by_hand.simple_net,
+    )
+
+
+def gpt2(
+    preset_name: str = "tiny",
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    config: GPTConfig | None = None,
+    given: Params | None = None,
+    tokens: np.ndarray | None = None,
+    attention: str = "fused_attention",
+) -> Program:
+    """GPT-2 at a preset's size, or at ``config``'s, on seeded or given parameters and tokens."""
+    config = config or preset(preset_name)
+    large = params.count(params.gpt2_shapes(config)) > LARGE
+    length = min(32, config.context_length)
+    if steps is None:
+        steps = 1 if large else 50
+    first = data.token_batch(config, 1 if large else 2, length, seed) if tokens is None else tokens
+    rest = [data.token_batch(config, *_sizes(first), seed + step) for step in range(1, steps)]
+    return Program(
+        name="gpt2",
+        preset=preset_name,
+        module="gpt2",
+        make=lambda side: _make_gpt2(side, config, attention),
+        params=params.init_gpt2(config, seed, SPREAD) if given is None else given,
+        batches=[data.split_tokens(batch) for batch in (first, *rest)],
+        output_name="logits",
+        optimizers={"adamw": _adamw(steps)},
+        optimizer_steps=2 if large else 6,
+        trajectory_optimizer="adamw",
+        config=config,
+    )
+
+
+def default() -> list[Program]:
+    """What ``compare`` runs when asked for nothing else."""
+    return [sigmoid_bce(), simple_net(), gpt2("tiny"), gpt2("124m")]
+
+
+def _adamw(steps: int) -> AdamWConfig:
+    return replace(AdamWConfig(), warmup_steps=2, total_steps=max(steps, 10))
+
+
+def _sizes(tokens: np.ndarray) -> tuple[int, int]:
+    return tokens.shape[0], tokens.shape[1] - 1
+
+
+def _make_simple_net(side: Side) -> Any:
+    module = side.simple_net
+    return module.SimpleNet(rngs=_rngs()) if side.name == "jax" else module.SimpleNet()
+
+
+def _make_gpt2(side: Side, config: GPTConfig, attention: str) -> Any:
+    module = side.gpt2
+    chosen = {"attention": getattr(module, attention)}
+    if side.name == "jax":
+        chosen["rngs"] = _rngs()
+    return module.GPT2(config, **chosen)
+
+
+def _rngs() -> Any:
+    """Flax asks for random streams when a module is described, though nothing is drawn from them."""
+    from flax import nnx
+
+    return nnx.Rngs(0)

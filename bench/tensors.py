@@ -1,0 +1,396 @@
+"""The tensor tour, side by side: the same few lines in NumPy, PyTorch and JAX, and what they give.
+
+Every result is computed here and now, and so is the mark on the rows whose results differ.
+"""
+
+import argparse
+import ast
+import contextlib
+import importlib
+import inspect
+import json
+import os
+import platform
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shared import tensors as numpy_tour
+
+FRAMEWORKS = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
+
+SECTION_STARTS = {
+    "scalar": "Tensors",
+    "arithmetic": "NumPy arrays and tensors",
+    "python_ints": "Dtypes",
+    "shape": "Operations",
+    "item_assignment": "Differences to know",
+}
+
+_INT = (
+    "JAX's default integer is int32, that of NumPy and PyTorch int64. Setting jax_enable_x64 "
+    "makes it int64 in JAX too."
+)
+_INT_AGAIN = "The default integer again: int32 in JAX, int64 elsewhere."
+_FLOAT_AGAIN = "The default float again: float64 in NumPy, float32 in PyTorch and JAX."
+_IMMUTABLE = (
+    "A JAX array never changes: an update makes a new array and the old one stays as it was. In "
+    "NumPy and PyTorch both names mean the same memory."
+)
+
+NOTES = {
+    "scalar": _INT,
+    "vector": _INT_AGAIN,
+    "matrix": _INT_AGAIN,
+    "tensor_3d": _INT_AGAIN,
+    "image_batch": "Layers in PyTorch expect the channels first (N, C, H, W). Layers in Flax, and "
+    "image files read into NumPy, have them last (N, H, W, C).",
+    "zeros": "NumPy's default float is float64; in PyTorch and JAX it is float32.",
+    "share_from_numpy": "from_numpy shares the array's memory. jnp.asarray copies it, though JAX "
+    "does not promise to; jax.device_put and jnp.from_dlpack share it on the CPU if its address is "
+    "a multiple of 64. So do not write to an array that JAX was given.",
+    "write_through_numpy": "PyTorch's array is a second name for the tensor's memory. JAX's is "
+    "read-only, since a JAX array must not change.",
+    "gradient": "NumPy has no autograd: this is a central difference, right to some ten digits. "
+    "The other two apply the chain rule and are exact.",
+    "device": "NumPy has host memory only. PyTorch stays on the CPU until told otherwise. JAX "
+    "takes a GPU as soon as it finds one, and numbers even its CPU device.",
+    "python_ints": _INT,
+    "python_floats": "NumPy keeps a Python float's 64 bits; PyTorch and JAX halve them to float32.",
+    "numpy_float64": "JAX drops half of the digits without a warning until jax_enable_x64 is set.",
+    "large_int": "It does not fit JAX's default int32, and JAX refuses rather than wrap it round.",
+    "item_assignment": "A JAX array cannot be written to: x = x.at[0].set(9) makes a changed copy.",
+    "augmented_assignment": "In JAX, y += 1 means y = y + 1: a new array takes the name y. NumPy "
+    "and PyTorch add in place, and x is the same object.",
+    "write_to_a_slice": _IMMUTABLE,
+    "write_to_a_reshape": _IMMUTABLE,
+    "view_of_a_transpose": "PyTorch's view refuses to copy. Its reshape would copy here, as the "
+    "other two do.",
+    "int32_plus_float32": "NumPy looks for a float that holds every int32. PyTorch and JAX keep "
+    "the float they were given.",
+    "default_int_plus_float32": "As above: in PyTorch and JAX an integer never widens a float.",
+    "int_plus_python_float": _FLOAT_AGAIN,
+    "float16_plus_scalar_array": "In PyTorch a tensor of rank 0 never widens one that has axes, if "
+    "both are floats. In NumPy and JAX it counts like any other array.",
+    "float16_plus_bfloat16": "PyTorch and JAX go to the narrowest float that holds both. NumPy has "
+    "no bfloat16 of its own; the package ml_dtypes, which JAX uses, adds one.",
+    "true_division": _FLOAT_AGAIN,
+    "mean_of_integers": "PyTorch wants to be told: i.mean(dtype=torch.float32). The other two take "
+    "their default float.",
+    "standard_deviation": "PyTorch divides by n - 1 (correction=1), NumPy and JAX by n (ddof=0).",
+    "read_out_of_range": "Code compiled for an accelerator cannot raise: JAX clamps the index to "
+    "the last element.",
+    "write_out_of_range": "Code compiled for an accelerator cannot raise: JAX drops the write.",
+    "random_numbers": "Three algorithms, so one seed gives three sequences. What both frameworks "
+    "are to share is best drawn once, in NumPy.",
+    "random_twice": "A JAX key is a value and is not used up: the same key gives the same numbers. "
+    "jax.random.split makes new ones of it.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One idea: the code and the result of each framework that is installed, by its module name."""
+
+    section: str
+    name: str
+    idea: str
+    code: dict[str, str]
+    result: dict[str, str]
+    differs: bool
+    note: str
+
+    @property
+    def explained(self) -> bool:
+        """Whether the note is there exactly when the results differ."""
+        if len(self.result) == len(FRAMEWORKS):
+            return self.differs == bool(self.note)
+        # Where a framework is missing, the difference may be its own: a note can then be idle.
+        return bool(self.note) or not self.differs
+
+
+def definitions(module: ModuleType) -> dict[str, Callable[[], object]]:
+    """The public functions that ``module`` defines, in the order of its lines."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+    }
+
+
+def tours() -> dict[str, ModuleType]:
+    """The tour's module for NumPy and for each framework that is installed."""
+    found = {"numpy": numpy_tour}
+    for framework in ("torch", "jax"):
+        try:
+            found[framework] = importlib.import_module(f"{framework}_impl.tensors")
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] not in (framework, f"{framework}lib"):
+                raise
+    return found
+
+
+def environment() -> dict[str, str | None]:
+    """Versions of everything that the results depend on; None for what is not installed."""
+    present = tours()
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for framework in FRAMEWORKS:
+        module = importlib.import_module(framework) if framework in present else None
+        versions[framework] = str(module.__version__) if module else None
+    backend = importlib.import_module("jax").default_backend() if "jax" in present else None
+    return {**versions, "jax_backend": backend, "platform": platform.platform()}
+
+
+@contextlib.contextmanager
+def newcomer_defaults() -> Iterator[None]:
+    """Both frameworks as they are when installed, whatever this process has set, until the end."""
+    present = tours()
+    with contextlib.ExitStack() as stack:
+        if "jax" in present:
+            import jax
+
+            stack.enter_context(jax.enable_x64(False))
+            stack.enter_context(jax.numpy_dtype_promotion("standard"))
+            stack.enter_context(jax.numpy_rank_promotion("allow"))
+        if "torch" in present:
+            import torch
+
+            stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+            torch.set_default_dtype(torch.float32)
+        yield
+
+
+def listing(function: Callable[[], object]) -> str:
+    """The body of ``function`` as typed at a prompt: no docstring, no return, no except clause."""
+    source = textwrap.dedent(inspect.getsource(function))
+    (definition,) = ast.parse(source).body
+    assert isinstance(definition, ast.FunctionDef), f"{function} is not a plain function"
+    statements = definition.body[1:]
+    if isinstance(statements[0], ast.Try):
+        statements = statements[0].body
+    first, last = statements[0], statements[-1]
+    assert isinstance(last, ast.Return), f"{definition.name} does not end with what it returns"
+    lines = source.splitlines()
+    lines[last.lineno - 1] = lines[last.lineno - 1].replace("return ", "", 1)
+    code = textwrap.dedent("\n".join(lines[first.lineno - 1 : last.end_lineno]))
+    code = re.sub(r"  # type: ignore\S*", "", code)
+    return "\n".join(line for line in code.splitlines() if line.strip())
+
+
+def _digits(array: np.ndarray) -> str:
+    """Nested lists of the shortest decimals that read back as the same numbers."""
+    if array.ndim == 0:
+        return str(array[()])
+    return "[" + ", ".join(_digits(part) for part in array) + "]"
+
+
+def formatted(result: object) -> str:
+    """A result in one notation for all three: value and dtype, or the exception raised."""
+    if isinstance(result, Exception):
+        sentence = str(result).partition("\n")[0].partition(". ")[0].rstrip(".")
+        return f"{type(result).__name__}: {sentence}"
+    if hasattr(result, "dtype"):  # an array or tensor of any of the three
+        dtype = str(result.dtype).removeprefix("torch.")
+        return f"{_digits(np.asarray(result))}  {dtype}"
+    if isinstance(result, tuple) and any(hasattr(part, "dtype") for part in result):
+        return "\n".join(formatted(part) for part in result)
+    if isinstance(result, tuple):
+        return str(tuple(result))
+    return str(result).removeprefix("torch.")
+
+
+def _essence(result: object) -> str:
+    """What must be equal for results to agree: an exception's type, else all that is shown."""
+    return type(result).__name__ if isinstance(result, Exception) else formatted(result)
+
+
+def _run(function: Callable[[], object]) -> object:
+    try:
+        return function()
+    except Exception as error:
+        return error  # one the twin did not foresee: the row shows it, and rows() refuses it
+
+
+def _tour() -> list[Row]:
+    """Every row, computed, whether its difference is explained or not."""
+    functions = {framework: definitions(module) for framework, module in tours().items()}
+    for framework, twin in functions.items():
+        assert list(twin) == list(functions["numpy"]), f"the {framework} tour has other rows"
+    found, section = [], ""
+    with newcomer_defaults():
+        for name, function in functions["numpy"].items():
+            section = SECTION_STARTS.get(name, section)
+            results = {framework: _run(twin[name]) for framework, twin in functions.items()}
+            row = Row(
+                section=section,
+                name=name,
+                idea=inspect.getdoc(function) or "",
+                code={framework: listing(twin[name]) for framework, twin in functions.items()},
+                result={framework: formatted(value) for framework, value in results.items()},
+                differs=len({_essence(value) for value in results.values()}) > 1,
+                note=NOTES.get(name, ""),
+            )
+            found.append(row)
+    return found
+
+
+def rows() -> list[Row]:
+    """Every row of the tour, computed; its notes are on the rows that differ and on no other."""
+    found = _tour()
+    for row in found:
+        state = "differs without a note" if row.differs else "has a note but does not differ"
+        assert row.explained, f"{row.name} {state}: {row.result}"
+    return found
+
+
+def agreement() -> list[tuple[str, bool, bool]]:
+    """For each row: its name, whether the results differ, whether it has a note."""
+    return [(row.name, row.differs, bool(row.note)) for row in _tour()]
+
+
+def _folded(line: str, width: int, depth: int = 0) -> list[str]:
+    """Code or a value in lines of ``width``, broken after the outermost comma that fits."""
+    if len(line) <= width:
+        return [line]
+    code, hash_sign, comment = line.partition("  # ")
+    margin = " " * (len(line) - len(line.lstrip()))
+    if hash_sign:
+        return [*_folded(f"{margin}# {comment}", width), *_folded(code, width)]
+    at, best, depth_at = 0, (True, True, 0), depth
+    for i, character in enumerate(line[: width + 1]):
+        depth += (character in "([{") - (character in ")]}")
+        # Outside all brackets Python allows no line break, so a space there comes last.
+        rank = (depth == 0, line[i - 1] != ",", depth)
+        if character == " " and i > len(margin) and (not at or rank <= best):
+            at, best, depth_at = i, rank, depth
+    if not at:
+        return [line]
+    return [line[:at], *_folded((margin or "    ") + line[at + 1 :], width, depth_at)]
+
+
+def _result_lines(result: str, width: int) -> Iterator[str]:
+    """A result behind an arrow, in lines of ``width``; a dtype that does not fit has its own."""
+    for part in result.splitlines():
+        value, gap, dtype = part.rpartition("  ")
+        if len(part) + 2 <= width:
+            yield f"→ {part}"
+        elif gap:
+            yield from (
+                f"→ {line}" if i == 0 else line for i, line in enumerate(_folded(value, width - 2))
+            )
+            yield f"  {dtype}"
+        else:
+            yield from textwrap.wrap(part, width, initial_indent="→ ", subsequent_indent="  ")
+
+
+def _columns(width: int) -> Table:
+    table = Table(box=box.MINIMAL, show_header=False, show_edge=False, pad_edge=False)
+    for _ in FRAMEWORKS:
+        table.add_column(
+            width=(width - 3 * (len(FRAMEWORKS) - 1)) // len(FRAMEWORKS), overflow="fold"
+        )
+    return table
+
+
+def _heading(versions: dict[str, str | None], width: int) -> Table:
+    """The head of the three columns: name and version, or how to install what is missing."""
+    table = _columns(width)
+    table.add_row(
+        *(
+            Text(f"{title} {versions[framework]}", style="bold cyan")
+            if versions[framework]
+            else Text(f"{title} not installed:\npip install 'twingrad[{framework}]'", style="red")
+            for framework, title in FRAMEWORKS.items()
+        )
+    )
+    return table
+
+
+def _cells(row: Row, width: int) -> Table:
+    """Code above result, a column for each framework."""
+    table = _columns(width)
+    column = table.columns[0].width or width
+    style = "bold yellow" if row.differs else "bold green"
+    codes, results = [], []
+    for framework in FRAMEWORKS:
+        lines = row.code.get(framework, "").splitlines()
+        codes.append(Text("\n".join(part for line in lines for part in _folded(line, column))))
+        parts = _result_lines(row.result.get(framework, ""), column)
+        results.append(Text("\n".join(parts), style=style))
+    table.add_row(*codes)
+    table.add_row(*results)
+    return table
+
+
+def render(console: Console, tour: list[Row], versions: dict[str, str | None]) -> None:
+    """Print the tour, a section at a time; ≠ marks a row whose results differ."""
+    section = ""
+    for row in tour:
+        if row.section != section:
+            section = row.section
+            console.print()
+            console.rule(Text(section, style="bold"), style="cyan", characters="═")
+            console.print(_heading(versions, console.width))
+        console.print()
+        mark, style = ("≠", "bold yellow") if row.differs else ("=", "bold green")
+        console.print(Text.assemble((f"{mark} {row.name}", style), "  ", (row.idea, "italic")))
+        console.print(_cells(row, console.width))
+        if row.differs:
+            console.print(Text(row.note or "No explanation is known for this difference."))
+    differing = sum(row.differs for row in tour)
+    console.print(f"\n{len(tour)} rows; in {differing} of them (≠) the results differ.")
+
+
+def _write_json(path: Path, content: object) -> None:
+    """Write all of ``content`` to ``path`` or leave what was there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def show(json_file: Path | None = None) -> int:
+    """Print the tour: 0 if every difference is a known one, 1 if not, 2 if it cannot be shown."""
+    # A tour of small tensors must not take three quarters of a GPU's memory, JAX's default.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if len(tours()) == 1:
+        install = " or ".join(f"pip install 'twingrad[{name}]'" for name in ("torch", "jax"))
+        print(f"twingrad tensors: neither framework is installed: {install}", file=sys.stderr)
+        return 2
+    found, versions = _tour(), environment()
+    ok = all(row.explained for row in found)
+    if json_file:
+        content = {"ok": ok, "environment": versions, "rows": [asdict(row) for row in found]}
+        try:
+            _write_json(json_file, content)
+        except OSError as error:
+            print(f"twingrad tensors: cannot write {json_file}: {error.strerror}", file=sys.stderr)
+            return 2
+    render(Console(), found, versions)
+    for row in found:
+        if not row.explained:
+            state = "is not explained" if row.differs else "is explained but not there"
+            print(f"twingrad tensors: the difference in {row.name} {state}", file=sys.stderr)
+    return 0 if ok else 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line of ``twingrad tensors`` and show the tour."""
+    parser = argparse.ArgumentParser(prog="twingrad tensors", description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE as well")
+    return show(parser.parse_args(argv).json)

@@ -1,0 +1,1 @@
+"""The programs in idiomatic JAX and Flax NNX; every file has its twin in ``torch_impl``."""

@@ -1,0 +1,145 @@
+"""GPT-2 and its loss, in JAX with Flax NNX.
+
+Shape letters: B batch, T time, C width, H heads, D head size (C = H D), V vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+from jaxtyping import Float, Int
+
+from shared.config import LAYER_NORM_EPSILON, GPTConfig
+
+
+def reference_attention(
+    q: Float[Array, "B T H D"],
+    k: Float[Array, "B T H D"],
+    v: Float[Array, "B T H D"],
+    dropout: nnx.Dropout,
+) -> Float[Array, "B T H D"]:
+    """Causal attention written out, with dropout on the weights."""
+    T, D = q.shape[1], q.shape[3]
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(D)
+    causal = jnp.tril(jnp.ones((T, T), dtype=bool))
+    scores = jnp.where(causal, scores, -jnp.inf)
+    # The softmax runs in float32 at least, as it does in the fused kernels.
+    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    weights = dropout(jax.nn.softmax(scores, axis=-1).astype(v.dtype))
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, v)
+
+
+def fused_attention(
+    q: Float[Array, "B T H D"],
+    k: Float[Array, "B T H D"],
+    v: Float[Array, "B T H D"],
+    dropout: nnx.Dropout,
+) -> Float[Array, "B T H D"]:
+    """The same by JAX's kernels, which want time before heads and know no dropout."""
+    # They take the softmax in float32 whatever they are given, which spoils float64.
+    if q.dtype == jnp.float64 or (dropout.rate > 0 and not dropout.deterministic):
+        return reference_attention(q, k, v, dropout)
+    # Never chosen by JAX itself: cuDNN's flash attention exists for 16-bit floats on a GPU only.
+    flash = jax.default_backend() == "gpu" and q.dtype.itemsize == 2
+    kernel = "cudnn" if flash else "xla"
+    return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=kernel)
+
+
+Attention = Callable[[Array, Array, Array, nnx.Dropout], Array]
+
+
+class CausalSelfAttention(nnx.Module):
+    """Every position attends to itself and to the positions before it."""
+
+    def __init__(self, config: GPTConfig, *, attention: Attention, rngs: nnx.Rngs):
+        C = config.emb_dim
+        self.n_heads = config.n_heads
+        self.attention = attention
+        self.c_attn = nnx.Linear(C, 3 * C, use_bias=config.qkv_bias, rngs=rngs)
+        self.c_proj = nnx.Linear(C, C, rngs=rngs)
+        self.attn_dropout = nnx.Dropout(config.drop_rate, rngs=rngs)
+        self.resid_dropout = nnx.Dropout(config.drop_rate, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T C"]:
+        B, T, C = x.shape
+        q, k, v = jnp.split(self.c_attn(x), 3, axis=-1)
+        q, k, v = (z.reshape(B, T, self.n_heads, -1) for z in (q, k, v))  # (B, T, H, D)
+        y = self.attention(q, k, v, self.attn_dropout)
+        y = y.reshape(B, T, C)
+        return self.resid_dropout(self.c_proj(y))
+
+
+class MLP(nnx.Module):
+    """Each position on its own: out to four times the width and back."""
+
+    def __init__(self, config: GPTConfig, *, rngs: nnx.Rngs):
+        C = config.emb_dim
+        self.c_fc = nnx.Linear(C, 4 * C, rngs=rngs)
+        self.c_proj = nnx.Linear(4 * C, C, rngs=rngs)
+        self.dropout = nnx.Dropout(config.drop_rate, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T C"]:
+        x = self.c_fc(x)  # (B, T, 4 C)
+        # GPT-2 has the tanh form; it is JAX's default, written out because PyTorch's is not.
+        x = nnx.gelu(x, approximate=True)
+        return self.dropout(self.c_proj(x))
+
+
+class Block(nnx.Module):
+    """Pre-norm residual block: x + attention, then x + MLP."""
+
+    def __init__(self, config: GPTConfig, *, attention: Attention, rngs: nnx.Rngs):
+        C = config.emb_dim
+        # Written out because the defaults differ: epsilon is 1e-6 here and 1e-5 in PyTorch.
+        # The fast variance, E[x²] - E[x]², loses digits where the mean is large.
+        self.ln_1 = nnx.LayerNorm(C, epsilon=LAYER_NORM_EPSILON, use_fast_variance=False, rngs=rngs)
+        self.attn = CausalSelfAttention(config, attention=attention, rngs=rngs)
+        self.ln_2 = nnx.LayerNorm(C, epsilon=LAYER_NORM_EPSILON, use_fast_variance=False, rngs=rngs)
+        self.mlp = MLP(config, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T C"]:
+        x = x + self.attn(self.ln_1(x))
+        x = x + self.mlp(self.ln_2(x))
+        return x
+
+
+class GPT2(nnx.Module):
+    """Token ids in, logits over the next token out; parameters come from ``shared.params``."""
+
+    def __init__(
+        self, config: GPTConfig, *, attention: Attention = fused_attention, rngs: nnx.Rngs
+    ):
+        C, V = config.emb_dim, config.vocab_size
+        self.wte = nnx.Embed(V, C, rngs=rngs)
+        self.wpe = nnx.Embed(config.context_length, C, rngs=rngs)
+        self.drop = nnx.Dropout(config.drop_rate, rngs=rngs)
+        self.h = nnx.List(
+            Block(config, attention=attention, rngs=rngs) for _ in range(config.n_layers)
+        )
+        self.ln_f = nnx.LayerNorm(C, epsilon=LAYER_NORM_EPSILON, use_fast_variance=False, rngs=rngs)
+        self.lm_head = None if config.tie_embeddings else nnx.Linear(C, V, use_bias=False, rngs=rngs)
+
+    def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
+        T = tokens.shape[1]
+        x = self.wte(tokens) + self.wpe(jnp.arange(T))  # (B, T, C)
+        x = self.drop(x)
+        for block in self.h:
+            x = block(x)
+        x = self.ln_f(x)
+        # Tied: the token embedding read backwards, so its gradient has two parts.
+        return self.wte.attend(x) if self.lm_head is None else self.lm_head(x)
+
+
+def loss_fn(
+    model: GPT2, inputs: Int[Array, "B T"], targets: Int[Array, "B T"]
+) -> tuple[Float[Array, ""], Float[Array, "B T V"]]:
+    """Mean cross-entropy in nats over all B T positions, and the logits."""
+    logits = model(inputs)
+    # In float32 at least: log-sum-exp over V terms is no work for 8 bits.
+    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    loss = optax.softmax_cross_entropy_with_integer_labels(wide, targets).mean()
+    return loss, logits

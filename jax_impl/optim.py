@@ -1,0 +1,47 @@
+"""SGD and AdamW in JAX by optax, with decay masks, global-norm clipping and the shared schedule."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from shared.config import AdamWConfig, OptimizerConfig, SGDConfig
+from shared.schedule import learning_rate
+
+
+class Optimizer(nnx.Optimizer):
+    """An optax transformation and its state, with clipping and schedule chained into it.
+
+    ``update(model, gradients)`` takes the gradients as a value; nothing accumulates unasked.
+    """
+
+    def __init__(self, model: nnx.Module, config: OptimizerConfig):
+        inner = _adamw(config) if isinstance(config, AdamWConfig) else _sgd(config)
+        super().__init__(model, inner, wrt=nnx.Param)
+
+
+def _sgd(config: SGDConfig) -> optax.GradientTransformation:
+    return optax.sgd(config.learning_rate)
+
+
+def _adamw(config: AdamWConfig) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        # Every number written out: optax's weight decay is 1e-4 on everything, PyTorch's 1e-2.
+        optax.adamw(
+            partial(learning_rate, config=config, xp=jnp),
+            b1=config.beta1,
+            b2=config.beta2,
+            eps=config.epsilon,
+            eps_root=0.0,
+            weight_decay=config.weight_decay,
+            mask=_decays,
+        ),
+    )
+
+
+def _decays(params: nnx.State) -> nnx.State:
+    """Matrices decay; gains and biases do not."""
+    return jax.tree.map(lambda p: p.ndim >= 2, params)

@@ -1,0 +1,87 @@
+"""The canonical parameter dictionary to and from a live Flax NNX model."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from jax_impl.runtime import Runtime
+from shared.params import Params
+
+Model = TypeVar("Model", bound=nnx.Module)
+Path = tuple[str | int, ...]
+
+# What Flax calls the leaf that everybody else calls ``weight``.
+_WEIGHTS = {"kernel", "scale", "embedding"}
+
+
+def build(make: Callable[[], Model], params: Params, runtime: Runtime) -> Model:
+    """The model that ``make`` describes, holding ``params`` in the runtime's dtype.
+
+    Under ``eval_shape`` a module costs no memory and draws no random numbers until it is filled.
+    """
+    model = nnx.eval_shape(make)
+    nnx.update(model, import_tensors(model, params, runtime))
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, nnx.Embed):
+            # Linear and LayerNorm compute in their parameters' dtype; Embed keeps to the dtype it
+            # was made with, and would silently round a float64 embedding to float32.
+            module.dtype = runtime.dtype
+    _seed_dropout(model, runtime)
+    return model
+
+
+def import_tensors(model: nnx.Module, params: Params, runtime: Runtime) -> nnx.State:
+    """``params``, or gradients under the same names, as copies in the model's own layout."""
+    state = nnx.state(model, nnx.Param)
+    leaves = []
+    for path, variable in nnx.to_flat_state(state):
+        name = _canonical_name(path)
+        value = params[name].T if _is_transposed(name) else params[name]
+        # A copy of our own, since on a CPU the device array may be this very memory.
+        array = jax.device_put(value.astype(runtime.dtype, order="C", copy=True), runtime.device)
+        leaves.append((path, variable.replace(array)))
+    return nnx.from_flat_state(leaves)
+
+
+def export_tensors(state: nnx.State) -> Params:
+    """A state of parameters or of their gradients, in NumPy under canonical names.
+
+    float64 and float32 keep their dtype and, on a CPU, share the array's memory; bfloat16, which
+    NumPy lacks, is widened to float32.
+    """
+    params: Params = {}
+    for path, variable in nnx.to_flat_state(state):
+        name = _canonical_name(path)
+        value = to_numpy(variable[...])
+        params[name] = value.T if _is_transposed(name) else value
+    return params
+
+
+def to_numpy(array: Array) -> np.ndarray:
+    """``array`` in NumPy, without a copy where there need be none."""
+    return np.asarray(array.astype(jnp.float32) if array.dtype == jnp.bfloat16 else array)
+
+
+def _canonical_name(path: Path) -> str:
+    *module, leaf = (str(part) for part in path)
+    return ".".join([*module, "weight" if leaf in _WEIGHTS else leaf])
+
+
+def _is_transposed(name: str) -> bool:
+    """A Flax kernel is (in, out), as the canonical layout is, but for ``lm_head`` (vocabulary, width)."""
+    return name == "lm_head.weight"
+
+
+def _seed_dropout(model: nnx.Module, runtime: Runtime, seed: int = 0) -> None:
+    """Give every dropout layer a stream of its own: ``eval_shape`` left their keys abstract."""
+    streams = [module.rngs for _, module in nnx.iter_modules(model) if isinstance(module, nnx.Dropout)]
+    keys = jax.random.split(jax.random.key(seed), max(len(streams), 1))
+    for stream, key in zip(streams, keys, strict=False):
+        if stream is not None:
+            stream.key.set_value(jax.device_put(key, runtime.device))
+            stream.count.set_value(jax.device_put(jnp.zeros((), jnp.uint32), runtime.device))

@@ -1,0 +1,86 @@
+"""Device, dtype, matmul precision and determinism in JAX: set explicitly, then read back."""
+
+import os
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+DTYPES = {
+    "float64": jnp.float64,
+    "float32": jnp.float32,
+    "tf32": jnp.float32,
+    "bfloat16": jnp.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where arrays live and in which dtype the model computes."""
+
+    device: jax.Device
+    dtype: jnp.dtype
+
+    def batch(self, *arrays: np.ndarray) -> tuple[Array, ...]:
+        """``arrays`` on the device: floats in the compute dtype, integers as int32.
+
+        Out-of-range indices are clamped silently here, so token ids are checked before.
+        """
+        return tuple(
+            jax.device_put(
+                array.astype(self.dtype if array.dtype.kind == "f" else np.int32), self.device
+            )
+            for array in arrays
+        )
+
+
+def devices() -> list[str]:
+    """The devices this installation can use: ``cpu`` and, where there is one, ``cuda``."""
+    _prepare()
+    return ["cpu", "cuda"] if jax.default_backend() == "gpu" else ["cpu"]
+
+
+def _prepare() -> None:
+    """What JAX's backend reads once, when it starts."""
+    # By default JAX takes three quarters of a GPU's memory at once, and leaves PyTorch none.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "nondeterministic_ops" not in flags and "deterministic_ops" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_exclude_nondeterministic_ops=true".strip()
+
+
+def configure(dtype: str, device: str) -> Runtime:
+    """Set every switch that changes numbers and return what to build models with.
+
+    ``float32`` means float32: on recent GPUs JAX would multiply matrices in TF32 by itself. Without
+    ``jax_enable_x64`` float64 is truncated silently, so it is on for float64 alone. Raises
+    ``ValueError`` when the device is not there.
+    """
+    if device not in devices():
+        raise ValueError(f"JAX sees no {device} device here: use --device cpu")
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    precision = "tensorfloat32" if dtype == "tf32" else "highest"
+    jax.config.update("jax_default_matmul_precision", precision)
+    return Runtime(jax.devices(device)[0], jnp.dtype(DTYPES[dtype]))
+
+
+def settings() -> dict[str, str]:
+    """The switches of ``configure`` as the framework reports them now."""
+    return {
+        "default_matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "enable_x64": str(jax.config.jax_enable_x64),
+        "threefry_partitionable": str(jax.config.jax_threefry_partitionable),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "preallocate": os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", ""),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the framework, and the accelerator's name where there is one."""
+    found = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax")}
+    if jax.default_backend() == "gpu":
+        found |= {"gpu": jax.devices()[0].device_kind}
+    return found

@@ -1,0 +1,128 @@
+"""Configurations that both sides read: the models, the optimizer and the names people know them by."""
+
+from dataclasses import dataclass
+
+# GPT-2's own value. Flax defaults to 1e-6 and PyTorch to 1e-5, so both sides write it out.
+LAYER_NORM_EPSILON = 1e-5
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTConfig:
+    """Sizes of a GPT-2; the defaults are the 124M model.
+
+    Raises ``ValueError``, naming the field, the value got and what was expected.
+    """
+
+    vocab_size: int = 50257
+    context_length: int = 1024
+    emb_dim: int = 768
+    n_heads: int = 12
+    n_layers: int = 12
+    drop_rate: float = 0.1
+    qkv_bias: bool = False
+    tie_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            _require(whole and value > 0, f"{name} is {value!r}: expected a positive whole number")
+        for name in ("qkv_bias", "tie_embeddings"):
+            value = getattr(self, name)
+            _require(isinstance(value, bool), f"{name} is {value!r}: expected true or false")
+        _require(
+            isinstance(self.drop_rate, (int, float)) and 0 <= self.drop_rate < 1,
+            f"drop_rate is {self.drop_rate!r}: expected a number from 0 up to, not including, 1",
+        )
+        _require(
+            self.emb_dim % self.n_heads == 0,
+            f"emb_dim {self.emb_dim} is not divisible by n_heads {self.n_heads}: "
+            "choose a width that is a multiple of the number of heads",
+        )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.emb_dim // self.n_heads
+
+
+GPT_CONFIG_124M = GPTConfig()
+
+PRESETS: dict[str, GPTConfig] = {
+    # Bytes as tokens, every kind of parameter present: small enough to train on a laptop.
+    "tiny": GPTConfig(
+        vocab_size=256, context_length=128, emb_dim=64, n_heads=4, n_layers=2, qkv_bias=True
+    ),
+    "124m": GPT_CONFIG_124M,
+    # The shapes of the released checkpoints.
+    "gpt2": GPTConfig(qkv_bias=True),
+    "gpt2-medium": GPTConfig(emb_dim=1024, n_heads=16, n_layers=24, qkv_bias=True),
+    "gpt2-large": GPTConfig(emb_dim=1280, n_heads=20, n_layers=36, qkv_bias=True),
+    "gpt2-xl": GPTConfig(emb_dim=1600, n_heads=25, n_layers=48, qkv_bias=True),
+}
+
+
+def preset(name: str) -> GPTConfig:
+    """The configuration called ``name``; ``ValueError`` lists the names there are."""
+    _require(name in PRESETS, f"unknown preset {name!r}: choose from {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGDConfig:
+    """Plain stochastic gradient descent: ``p -= learning_rate * gradient``."""
+
+    learning_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        _require(
+            self.learning_rate > 0, f"learning_rate is {self.learning_rate!r}: expected over 0"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamWConfig:
+    """AdamW (Loshchilov and Hutter, 2019) with GPT-2's usual settings, clipping and schedule.
+
+    Weight decay applies to matrices only. The learning rate climbs linearly over ``warmup_steps``
+    and falls along a cosine to ``min_learning_rate`` at step ``total_steps``.
+    """
+
+    learning_rate: float = 6e-4
+    min_learning_rate: float = 6e-5
+    warmup_steps: int = 10
+    total_steps: int = 100
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        rates = 0 <= self.min_learning_rate <= self.learning_rate
+        _require(
+            rates,
+            f"min_learning_rate is {self.min_learning_rate!r}: expected from 0 to learning_rate "
+            f"{self.learning_rate!r}",
+        )
+        steps = 0 <= self.warmup_steps < self.total_steps
+        _require(
+            steps,
+            f"warmup_steps is {self.warmup_steps!r}: expected from 0 to under total_steps "
+            f"{self.total_steps!r}",
+        )
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"{name} is {value!r}: expected from 0 up to, not including, 1")
+        for name in ("epsilon", "max_grad_norm"):
+            value = getattr(self, name)
+            _require(value > 0, f"{name} is {value!r}: expected over 0")
+        _require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay!r}: expected 0 or more")
+
+
+OptimizerConfig = SGDConfig | AdamWConfig

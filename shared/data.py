@@ -1,0 +1,68 @@
+"""Batches that both sides read: seeded, or from a file, always checked before a framework sees them."""
+
+import os
+
+import numpy as np
+from jaxtyping import Int
+
+from shared.config import GPTConfig
+
+
+def check_tokens(tokens: np.ndarray, config: GPTConfig, source: str = "tokens") -> np.ndarray:
+    """``tokens`` as int32 [B, T+1]; ``ValueError`` names what is wrong with them.
+
+    Checked here because the frameworks differ: PyTorch raises on an id that is out of range, JAX
+    clamps it or returns NaN.
+    """
+    if tokens.dtype.kind not in "iu":
+        raise ValueError(f"{source} is of dtype {tokens.dtype}: expected integers")
+    if tokens.ndim != 2 or tokens.shape[0] < 1 or tokens.shape[1] < 2:
+        raise ValueError(
+            f"{source} has shape {tokens.shape}: expected [B, T+1] with B of 1 or more and T of 1 or more"
+        )
+    if tokens.shape[1] - 1 > config.context_length:
+        raise ValueError(
+            f"{source} is {tokens.shape[1] - 1} tokens long: "
+            f"expected at most the context length, {config.context_length}"
+        )
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= config.vocab_size:
+        wrong = low if low < 0 else high
+        raise ValueError(f"{source} holds token {wrong}: expected 0 to {config.vocab_size - 1}")
+    return tokens.astype(np.int32)
+
+
+def load_tokens(path: str | os.PathLike[str], config: GPTConfig) -> np.ndarray:
+    """Token ids [B, T+1], int32, from a ``.npy`` file; never unpickles. Raises ``ValueError``."""
+    try:
+        tokens = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: give a .npy file of integers [B, T+1]") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a whole .npy file ({error}): save it with numpy.save") from None
+    if not isinstance(tokens, np.ndarray):
+        raise ValueError(f"{path} is an archive: expected one array saved with numpy.save")
+    return check_tokens(tokens, config, str(path))
+
+
+def token_batch(config: GPTConfig, batch_size: int, length: int, seed: int) -> np.ndarray:
+    """Seeded token ids [B, T+1], int32, uniform over the vocabulary."""
+    drawn = np.random.default_rng(seed).integers(config.vocab_size, size=(batch_size, length + 1))
+    return check_tokens(drawn, config)
+
+
+def split_tokens(
+    tokens: Int[np.ndarray, "B T+1"],
+) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B T"]]:
+    """Inputs ``tokens[:, :-1]`` and targets ``tokens[:, 1:]``: each position predicts the next."""
+    return tokens[:, :-1], tokens[:, 1:]
+
+
+def labelled_batch(batch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features [B, 10] and labels [B, 1] in {0, 1}, float32: what ``SimpleNet`` learns from.
+
+    The label is the sign of the features' sum, so that there is something to learn.
+    """
+    x = np.random.default_rng(seed).standard_normal((batch_size, 10)).astype(np.float32)
+    y = (x.sum(axis=1, keepdims=True) > 0).astype(np.float32)
+    return x, y

@@ -1,0 +1,258 @@
+"""How far apart two tensors are, in units of rounding error, and the bounds that decide.
+
+Every bound of the project stands in this file. u is the unit roundoff of the dtype under test: the
+largest relative error of rounding one real number to it (Higham, Accuracy and Stability of
+Numerical Algorithms, 2nd ed., section 2.1).
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import EllipsisType
+
+import numpy as np
+
+UNIT_ROUNDOFF = {
+    "float64": 2.0**-53,
+    "float32": 2.0**-24,
+    "tf32": 2.0**-11,  # the inputs of a matrix product, rounded to 11 significant bits
+    "bfloat16": 2.0**-8,
+}
+# Under the smallest normal number a dtype has no relative precision left.
+_SMALLEST_NORMAL = {"float64": 2.0**-1022}
+
+# float64, one side against the other: relative.
+FLOAT64_RELATIVE = 1e-12
+FLOAT64_TRAJECTORY_RELATIVE = 1e-10
+# Central differences lose half the digits: step² from one end, u/step from the other.
+CENTRAL_DIFFERENCE_RELATIVE = 1e-7
+# Lower precision, each side against the float64 oracle: at most RATIO times the other side's error,
+# where errors under FLOOR units count as FLOOR ...
+RATIO = 4.0
+FLOOR_U = 4.0
+# ... and under an absolute ceiling, in units, so that both cannot be wrong together.
+CEILING_U = {"float32": 128.0, "tf32": 32.0, "bfloat16": 32.0}
+# A trajectory may leave its twin by this much more than runs that began one ulp apart do.
+ENVELOPE_FACTOR = 4.0
+# A gradient this much smaller than all gradients together is rounding noise about an exact zero
+# (the key bias, say): its error is then relative to all of them.
+NOISE = 2.0**-40
+# What stands for an infinite or undefined error, since JSON has no word for it.
+BEYOND = 1e300
+
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Size:
+    """Euclidean norm and largest magnitude of a tensor."""
+
+    l2: float
+    peak: float
+
+    def joined(self, other: "Size") -> "Size":
+        """Norms of two parts of one tensor taken together."""
+        return Size(math.hypot(self.l2, other.l2), max(self.peak, other.peak))
+
+    def at_least(self, other: "Size") -> "Size":
+        """The larger of either norm."""
+        return Size(max(self.l2, other.l2), max(self.peak, other.peak))
+
+
+def size(x: np.ndarray) -> Size:
+    """Norms of ``x``, accumulated in float64."""
+    return _norms(_chunks(x))
+
+
+def distance(x: np.ndarray, y: np.ndarray) -> Size:
+    """Norms of ``x - y``, taken in float64; infinite where the shapes differ or a value is NaN."""
+    if x.shape != y.shape:
+        return Size(math.inf, math.inf)
+    pairs = zip(_chunks(x), _chunks(y), strict=True)
+    found = _norms(np.subtract(a, b, dtype=np.float64) for a, b in pairs)
+    return found if math.isfinite(found.l2) else Size(math.inf, math.inf)
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[slice | EllipsisType]:
+    """Indices that cut an array of ``shape`` into rows few enough to stay in the cache."""
+    elements = math.prod(shape)
+    if not shape or elements <= _CHUNK:
+        yield ...
+        return
+    rows = max(1, _CHUNK * shape[0] // elements)
+    for start in range(0, shape[0], rows):
+        yield slice(start, start + rows)
+
+
+def _chunks(x: np.ndarray) -> Iterator[np.ndarray]:
+    return (x[block] for block in blocks(x.shape))
+
+
+def _norms(chunks: Iterator[np.ndarray]) -> Size:
+    square, peak = 0.0, 0.0
+    for chunk in chunks:
+        wide = np.abs(chunk, dtype=np.float64)
+        largest = float(wide.max(initial=0.0))
+        if not largest <= 1e150:  # NaN, infinity, or its square would overflow
+            return Size(math.inf, math.inf)
+        peak = max(peak, largest)
+        flat = wide.ravel(order="K")
+        square += float(flat @ flat)
+    return Size(math.sqrt(square), peak)
+
+
+def in_units(error: float, scale: float, dtype: str) -> float:
+    """``error`` relative to ``scale`` in units of u, and never under the dtype's smallest normal."""
+    if error == 0:
+        return 0.0
+    smallest = _SMALLEST_NORMAL.get(dtype, 2.0**-126)
+    units = error / max(UNIT_ROUNDOFF[dtype] * scale, smallest)
+    return units if units < BEYOND else BEYOND
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One tensor judged: errors of both sides in units of u, and the limit that each must keep.
+
+    ``*_error_u`` are relative L2 errors, ``peak_error_u`` the larger side's largest single error
+    relative to the largest value: it finds a local fault that the norm of a large tensor hides.
+    ``factor`` is how many times its limit the worst of them is: over 1 is a failure.
+    """
+
+    name: str
+    kind: str
+    torch_error_u: float
+    jax_error_u: float
+    mutual_error_u: float
+    peak_error_u: float
+    limit_u: float
+    peak_limit_u: float
+    ok: bool
+
+    factor: float
+
+
+def scales(oracle: Mapping[str, np.ndarray]) -> dict[str, Size]:
+    """What each tensor's error is relative to: its own size, or that of all where it is noise."""
+    sizes = {name: size(value) for name, value in oracle.items()}
+    whole = Size(
+        math.sqrt(sum(s.l2**2 for s in sizes.values())),
+        max((s.peak for s in sizes.values()), default=0.0),
+    )
+    return {
+        name: own if own.l2 > NOISE * whole.l2 else whole for name, own in sizes.items()
+    }
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """How far two results are from a reference, and from one another."""
+
+    torch: Size
+    jax: Size
+    mutual: Size
+
+    def joined(self, other: "Gaps") -> "Gaps":
+        """Gaps of two parts of one tensor taken together."""
+        return Gaps(
+            self.torch.joined(other.torch),
+            self.jax.joined(other.jax),
+            self.mutual.joined(other.mutual),
+        )
+
+
+def gaps(torch: np.ndarray, jax: np.ndarray, reference: np.ndarray | None = None) -> Gaps:
+    """Gaps of the two results; without a reference each is held against the other."""
+    mutual = distance(torch, jax)
+    if reference is None:
+        return Gaps(mutual, mutual, mutual)
+    return Gaps(distance(torch, reference), distance(jax, reference), mutual)
+
+
+def judge_float64(
+    name: str, kind: str, apart: Gaps, scale: Size, relative: float = FLOAT64_RELATIVE
+) -> Verdict:
+    """Two float64 results within ``relative`` of one another and of the reference."""
+    limit = relative / UNIT_ROUNDOFF["float64"]
+    return _verdict(name, kind, apart, scale, "float64", limit, limit)
+
+
+def judge_rounded(name: str, kind: str, apart: Gaps, scale: Size, dtype: str) -> Verdict:
+    """Two results in a lower precision against the float64 oracle, and against each other's error."""
+    ceiling = CEILING_U[dtype]
+    smaller = min(in_units(side.l2, scale.l2, dtype) for side in (apart.torch, apart.jax))
+    limit = min(ceiling, RATIO * max(smaller, FLOOR_U / RATIO))
+    return _verdict(name, kind, apart, scale, dtype, limit, ceiling)
+
+
+def judge_step(
+    name: str, torch: float, jax: float, oracle: float, limit: float, dtype: str
+) -> Verdict:
+    """The loss of one training step on both sides; ``limit`` bounds how far they may be apart.
+
+    Their distances from the float64 trajectory are reported beside it.
+    """
+    losses = [np.asarray(loss) for loss in (torch, jax, oracle)]
+    scale = size(losses[2])
+    ours, theirs, apart = (
+        in_units(distance(a, b).l2, scale.l2, dtype)
+        for a, b in ((losses[0], losses[2]), (losses[1], losses[2]), (losses[0], losses[1]))
+    )
+    return Verdict(
+        name=name,
+        kind="loss",
+        torch_error_u=ours,
+        jax_error_u=theirs,
+        mutual_error_u=apart,
+        peak_error_u=apart,
+        limit_u=limit,
+        peak_limit_u=limit,
+        factor=apart / limit,
+        ok=apart <= limit,
+    )
+
+
+def _verdict(
+    name: str, kind: str, apart: Gaps, scale: Size, dtype: str, limit: float, peak_limit: float
+) -> Verdict:
+    sides = (apart.torch, apart.jax)
+    torch_error, jax_error = (in_units(side.l2, scale.l2, dtype) for side in sides)
+    mutual_error = in_units(apart.mutual.l2, scale.l2, dtype)
+    peak = max(in_units(side.peak, scale.peak, dtype) for side in sides)
+    # With a reference both can keep their distance from it and still be apart.
+    bounded = [torch_error, jax_error, *([mutual_error] if dtype == "float64" else [])]
+    factor = max(max(bounded) / limit, peak / peak_limit)
+    return Verdict(
+        name=name,
+        kind=kind,
+        torch_error_u=torch_error,
+        jax_error_u=jax_error,
+        mutual_error_u=mutual_error,
+        peak_error_u=peak,
+        limit_u=limit,
+        peak_limit_u=peak_limit,
+        factor=factor,
+        ok=factor <= 1,
+    )
+
+
+def envelope(run: np.ndarray, neighbours: np.ndarray, dtype: str) -> np.ndarray:
+    """Per step, how far in units of u a correct twin's loss may stray from ``run`` [N].
+
+    ``neighbours`` [K, N] are the losses of the same framework from starts moved by one ulp: what
+    they stray is what rounding alone does to this run, and it can only grow along the way.
+    """
+    u = UNIT_ROUNDOFF[dtype]
+    strayed = (np.abs(neighbours - run) / (u * np.abs(run))).max(axis=0)
+    return ENVELOPE_FACTOR * np.maximum(np.maximum.accumulate(strayed), FLOOR_U)
+
+
+def one_ulp_away(params: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """``params`` with every number moved to a neighbouring one, up or down at random."""
+    random = np.random.default_rng(seed)
+    moved = {}
+    for name, value in params.items():
+        up = random.integers(2, size=value.shape, dtype=np.int8).astype(bool)
+        direction = np.where(up, np.inf, -np.inf).astype(value.dtype)
+        moved[name] = np.nextafter(value, direction)
+    return moved

@@ -1,0 +1,69 @@
+"""SGD and AdamW in PyTorch, with decay groups, global-norm clipping and the shared schedule."""
+
+import torch
+from torch import Tensor, nn, optim
+
+from shared.config import AdamWConfig, OptimizerConfig, SGDConfig
+from shared.schedule import learning_rate
+
+
+class Optimizer:
+    """A ``torch.optim`` optimizer, with the clipping and the schedule that training loops add.
+
+    ``backward()`` leaves gradients on the parameters; ``step()`` moves the parameters in place.
+    """
+
+    def __init__(self, model: nn.Module, config: OptimizerConfig):
+        self.config = config
+        self.steps = 0
+        self.model = model
+        self.inner = _adamw(model, config) if isinstance(config, AdamWConfig) else _sgd(model, config)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: ``backward()`` adds to whatever ``.grad`` holds."""
+        self.inner.zero_grad()
+
+    def step(self) -> None:
+        """Clip the gradients, set this step's learning rate, and move the parameters."""
+        if isinstance(self.config, AdamWConfig):
+            _clip([p.grad for p in self.model.parameters()], self.config.max_grad_norm)
+        for group in self.inner.param_groups:
+            group["lr"] = float(learning_rate(self.steps, self.config))
+        self.inner.step()
+        self.steps += 1
+
+
+def _sgd(model: nn.Module, config: SGDConfig) -> optim.Optimizer:
+    return optim.SGD(model.parameters(), lr=config.learning_rate)
+
+
+def _adamw(model: nn.Module, config: AdamWConfig) -> optim.Optimizer:
+    groups = [
+        {"params": [p for p in model.parameters() if _decays(p)], "weight_decay": config.weight_decay},
+        {"params": [p for p in model.parameters() if not _decays(p)], "weight_decay": 0.0},
+    ]
+    # Every number written out: PyTorch's weight decay is 1e-2, optax's 1e-4.
+    return optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
+        fused=True,
+    )
+
+
+def _decays(p: Tensor) -> bool:
+    """Matrices decay; gains and biases do not."""
+    return p.ndim >= 2
+
+
+def _clip(gradients: list[Tensor], max_norm: float) -> None:
+    """Scale ``gradients`` in place so that their joint norm is ``max_norm`` at most.
+
+    Not ``clip_grad_norm_``: it divides by the norm plus 1e-6, optax by the norm itself. And its
+    ``vector_norm`` adds up float32 one by one on a CPU, too coarse for a large embedding's gradient.
+    """
+    norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+    scale = (max_norm / norm).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(scale)

@@ -1,0 +1,64 @@
+"""The canonical parameter dictionary to and from a live PyTorch model."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shared.params import Params
+from torch_impl.runtime import Runtime
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def build(make: Callable[[], Model], params: Params, runtime: Runtime) -> Model:
+    """The model that ``make`` describes, holding ``params`` in the runtime's dtype.
+
+    On the meta device a module costs no memory and draws no random numbers until it is filled.
+    """
+    with torch.device("meta"):
+        model = make()
+    model.load_state_dict(import_tensors(model, params, runtime), strict=True, assign=True)
+    return model.requires_grad_()
+
+
+def import_tensors(model: nn.Module, params: Params, runtime: Runtime) -> dict[str, Tensor]:
+    """``params``, or gradients under the same names, as copies in the model's own layout."""
+    linear = _transposed(model)
+    tensors = {
+        name: torch.tensor(value).to(runtime.device, runtime.dtype)
+        for name, value in params.items()
+    }
+    return {name: t.T.contiguous() if name in linear else t for name, t in tensors.items()}
+
+
+def export_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> Params:
+    """Tensors named as the model names its parameters, in NumPy under canonical names.
+
+    float64 and float32 keep their dtype and, on a CPU, share the tensor's memory; bfloat16, which
+    NumPy lacks, is widened to float32.
+    """
+    linear = _transposed(model)
+    return {
+        name: to_numpy(tensor).T if name in linear else to_numpy(tensor)
+        for name, tensor in tensors.items()
+    }
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """``tensor`` in NumPy, without a copy where there need be none."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _transposed(model: nn.Module) -> set[str]:
+    """Names of the weights to transpose: ``nn.Linear`` keeps (out, in), the canonical layout (in, out).
+
+    ``lm_head`` is the exception: its canonical layout is the embedding's, (vocabulary, width).
+    """
+    linear = {
+        f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)
+    }
+    return linear - {"lm_head.weight"}

@@ -1,0 +1,84 @@
+"""Device, dtype, matmul precision and determinism in PyTorch: set explicitly, then read back."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where tensors live and in which dtype the model computes."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def batch(self, *arrays: np.ndarray) -> tuple[Tensor, ...]:
+        """``arrays`` on the device: floats in the compute dtype, integers as int64.
+
+        Class indices must be int64: ``cross_entropy`` refuses int32.
+        """
+        return tuple(
+            torch.tensor(array, device=self.device)
+            .to(self.dtype if array.dtype.kind == "f" else torch.int64)
+            for array in arrays
+        )
+
+
+def devices() -> list[str]:
+    """The devices this installation can use: ``cpu`` and, where there is one, ``cuda``."""
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def configure(dtype: str, device: str) -> Runtime:
+    """Set every switch that changes numbers and return what to build models with.
+
+    ``float32`` means float32: PyTorch multiplies matrices in full precision unless told otherwise,
+    but lets cuDNN use TF32. ``tf32`` asks for it in both. Raises ``ValueError`` when the device is
+    not there.
+    """
+    if device not in devices():
+        raise ValueError(f"PyTorch sees no {device} device here: use --device cpu")
+    tf32 = dtype == "tf32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.conv.fp32_precision = "tf32" if tf32 else "ieee"
+    # cuBLAS reads this when it starts; without it deterministic mode refuses to run.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # One kernel for each dtype: flash where it exists (16-bit floats on a GPU, any float on a CPU),
+    # else memory-efficient, with the plain one for shapes that neither takes. cuDNN's is left out,
+    # since it would be picked for some shapes and not for others.
+    torch.backends.cuda.enable_flash_sdp(True)
+    torch.backends.cuda.enable_mem_efficient_sdp(True)
+    torch.backends.cuda.enable_math_sdp(True)
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    return Runtime(torch.device(device), DTYPES[dtype])
+
+
+def settings() -> dict[str, str]:
+    """The switches of ``configure`` as the framework reports them now."""
+    return {
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_fp32_precision": str(torch.backends.cudnn.conv.fp32_precision),
+        "deterministic": str(torch.are_deterministic_algorithms_enabled()),
+        "cudnn_attention": str(torch.backends.cuda.cudnn_sdp_enabled()),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the framework, and of the accelerator's libraries where there is one."""
+    found = {"torch": torch.__version__}
+    if torch.cuda.is_available():
+        found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+        found |= {"gpu": torch.cuda.get_device_name()}
+    return found
