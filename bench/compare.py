@@ -113,10 +113,13 @@ class Comparison:
         if len(self.program.batches) > 1:
             yield self._trajectory
 
-    def _build(self, side: Side, dtype: str, params: Params | None = None) -> tuple[Any, Any]:
+    def _build(
+        self, side: Side, dtype: str, program: Program | None = None, params: Params | None = None
+    ) -> tuple[Any, Any]:
+        program = program or self.program
         runtime = side.runtime.configure(dtype, self.device)
-        given = self.program.params if params is None else params
-        model = side.params.build(lambda: self.program.make(side), given, runtime)
+        given = program.params if params is None else params
+        model = side.params.build(lambda: program.make(side), given, runtime)
         model.eval()
         return model, runtime
 
@@ -124,7 +127,7 @@ class Comparison:
         return getattr(side, self.program.module).loss_fn
 
     def _on_both(self, run: Callable[[Side], T], together: bool = True) -> tuple[T, T]:
-        """``run`` on both sides, at the same time where memory allows: one computes, one compiles."""
+        """``run`` on both sides, at once where memory allows: one computes while one compiles."""
         with ThreadPoolExecutor(max_workers=2 if together else 1) as pool:
             torch, jax = pool.map(run, self.sides)
         return torch, jax
@@ -158,7 +161,12 @@ class Comparison:
             oracle = list(_pairs(self._oracle, self._oracle, self.program.output_name))
             verdicts = [
                 judge_rounded(
-                    row.name, row.kind, gaps(row.torch, row.jax, truth.torch), scale, dtype
+                    row.name,
+                    row.kind,
+                    gaps(row.torch, row.jax, truth.torch),
+                    scale,
+                    dtype,
+                    truth.torch.size,
                 )
                 for (row, scale), truth in zip(_with_scales(rows, oracle), oracle, strict=True)
             ]
@@ -176,7 +184,8 @@ class Comparison:
         return params, *(array.astype(np.float64) for array in self.program.batches[0])
 
     def _central_differences(self, dtype: str) -> Gate:
-        assert self._oracle is not None and self.program.by_hand is not None
+        assert self._oracle is not None
+        assert self.program.by_hand is not None
         loss_by_hand = self.program.by_hand
         params, *batch = self._wide_start()
         numeric = by_hand.central_difference(
@@ -195,25 +204,34 @@ class Comparison:
         ]
         return Gate(name="central-differences", tensors=verdicts)
 
+    @property
+    def _trained(self) -> Program:
+        """The program whose parameters the optimizer gate moves."""
+        return self.program.optimizer_part or self.program
+
+    @cached_property
+    def _gradients(self) -> Params:
+        """The oracle's gradients of those parameters."""
+        assert self._oracle is not None
+        return {name: self._oracle.gradients[name] for name in self._trained.params}
+
     @cached_property
     def _factors(self) -> list[float]:
         """By what the program's own gradients are multiplied before each optimizer step.
 
         Some steps are then clipped and some not, and the sign changes.
         """
-        assert self._oracle is not None
-        norm = math.hypot(*(numerics.size(g).l2 for g in self._oracle.gradients.values()))
+        norm = math.hypot(*(numerics.size(g).l2 for g in self._gradients.values()))
         return [(0.5, -3.0, 0.8, 2.0)[i % 4] / norm for i in range(self.program.optimizer_steps)]
 
     @cached_property
     def _norms(self) -> list[float]:
         """Joint norm of the injected gradients, step by step."""
-        assert self._oracle is not None
         return [
             math.hypot(
                 *(
                     numerics.size(_rounded(g[block], factor)).l2
-                    for g in self._oracle.gradients.values()
+                    for g in self._gradients.values()
                     for block in numerics.blocks(g.shape)
                 )
             )
@@ -222,14 +240,13 @@ class Comparison:
 
     def _injected(self) -> Iterator[Params]:
         """Gradients for the optimizer: the same numbers for both sides and in every dtype."""
-        assert self._oracle is not None
         for factor in self._factors:
-            yield {name: _rounded(g, factor) for name, g in self._oracle.gradients.items()}
+            yield {name: _rounded(g, factor) for name, g in self._gradients.items()}
 
     def _stepped(self, side: Side, dtype: str, name: str) -> dict[int, Params]:
         """Parameters after the optimizer steps that are compared, by step, counted from 0."""
         self.say(f"{self.program.title}, {dtype}: {name} updates in {side.name}")
-        model, runtime = self._build(side, dtype)
+        model, runtime = self._build(side, dtype, self._trained)
         optimizer = side.optim.Optimizer(model, self.program.optimizers[name])
         last = self.program.optimizer_steps - 1
         # A large model is compared after its last step alone, for the memory that copies take.
@@ -247,7 +264,7 @@ class Comparison:
             run = partial(self._stepped, dtype=dtype, name=name)
             torch, jax = self._on_both(run, together=not self.program.is_large)
             self.say(f"{self.program.title}, {dtype}: judging every {name} update")
-            for key in self.program.params:
+            for key in self._trained.params:
                 ours = {step: params[key] for step, params in torch.items()}
                 theirs = {step: params[key] for step, params in jax.items()}
                 verdicts += self._updates_of(key, name, config, ours, theirs, dtype)
@@ -274,7 +291,8 @@ class Comparison:
             if dtype == "float64":
                 yield judge_float64(label, "update", apart, scale)
             else:
-                yield judge_rounded(label, "update", apart, scale, dtype)
+                elements = self.program.params[key].size
+                yield judge_rounded(label, "update", apart, scale, dtype, elements)
 
     def _updates_in(
         self,
@@ -284,9 +302,8 @@ class Comparison:
         torch: dict[int, np.ndarray],
         jax: dict[int, np.ndarray],
     ) -> Iterator[tuple[int, Gaps, Size]]:
-        assert self._oracle is not None
         start = self.program.params[key][block]
-        gradient = self._oracle.gradients[key][block]
+        gradient = self._gradients[key][block]
         gradients = [_rounded(gradient, factor) for factor in self._factors]
         before = (start, start, start)
         by_step = by_hand.optimizer_steps(start, gradients, self._norms, config)
@@ -294,7 +311,7 @@ class Comparison:
             if step in torch:
                 after = (torch[step][block], jax[step][block], exact)
                 moved = [
-                    np.subtract(new, old, dtype=np.float64)
+                    np.asarray(np.subtract(new, old, dtype=np.float64))
                     for new, old in zip(after, before, strict=True)
                 ]
                 # An update is added to its parameter, and can be no finer than that one's grid.
@@ -305,7 +322,7 @@ class Comparison:
     def _losses(self, side: Side, dtype: str, params: Params | None = None) -> np.ndarray:
         steps = len(self.program.batches)
         self.say(f"{self.program.title}, {dtype}: {steps} training steps in {side.name}")
-        model, runtime = self._build(side, dtype, params)
+        model, runtime = self._build(side, dtype, params=params)
         config = self.program.optimizers[self.program.trajectory_optimizer]
         optimizer = side.optim.Optimizer(model, config)
         batches = (runtime.batch(*batch) for batch in self.program.batches)
@@ -325,10 +342,10 @@ class Comparison:
             ]
             limits = numerics.envelope(torch, np.stack(neighbours), dtype)
         assert self._oracle_losses is not None
-        steps = zip(torch, jax, self._oracle_losses, limits, strict=True)
+        steps = zip(*(x.tolist() for x in (torch, jax, self._oracle_losses, limits)), strict=True)
         verdicts = [
-            numerics.judge_step(f"loss[{step}]", *values, dtype)
-            for step, values in enumerate(steps)
+            numerics.judge_step(f"loss[{step}]", ours, theirs, truth, limit, dtype)
+            for step, (ours, theirs, truth, limit) in enumerate(steps)
         ]
         return Gate(name="trajectory", tensors=verdicts)
 

@@ -1,7 +1,7 @@
 """The programs that are compared: what each is made of, and what both sides are given."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ Batch = tuple[np.ndarray, ...]
 ByHand = Callable[..., tuple[np.ndarray, np.ndarray, Params]]
 
 NAMES = ("tensors", "sigmoid-bce", "simple-net", "gpt2")
+# The sizes of GPT-2 that are compared when none is named.
+DEFAULT_PRESETS = ({"preset_name": "tiny"}, {"preset_name": "124m", "optimizer_layers": 1})
 # Gains and biases are spread about one and zero, so that none can be dropped unnoticed.
 SPREAD = 0.02
 LARGE = 10_000_000  # parameters
@@ -26,6 +28,7 @@ class Program:
 
     ``make(side)`` describes the model; ``batches[0]`` is the batch whose every tensor is compared,
     all of them make the trajectory. ``by_hand`` is a third reference that uses no autograd.
+    ``optimizer_part`` stands in for a large model where its optimizer is judged.
     """
 
     name: str
@@ -40,7 +43,7 @@ class Program:
     trajectory_optimizer: str
     by_hand: ByHand | None = None
     config: GPTConfig | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
+    optimizer_part: "Program | None" = None
 
     @property
     def is_large(self) -> bool:
@@ -98,33 +101,51 @@ def gpt2(
     given: Params | None = None,
     tokens: np.ndarray | None = None,
     attention: str = "fused_attention",
+    optimizer_layers: int | None = None,
 ) -> Program:
-    """GPT-2 at a preset's size, or at ``config``'s, on seeded or given parameters and tokens."""
+    """GPT-2 at a preset's size, or at ``config``'s, on seeded or given parameters and tokens.
+
+    ``optimizer_layers`` has the optimizer judged on the embeddings, the final norm and that many
+    first layers, which it treats no differently from the others.
+    """
     config = config or preset(preset_name)
     large = params.count(params.gpt2_shapes(config)) > LARGE
     length = min(32, config.context_length)
+    # Four sequences keep the tiny model's gradient norm on both sides of the clipping bound.
     if steps is None:
         steps = 1 if large else 50
-    first = data.token_batch(config, 1 if large else 2, length, seed) if tokens is None else tokens
+    first = data.token_batch(config, 1 if large else 4, length, seed) if tokens is None else tokens
     rest = [data.token_batch(config, *_sizes(first), seed + step) for step in range(1, steps)]
+    values = params.init_gpt2(config, seed, SPREAD) if given is None else given
+    part = None
+    if optimizer_layers is not None:
+        fewer = replace(config, n_layers=optimizer_layers)
+        kept = {name: values[name] for name in params.gpt2_shapes(fewer)}
+        part = gpt2(preset_name, steps=steps, config=fewer, given=kept, attention=attention)
     return Program(
         name="gpt2",
         preset=preset_name,
         module="gpt2",
         make=lambda side: _make_gpt2(side, config, attention),
-        params=params.init_gpt2(config, seed, SPREAD) if given is None else given,
+        params=values,
         batches=[data.split_tokens(batch) for batch in (first, *rest)],
         output_name="logits",
         optimizers={"adamw": _adamw(steps)},
         optimizer_steps=2 if large else 6,
         trajectory_optimizer="adamw",
         config=config,
+        optimizer_part=part,
     )
 
 
-def default() -> list[Program]:
-    """What ``compare`` runs when asked for nothing else."""
-    return [sigmoid_bce(), simple_net(), gpt2("tiny"), gpt2("124m")]
+def make(name: str, **options: Any) -> Program:
+    """The program called ``name``, one of ``NAMES`` but the tensor tour."""
+    makers: dict[str, Callable[..., Program]] = {
+        "sigmoid-bce": sigmoid_bce,
+        "simple-net": simple_net,
+        "gpt2": gpt2,
+    }
+    return makers[name](**options)
 
 
 def _adamw(steps: int) -> AdamWConfig:
@@ -149,7 +170,7 @@ def _make_gpt2(side: Side, config: GPTConfig, attention: str) -> Any:
 
 
 def _rngs() -> Any:
-    """Flax asks for random streams when a module is described, though nothing is drawn from them."""
+    """Flax asks for random streams when a module is described, though nothing is drawn."""
     from flax import nnx
 
     return nnx.Rngs(0)

@@ -21,12 +21,15 @@ class Side:
         return importlib.import_module(f"{self.name}_impl.{module}")
 
 
+Sides = tuple[Side, Side]
+
+
 def installed(name: str) -> bool:
     """Whether the framework ``name`` is installed, found out without importing it."""
     return all(importlib.util.find_spec(package) for package in _NEEDS[name])
 
 
-def both() -> tuple[Side, Side]:
+def both() -> Sides:
     """The PyTorch side and the JAX side; ``ValueError`` says what to install."""
     for name in NAMES:
         if not installed(name):
@@ -35,7 +38,7 @@ def both() -> tuple[Side, Side]:
     return torch, jax
 
 
-def pick_device(device: str, sides: tuple[Side, Side]) -> str:
+def pick_device(device: str, sides: Sides) -> str:
     """``device`` as both sides will name it; ``auto`` is CUDA where both see one.
 
     Raises ``ValueError`` naming the side that does not see the device.

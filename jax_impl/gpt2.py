@@ -5,6 +5,7 @@ Shape letters: B batch, T time, C width, H heads, D head size (C = H D), V vocab
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ def fused_attention(
         return reference_attention(q, k, v, dropout)
     # Never chosen by JAX itself: cuDNN's flash attention exists for 16-bit floats on a GPU only.
     flash = jax.default_backend() == "gpu" and q.dtype.itemsize == 2
-    kernel = "cudnn" if flash else "xla"
+    kernel: Literal["cudnn", "xla"] = "cudnn" if flash else "xla"
     return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=kernel)
 
 
@@ -121,7 +122,9 @@ class GPT2(nnx.Module):
             Block(config, attention=attention, rngs=rngs) for _ in range(config.n_layers)
         )
         self.ln_f = nnx.LayerNorm(C, epsilon=LAYER_NORM_EPSILON, use_fast_variance=False, rngs=rngs)
-        self.lm_head = None if config.tie_embeddings else nnx.Linear(C, V, use_bias=False, rngs=rngs)
+        self.lm_head = (
+            None if config.tie_embeddings else nnx.Linear(C, V, use_bias=False, rngs=rngs)
+        )
 
     def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
         T = tokens.shape[1]

@@ -1,6 +1,6 @@
 """The canonical parameter dictionary to and from a live Flax NNX model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 import jax
@@ -13,7 +13,7 @@ from jax_impl.runtime import Runtime
 from shared.params import Params
 
 Model = TypeVar("Model", bound=nnx.Module)
-Path = tuple[str | int, ...]
+Path = tuple[Hashable, ...]
 
 # What Flax calls the leaf that everybody else calls ``weight``.
 _WEIGHTS = {"kernel", "scale", "embedding"}
@@ -73,13 +73,15 @@ def _canonical_name(path: Path) -> str:
 
 
 def _is_transposed(name: str) -> bool:
-    """A Flax kernel is (in, out), as the canonical layout is, but for ``lm_head`` (vocabulary, width)."""
+    """Flax kernels are (in, out), as the canonical layout is; only ``lm_head`` is not there."""
     return name == "lm_head.weight"
 
 
 def _seed_dropout(model: nnx.Module, runtime: Runtime, seed: int = 0) -> None:
     """Give every dropout layer a stream of its own: ``eval_shape`` left their keys abstract."""
-    streams = [module.rngs for _, module in nnx.iter_modules(model) if isinstance(module, nnx.Dropout)]
+    streams = [
+        module.rngs for _, module in nnx.iter_modules(model) if isinstance(module, nnx.Dropout)
+    ]
     keys = jax.random.split(jax.random.key(seed), max(len(streams), 1))
     for stream, key in zip(streams, keys, strict=False):
         if stream is not None:

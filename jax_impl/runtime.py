@@ -62,6 +62,9 @@ def configure(dtype: str, device: str) -> Runtime:
     if device not in devices():
         raise ValueError(f"JAX sees no {device} device here: use --device cpu")
     jax.config.update("jax_enable_x64", dtype == "float64")
+    # float64 is the oracle: its answer matters, its speed does not, and half of compiling is LLVM.
+    quick = dtype == "float64" and device == "cpu"
+    jax.config.update("jax_disable_most_optimizations", quick)
     precision = "tensorfloat32" if dtype == "tf32" else "highest"
     jax.config.update("jax_default_matmul_precision", precision)
     return Runtime(jax.devices(device)[0], jnp.dtype(DTYPES[dtype]))
@@ -69,13 +72,22 @@ def configure(dtype: str, device: str) -> Runtime:
 
 def settings() -> dict[str, str]:
     """The switches of ``configure`` as the framework reports them now."""
-    return {
-        "default_matmul_precision": str(jax.config.jax_default_matmul_precision),
-        "enable_x64": str(jax.config.jax_enable_x64),
-        "threefry_partitionable": str(jax.config.jax_threefry_partitionable),
+    names = (
+        "default_matmul_precision",
+        "enable_x64",
+        "disable_most_optimizations",
+        "threefry_partitionable",
+    )
+    return {name: str(_read(name)) for name in names} | {
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "preallocate": os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", ""),
     }
+
+
+def _read(name: str) -> object:
+    # Options that also have a context manager are attributes, the others are read by name.
+    value = getattr(jax.config, f"jax_{name}", None)
+    return jax.config.read(f"jax_{name}") if value is None else value
 
 
 def versions() -> dict[str, str]:

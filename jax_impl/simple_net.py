@@ -1,10 +1,10 @@
-"""``SimpleNet`` 10-5-1 in JAX with Flax NNX: the smallest network with every step of training in it."""
+"""``SimpleNet`` 10-5-1 in JAX: the smallest network with every step of training in it."""
 
 import jax
+import optax
 from flax import nnx
 from jax import Array
 from jaxtyping import Float
-import optax
 
 
 class SimpleNet(nnx.Module):
@@ -41,7 +41,7 @@ def accumulated_gradients(model: SimpleNet, batches: list[tuple[Array, Array]]) 
 
 
 def uncleared_gradients(model: SimpleNet, x: Array, y: Array) -> nnx.State:
-    """The gradient of a second step: nothing is left over from the first, so none can be forgotten."""
+    """The gradient of a second step: nothing is left over from the first one to forget."""
     gradient = nnx.grad(loss_fn, has_aux=True)
     for _ in range(2):
         grads, _ = gradient(model, x, y)

@@ -1,4 +1,4 @@
-"""What a model computes, by module path, in JAX: by intercepting calls, with none in the model's code."""
+"""What a model computes, by module path, in JAX: calls intercepted, the model's code untouched."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,7 +27,9 @@ def observe(
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     order: list[str] = []  # jit returns dictionaries sorted by key
 
-    def forward(params: nnx.State, probes: Probes, tensors: tuple[Array, ...]) -> tuple[Array, tuple]:
+    def forward(
+        params: nnx.State, probes: Probes, tensors: tuple[Array, ...]
+    ) -> tuple[Array, tuple]:
         model = nnx.merge(graphdef, params, rest)
         with _recording(model, probes) as outputs:
             loss, output = loss_fn(model, *tensors)
@@ -96,7 +98,7 @@ def _recording(model: nnx.Module, probes: Probes) -> Iterator[Probes]:
 def stepped(
     model: nnx.Module, optimizer: Optimizer, gradients: Iterable[Params], runtime: Runtime
 ) -> Iterator[Params]:
-    """The parameters after each optimizer step on canonical ``gradients``, which no model computed."""
+    """The parameters after each optimizer step on canonical ``gradients`` from outside."""
     graphdef, state = nnx.split((model, optimizer))
 
     @partial(jax.jit, donate_argnums=0)

@@ -24,6 +24,25 @@ def train_step(
     return loss
 
 
+def passes(model: nnx.Module, loss_fn: LossFn) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Forward alone, and forward with backward, as functions of a batch that return when done."""
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss_of(params: nnx.State, *batch: Array) -> Array:
+        return loss_fn(nnx.merge(graphdef, params, rest), *batch)[0]
+
+    loss = jax.jit(loss_of)
+    gradient = jax.jit(jax.value_and_grad(loss_of))
+
+    def forward(*batch: Array) -> None:
+        jax.block_until_ready(loss(params, *batch))
+
+    def forward_backward(*batch: Array) -> None:
+        jax.block_until_ready(gradient(params, *batch))
+
+    return forward, forward_backward
+
+
 def train(
     model: nnx.Module,
     optimizer: Optimizer,

@@ -1,1 +1,1 @@
-"""What belongs to neither framework: configuration, parameters, data and error measures in NumPy."""
+"""What belongs to neither framework: configuration, parameters, data, error measures; in NumPy."""

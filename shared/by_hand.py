@@ -1,4 +1,7 @@
-"""The chain rule written out in NumPy, and central differences: references that use no autograd."""
+"""The chain rule written out in NumPy, and central differences: references that use no autograd.
+
+NumPy makes a scalar of every result without axes; ``np.asarray`` makes it an array again.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -13,15 +16,15 @@ from shared.schedule import learning_rate
 def sigmoid(z: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-z)), by the branch whose exponential cannot overflow."""
     e = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1, e) / (1 + e)
+    return np.asarray(np.where(z >= 0, 1, e) / (1 + e))
 
 
 def bce_with_logits(z: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Binary cross-entropy of label ``y`` from the logit ``z``: softplus(z) - y z, stable for any z.
+    """Binary cross-entropy of label ``y`` from the logit ``z``: softplus(z) - y z, for any z.
 
     Written as ``(1 - y) z + softplus(-z)`` with softplus(-z) = max(-z, 0) + log1p(exp(-|z|)).
     """
-    return (1 - y) * z + np.maximum(-z, 0) + np.log1p(np.exp(-np.abs(z)))
+    return np.asarray((1 - y) * z + np.maximum(-z, 0) + np.log1p(np.exp(-np.abs(z))))
 
 
 def neuron(params: Params, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, Params]:
@@ -30,20 +33,20 @@ def neuron(params: Params, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np
     Chain rule: dL/dw = dL/da da/dz dz/dw. The first two factors collapse to a - y, which is how
     the product stays finite where da/dz underflows and dL/da overflows.
     """
-    z = params["w"] * x + params["b"]
+    z = np.asarray(params["w"] * x + params["b"])
     a = sigmoid(z)
-    dz = a - y  # dL/da da/dz = (a - y)/(a (1 - a)) * a (1 - a)
-    return bce_with_logits(z, y), a, {"w": dz * x, "b": dz}
+    dz = np.asarray(a - y)  # dL/da da/dz = (a - y)/(a (1 - a)) * a (1 - a)
+    return bce_with_logits(z, y), a, {"w": np.asarray(dz * x), "b": dz}
 
 
 def simple_net(
     params: Params, x: Float[np.ndarray, "B 10"], y: Float[np.ndarray, "B 1"]
 ) -> tuple[np.ndarray, Float[np.ndarray, "B 1"], Params]:
-    """Loss, probabilities and gradients of the 10-5-1 net, walked from the output back to the input."""
+    """Loss, probabilities and gradients of the 10-5-1 net, walked from output back to input."""
     z1 = x @ params["fc1.weight"] + params["fc1.bias"]  # (B, 5)
     a1 = np.maximum(z1, 0)
     z2 = a1 @ params["fc2.weight"] + params["fc2.bias"]  # (B, 1)
-    loss = bce_with_logits(z2, y).mean()
+    loss = np.asarray(bce_with_logits(z2, y).mean())
     dz2 = (sigmoid(z2) - y) / len(x)  # (B, 1)
     da1 = dz2 @ params["fc2.weight"].T  # (B, 5)
     dz1 = da1 * (z1 > 0)  # ReLU passes the gradient where it passed the input
@@ -80,13 +83,13 @@ def optimizer_steps(
             p = p - rate * (m_hat / (np.sqrt(v_hat) + config.epsilon) + decay * p)
         else:
             p = p - rate * g
-        yield p
+        yield np.asarray(p)
 
 
 def central_difference(
     loss: Callable[[Params], float], params: Mapping[str, np.ndarray], step: float = 1e-6
 ) -> Params:
-    """Gradient of ``loss`` by (f(p + step) - f(p - step)) / (2 step), two forwards for each scalar."""
+    """Gradient of ``loss`` by (f(p + step) - f(p - step)) / (2 step), two forwards a scalar."""
     gradients: Params = {}
     for name, value in params.items():
         gradient = np.empty(value.shape)

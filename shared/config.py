@@ -1,4 +1,4 @@
-"""Configurations that both sides read: the models, the optimizer and the names people know them by."""
+"""Configurations that both sides read: models and optimizers, by the names people know."""
 
 from dataclasses import dataclass
 
@@ -118,11 +118,15 @@ class AdamWConfig:
         )
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
-            _require(0 <= value < 1, f"{name} is {value!r}: expected from 0 up to, not including, 1")
+            _require(
+                0 <= value < 1, f"{name} is {value!r}: expected from 0 up to, not including, 1"
+            )
         for name in ("epsilon", "max_grad_norm"):
             value = getattr(self, name)
             _require(value > 0, f"{name} is {value!r}: expected over 0")
-        _require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay!r}: expected 0 or more")
+        _require(
+            self.weight_decay >= 0, f"weight_decay is {self.weight_decay!r}: expected 0 or more"
+        )
 
 
 OptimizerConfig = SGDConfig | AdamWConfig

@@ -1,11 +1,15 @@
-"""Batches that both sides read: seeded, or from a file, always checked before a framework sees them."""
+"""Batches that both sides read: seeded or from a file, checked before a framework sees them."""
 
 import os
+import tokenize
 
 import numpy as np
 from jaxtyping import Int
 
 from shared.config import GPTConfig
+
+# What NumPy raises on damaged files: a header is parsed as Python, and may ask for any size.
+_UNREADABLE = (OSError, ValueError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError)
 
 
 def check_tokens(tokens: np.ndarray, config: GPTConfig, source: str = "tokens") -> np.ndarray:
@@ -18,7 +22,7 @@ def check_tokens(tokens: np.ndarray, config: GPTConfig, source: str = "tokens") 
         raise ValueError(f"{source} is of dtype {tokens.dtype}: expected integers")
     if tokens.ndim != 2 or tokens.shape[0] < 1 or tokens.shape[1] < 2:
         raise ValueError(
-            f"{source} has shape {tokens.shape}: expected [B, T+1] with B of 1 or more and T of 1 or more"
+            f"{source} has shape {tokens.shape}: expected [B, T+1] with B and T of 1 or more"
         )
     if tokens.shape[1] - 1 > config.context_length:
         raise ValueError(
@@ -35,13 +39,15 @@ def check_tokens(tokens: np.ndarray, config: GPTConfig, source: str = "tokens") 
 def load_tokens(path: str | os.PathLike[str], config: GPTConfig) -> np.ndarray:
     """Token ids [B, T+1], int32, from a ``.npy`` file; never unpickles. Raises ``ValueError``."""
     try:
-        tokens = np.load(path, allow_pickle=False)
+        # Not numpy.load, which would also take archives and has more ways to fail.
+        with open(path, "rb") as file:
+            tokens = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: give a .npy file of integers [B, T+1]") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a whole .npy file ({error}): save it with numpy.save") from None
-    if not isinstance(tokens, np.ndarray):
-        raise ValueError(f"{path} is an archive: expected one array saved with numpy.save")
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{path} is not a whole .npy file ({error}): save it with numpy.save"
+        ) from None
     return check_tokens(tokens, config, str(path))
 
 
@@ -52,8 +58,8 @@ def token_batch(config: GPTConfig, batch_size: int, length: int, seed: int) -> n
 
 
 def split_tokens(
-    tokens: Int[np.ndarray, "B T+1"],
-) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B T"]]:
+    tokens: Int[np.ndarray, "B N"],
+) -> tuple[Int[np.ndarray, "B N-1"], Int[np.ndarray, "B N-1"]]:
     """Inputs ``tokens[:, :-1]`` and targets ``tokens[:, 1:]``: each position predicts the next."""
     return tokens[:, :-1], tokens[:, 1:]
 

@@ -63,7 +63,7 @@ def count(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def _stream(seed: int, name: str) -> np.random.Generator:
-    """A generator of its own for each name, so that adding a tensor leaves the others as they were."""
+    """A generator for each name, so that adding a tensor leaves the others as they were."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
@@ -91,7 +91,7 @@ def init_gpt2(config: GPTConfig, seed: int = 0, spread: float = 0.0) -> Params:
 def init_uniform(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> Params:
     """Small nets' initial parameters, float32: U(-b, b) with b = 1/sqrt(fan in).
 
-    This is what ``torch.nn.Linear`` draws from (He et al. 2015 with a = sqrt 5) for weight and bias.
+    What ``torch.nn.Linear`` draws weight and bias from (He et al. 2015 with a = sqrt 5).
     """
     params: Params = {}
     for name, shape in shapes.items():
@@ -128,7 +128,7 @@ def canonical(tensors: Mapping[str, np.ndarray], config: GPTConfig) -> Params:
 
 
 def check(params: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> Params:
-    """``params`` in the order of ``shapes``; ``ValueError`` names the first tensor that is wrong."""
+    """``params`` in the order of ``shapes``; ``ValueError`` names the first wrong tensor."""
     for name in shapes:
         if name not in params:
             raise ValueError(f"tensor {name!r} is missing: expected shape {shapes[name]}")
@@ -153,18 +153,38 @@ def read_safetensors(path: str | os.PathLike[str]) -> Params:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: _tensor(path, file, name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: give a .safetensors file or a folder") from None
-    except (SafetensorError, OSError, TypeError) as error:
+    except (SafetensorError, OSError) as error:
         detail = str(error).splitlines()[0]
         raise ValueError(
             f"{path} is not a whole safetensors file ({detail}): save or download it again"
         ) from None
-    return {
-        name: value.astype(np.float32) if value.dtype.itemsize == 2 else value
-        for name, value in tensors.items()
-    }
+    return tensors
+
+
+def _tensor(path: str | os.PathLike[str], file: Any, name: str) -> np.ndarray:
+    stored = file.get_slice(name)
+    dtype = stored.get_dtype()
+    if dtype == "BF16":
+        return _bfloat16(path, name).reshape(stored.get_shape())
+    if dtype.startswith(("F4", "F6_", "F8_")):
+        raise ValueError(
+            f"{path} holds tensor {name!r} as {dtype}: expected 16-bit floats or wider"
+        )
+    value = file.get_tensor(name)
+    return value.astype(np.float32) if dtype == "F16" else value
+
+
+def _bfloat16(path: str | os.PathLike[str], name: str) -> np.ndarray:
+    """One bfloat16 tensor, which NumPy lacks: the upper half of a float32."""
+    with open(path, "rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+        start, end = json.loads(file.read(header))[name]["data_offsets"]
+        file.seek(8 + header + start)
+        bits = np.frombuffer(file.read(end - start), "<u2")
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:
@@ -223,7 +243,8 @@ def config_from_transformers(raw: Mapping[str, Any]) -> GPTConfig:
             raise ValueError(f"config.json has no {name!r}: expected a GPT-2 configuration")
     if raw.get("n_inner") not in (None, 4 * raw["n_embd"]):
         raise ValueError(
-            f"config.json has n_inner {raw['n_inner']!r}: expected {4 * raw['n_embd']}, 4 times n_embd"
+            f"config.json has n_inner {raw['n_inner']!r}: "
+            f"expected {4 * raw['n_embd']}, 4 times n_embd"
         )
     return GPTConfig(
         **{ours: raw[theirs] for theirs, ours in _FIELDS.items()},
@@ -247,15 +268,16 @@ def config_to_transformers(config: GPTConfig) -> dict[str, Any]:
 def load(path: str | os.PathLike[str], config: GPTConfig | None = None) -> tuple[GPTConfig, Params]:
     """Configuration and canonical parameters of ``path``.
 
-    ``path`` is a folder as transformers saves it, or one ``.safetensors`` file with ``config`` given.
+    ``path`` is a folder as transformers saves it, or a ``.safetensors`` file, with ``config``.
     Raises ``ValueError`` in one sentence, for whatever is wrong with it.
     """
     path = Path(path)
     if path.is_dir():
         return _load_folder(path)
-    if config is None:
+    if config is None and path.exists():
         raise ValueError(f"{path} is a single file: say its sizes with --preset")
-    tensors = read_safetensors(path)
+    tensors = read_safetensors(path)  # says so if there is no such file
+    assert config is not None
     return config, canonical(tensors, config)
 
 
@@ -263,7 +285,9 @@ def _load_folder(folder: Path) -> tuple[GPTConfig, Params]:
     try:
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{folder} has no config.json: give a folder that transformers saved") from None
+        raise ValueError(
+            f"{folder} has no config.json: give a folder that transformers saved"
+        ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder / 'config.json'} is not readable JSON: {error}") from None
     if not isinstance(raw, dict):
@@ -290,7 +314,9 @@ def _weight_files(folder: Path) -> Iterable[Path]:
     return [folder / name for name in names]
 
 
-def save(folder: str | os.PathLike[str], config: GPTConfig, params: Mapping[str, np.ndarray]) -> None:
+def save(
+    folder: str | os.PathLike[str], config: GPTConfig, params: Mapping[str, np.ndarray]
+) -> None:
     """Export as a folder that ``GPT2LMHeadModel.from_pretrained`` loads; raises ``ValueError``.
 
     transformers' GPT-2 always has query, key and value biases: absent ones are written as zeros.

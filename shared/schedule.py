@@ -16,7 +16,7 @@ def learning_rate(step: Any, config: OptimizerConfig, xp: Any = np) -> Any:
     """
     if not isinstance(config, AdamWConfig):
         return config.learning_rate
-    # An int32 counter times a Python float would be float32 in JAX, even with x64 on.
+    # An int32 counter divided by an integer is float32 in JAX, even with x64 on.
     step = xp.asarray(step, dtype=float)
     peak, floor = config.learning_rate, config.min_learning_rate
     warmup = peak * (step + 1) / max(config.warmup_steps, 1)

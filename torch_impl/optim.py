@@ -17,7 +17,9 @@ class Optimizer:
         self.config = config
         self.steps = 0
         self.model = model
-        self.inner = _adamw(model, config) if isinstance(config, AdamWConfig) else _sgd(model, config)
+        self.inner = (
+            _adamw(model, config) if isinstance(config, AdamWConfig) else _sgd(model, config)
+        )
 
     def zero_grad(self) -> None:
         """Forget the gradients: ``backward()`` adds to whatever ``.grad`` holds."""
@@ -39,7 +41,10 @@ def _sgd(model: nn.Module, config: SGDConfig) -> optim.Optimizer:
 
 def _adamw(model: nn.Module, config: AdamWConfig) -> optim.Optimizer:
     groups = [
-        {"params": [p for p in model.parameters() if _decays(p)], "weight_decay": config.weight_decay},
+        {
+            "params": [p for p in model.parameters() if _decays(p)],
+            "weight_decay": config.weight_decay,
+        },
         {"params": [p for p in model.parameters() if not _decays(p)], "weight_decay": 0.0},
     ]
     # Every number written out: PyTorch's weight decay is 1e-2, optax's 1e-4.
@@ -61,7 +66,7 @@ def _clip(gradients: list[Tensor], max_norm: float) -> None:
     """Scale ``gradients`` in place so that their joint norm is ``max_norm`` at most.
 
     Not ``clip_grad_norm_``: it divides by the norm plus 1e-6, optax by the norm itself. And its
-    ``vector_norm`` adds up float32 one by one on a CPU, too coarse for a large embedding's gradient.
+    ``vector_norm`` adds up float32 one by one on a CPU: too coarse for a large embedding.
     """
     norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
     scale = (max_norm / norm).clamp(max=1.0)

@@ -54,9 +54,9 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
 
 
 def _transposed(model: nn.Module) -> set[str]:
-    """Names of the weights to transpose: ``nn.Linear`` keeps (out, in), the canonical layout (in, out).
+    """Weights to transpose: ``nn.Linear`` keeps (out, in), the canonical layout is (in, out).
 
-    ``lm_head`` is the exception: its canonical layout is the embedding's, (vocabulary, width).
+    ``lm_head`` is the exception: it is (out, in) there too, like the embedding.
     """
     linear = {
         f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)

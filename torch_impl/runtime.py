@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.backends import cudnn
 
 DTYPES = {
     "float64": torch.float64,
@@ -28,8 +29,9 @@ class Runtime:
         Class indices must be int64: ``cross_entropy`` refuses int32.
         """
         return tuple(
-            torch.tensor(array, device=self.device)
-            .to(self.dtype if array.dtype.kind == "f" else torch.int64)
+            torch.tensor(array, device=self.device).to(
+                self.dtype if array.dtype.kind == "f" else torch.int64
+            )
             for array in arrays
         )
 
@@ -50,7 +52,7 @@ def configure(dtype: str, device: str) -> Runtime:
         raise ValueError(f"PyTorch sees no {device} device here: use --device cpu")
     tf32 = dtype == "tf32"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    torch.backends.cudnn.conv.fp32_precision = "tf32" if tf32 else "ieee"
+    cudnn.conv.fp32_precision = "tf32" if tf32 else "ieee"  # type: ignore[attr-defined]
     # cuBLAS reads this when it starts; without it deterministic mode refuses to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
@@ -68,7 +70,7 @@ def settings() -> dict[str, str]:
     """The switches of ``configure`` as the framework reports them now."""
     return {
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "cudnn_fp32_precision": str(torch.backends.cudnn.conv.fp32_precision),
+        "cudnn_fp32_precision": str(cudnn.conv.fp32_precision),  # type: ignore[attr-defined]
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
         "cudnn_attention": str(torch.backends.cuda.cudnn_sdp_enabled()),
         "threads": str(torch.get_num_threads()),
@@ -77,7 +79,7 @@ def settings() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Versions of the framework, and of the accelerator's libraries where there is one."""
-    found = {"torch": torch.__version__}
+    found = {"torch": str(torch.__version__)}
     if torch.cuda.is_available():
         found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
         found |= {"gpu": torch.cuda.get_device_name()}

@@ -27,8 +27,8 @@ def loss_fn(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "*N"]]:
     """Mean binary cross-entropy in nats, taken from the logit, and the activation.
 
-    From the logit, the loss stays exact however saturated the sigmoid is. ``F.binary_cross_entropy``
-    on the activation clamps its logarithms at -100 instead, and its gradient then vanishes.
+    From the logit, the loss stays exact however saturated the sigmoid is. On the activation,
+    ``F.binary_cross_entropy`` clamps its logarithms at -100, and its gradient then vanishes.
     """
     z = model.logit(x)
     return F.binary_cross_entropy_with_logits(z, y), torch.sigmoid(z)

@@ -1,4 +1,4 @@
-"""What a model computes, by module path, in PyTorch: through hooks, with none in the model's code."""
+"""What a model computes, by module path, in PyTorch: by hooks, the model's code untouched."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -67,7 +67,7 @@ def _recording(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 def stepped(
     model: nn.Module, optimizer: Optimizer, gradients: Iterable[Params], runtime: Runtime
 ) -> Iterator[Params]:
-    """The parameters after each optimizer step on canonical ``gradients``, which no model computed."""
+    """The parameters after each optimizer step on canonical ``gradients`` from outside."""
     for injected in gradients:
         tensors = import_tensors(model, injected, runtime)
         for name, p in model.named_parameters():

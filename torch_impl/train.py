@@ -1,4 +1,4 @@
-"""The training step and loop in PyTorch: gradients left on the parameters, state changed in place."""
+"""The training step and loop in PyTorch: gradients stay on parameters, state changes in place."""
 
 from collections.abc import Callable, Iterable
 
@@ -20,6 +20,22 @@ def train_step(
     loss.backward()
     optimizer.step()
     return loss.detach()
+
+
+def passes(model: nn.Module, loss_fn: LossFn) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Forward alone, and forward with backward, as functions of a batch that return when done."""
+
+    def forward(*batch: Tensor) -> None:
+        with torch.no_grad():
+            loss_fn(model, *batch)[0].item()
+
+    def forward_backward(*batch: Tensor) -> None:
+        model.zero_grad()
+        loss, _ = loss_fn(model, *batch)
+        loss.backward()
+        loss.item()
+
+    return forward, forward_backward
 
 
 def train(

@@ -1,0 +1,284 @@
+"""Every figure and listing in README and docs, regenerated from records and sources.
+
+``python -m bench.render`` rewrites what stands between the markers; ``--check`` only compares and
+exits with 1 where something differs.
+"""
+
+import argparse
+import ast
+import hashlib
+import io
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench import record, show
+from bench.record import ROOT
+from shared.numerics import FLOAT64_RELATIVE, UNIT_ROUNDOFF
+
+RESULTS = ROOT / "bench" / "results"
+PAGES = ("README.md", "docs/equality.md", "docs/decisions.md")
+PICTURE = ROOT / "docs" / "equality.svg"
+_BLOCK = re.compile(r"(<!-- from (?P<name>[\w.:-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Rewrite or check the pages and the picture; 1 where ``--check`` finds a difference."""
+    parser = argparse.ArgumentParser(prog="python -m bench.render", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare, and change nothing")
+    check = parser.parse_args(argv).check
+    stale = []
+    for page in PAGES:
+        path = ROOT / page
+        text = path.read_text()
+        fresh = _BLOCK.sub(_filled, text)
+        if fresh != text:
+            stale.append(page)
+            if not check:
+                path.write_text(fresh)
+    if not check:
+        draw(PICTURE)
+    elif digest() not in PICTURE.read_text():
+        stale.append(str(PICTURE.relative_to(ROOT)))
+    if check and stale:
+        print(
+            f"stale: {', '.join(stale)} differ from the records; run python -m bench.render",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _filled(match: re.Match[str]) -> str:
+    name, _, argument = match["name"].partition(":")
+    return f"{match[1]}{BLOCKS[name](argument)}\n{match[3]}"
+
+
+def load(name: str) -> dict[str, Any]:
+    """The committed record ``name``."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def digest() -> str:
+    """A mark of the records that the picture was drawn from."""
+    content = b"".join(
+        (RESULTS / f"{name}.json").read_bytes() for name in ("compare-cpu", "mutants-cpu")
+    )
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def comparison(argument: str) -> str:
+    """The verdict tables of a comparison, as the terminal shows them."""
+    report = load(argument)
+    text = io.StringIO()
+    console = Console(file=text, width=108, highlight=False, color_system=None)
+    found = record.outcomes(report)
+    for program in report["programs"]:
+        if "neuron" in program.get("lessons", {}):
+            show.neuron(console, program["lessons"]["neuron"])
+    titles = dict.fromkeys((outcome.program, outcome.preset) for outcome in found)
+    for program, preset in titles:
+        same = [o for o in found if (o.program, o.preset) == (program, preset)]
+        show.outcomes(console, f"{program} {preset}" if preset else program, same)
+    show.closing(console, found, report["seconds"])
+    lines = (line.rstrip() for line in text.getvalue().splitlines())
+    return "```\n" + "\n".join(lines).strip("\n") + "\n```"
+
+
+def machine(argument: str) -> str:
+    """One sentence on where a record was measured."""
+    environment = load(argument)["environment"]
+    hardware, versions = environment["hardware"], environment["versions"]
+    named = ", ".join(
+        f"{name} {versions[key]}"
+        for name, key in (
+            ("Python", "python"),
+            ("PyTorch", "torch"),
+            ("JAX", "jax"),
+            ("Flax", "flax"),
+            ("NumPy", "numpy"),
+        )
+        if key in versions
+    )
+    memory = hardware["memory_bytes"] / 2**30
+    return (
+        f"Measured on {hardware['processor']}, {hardware['cores']} cores, {memory:.0f} GiB, "
+        f"device {environment['device']}; {named}; record `bench/results/{argument}.json`."
+    )
+
+
+def mutants(argument: str) -> str:
+    """The table of planted bugs: which gate caught each, and by what factor."""
+    report = load(argument)
+    by_name: dict[str, dict[str, Any]] = {}
+    for row in report["mutants"]:
+        by_name.setdefault(row["name"], {})[row["side"]] = row
+    lines = ["| planted bug | in PyTorch | in JAX |", "|---|---|---|"]
+    for sides in by_name.values():
+        about = next(iter(sides.values()))["about"]
+        cells = [_caught(sides.get(side)) for side in ("torch", "jax")]
+        lines.append(f"| {about} | {cells[0]} | {cells[1]} |")
+    caught = sum(row["caught"] for row in report["mutants"])
+    lines += ["", f"{caught} of {len(report['mutants'])} caught; the program without a bug passes."]
+    return "\n".join(lines)
+
+
+def _caught(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    if not row["caught"]:
+        return "**not caught**"
+    factor = "" if row["factor"] is None else f", {_times(row['factor'])}"
+    return f"{row['gate']}{factor}"
+
+
+def _times(factor: float) -> str:
+    if factor >= 1e299:
+        return "not a number"
+    return f"{factor:,.0f}×" if 10 <= factor < 1e6 else f"{factor:.2g}×"
+
+
+def twins(argument: str) -> str:
+    """One definition of a twin file, both sides next to each other."""
+    file, _, name = argument.partition("::")
+    cells = []
+    for side in ("torch_impl", "jax_impl"):
+        source = (ROOT / side / file).read_text()
+        node = next(n for n in ast.parse(source).body if getattr(n, "name", "") == name)
+        code = ast.get_source_segment(source, node)
+        cells.append(f"<td>\n\n```python\n# {side}/{file}\n{code}\n```\n\n</td>")
+    head = "<tr><th>PyTorch</th><th>JAX with Flax NNX</th></tr>"
+    return f"<table>\n{head}\n<tr>\n" + "\n".join(cells) + "\n</tr>\n</table>"
+
+
+def compile_times(argument: str) -> str:
+    """Trace, compile and run times of unrolled layers against a scan over layers."""
+    report = load(argument)
+    lines = [
+        "| layers | trace and lower | compile | one training step |",
+        "|---|---|---|---|",
+    ]
+    for row in report["rows"]:
+        lines.append(
+            f"| {row['layers']} | {row['trace_s']:.2f} s | {row['compile_s']:.2f} s "
+            f"| {row['step_s']:.3f} s |"
+        )
+    return "\n".join(lines)
+
+
+def findings(argument: str) -> str:
+    """What each trap does to a result, measured."""
+    lines = ["| default | what it does | measured |", "|---|---|---|"]
+    for row in load(argument)["rows"]:
+        lines.append(f"| {row['default']} | {row['effect']} | {row['measured']} |")
+    return "\n".join(lines)
+
+
+BLOCKS: dict[str, Callable[[str], str]] = {
+    "compare": comparison,
+    "machine": machine,
+    "mutants": mutants,
+    "twins": twins,
+    "compile": compile_times,
+    "findings": findings,
+}
+
+
+def draw(path: Path) -> None:
+    """The picture: how far the sides are apart, where the limit is, and where planted bugs land."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams |= {"svg.hashsalt": "twingrad", "font.family": "sans-serif", "font.size": 10}
+    found = record.outcomes(load("compare-cpu"))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10, 3.9), layout="constrained", width_ratios=(1.35, 1)
+    )
+    _draw_gap(left, found)
+    _draw_units(right, found)
+    figure.savefig(path, metadata={"Date": None, "Description": f"records {digest()}"})
+    plt.close(figure)
+
+
+def _draw_gap(axes: Any, found: list[record.Outcome]) -> None:
+    import numpy as np
+
+    u = UNIT_ROUNDOFF["float64"]
+    clean = [
+        tensor.mutual_error_u * u
+        for outcome in found
+        for gate in outcome.gates
+        if gate.name == outcome.dtype == "float64"
+        for tensor in gate.tensors
+    ]
+    planted = [
+        row["factor"] * FLOAT64_RELATIVE
+        for row in load("mutants-cpu")["mutants"]
+        if row["gate"] == "float64" and row["factor"] and row["factor"] < 1e20
+    ]
+    bins = np.logspace(-17.5, 3, 83)
+    lowest = bins[0] * 1.2
+    axes.hist(np.maximum(clean, lowest), bins, color="#2a7f9e", label="every tensor of the twins")
+    axes.hist(planted, bins, color="#d1495b", label="worst tensor under each planted bug")
+    axes.axvline(FLOAT64_RELATIVE, color="#333333", linewidth=1, linestyle="--")
+    axes.annotate(
+        "the gate, 1e-12",
+        (FLOAT64_RELATIVE, 0.97),
+        xycoords=("data", "axes fraction"),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="top",
+    )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="relative distance between PyTorch and JAX (leftmost bar: identical bits)",
+        ylabel="tensors",
+        title="float64: equal, or a bug",
+    )
+    axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.9))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_units(axes: Any, found: list[record.Outcome]) -> None:
+    import numpy as np
+
+    colours = {"activation": "#2a7f9e", "gradient": "#e0a030", "update": "#6a4c93"}
+    for kind, colour in colours.items():
+        points = [
+            (tensor.torch_error_u, tensor.jax_error_u)
+            for outcome in found
+            if outcome.preset == "124m" and outcome.dtype == "float32"
+            for gate in outcome.gates
+            for tensor in gate.tensors
+            if tensor.kind == kind
+        ]
+        x, y = np.maximum(np.array(points).T, 0.02)
+        axes.scatter(x, y, s=9, color=colour, alpha=0.7, label=f"{kind}s", linewidths=0)
+    line = np.logspace(-2, np.log10(128), 200)
+    axes.fill_between(
+        line, np.maximum(line / 4, 1e-3), np.minimum(np.maximum(4 * line, 4), 128),
+        color="#888888", alpha=0.13, linewidth=0,
+    )  # fmt: skip
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlim=(0.015, 160),
+        ylim=(0.015, 160),
+        xlabel="PyTorch's error, units of u",
+        ylabel="JAX's error, units of u",
+        title="float32: GPT-2 124M against the float64 oracle",
+    )
+    axes.legend(frameon=False, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""What every test shares: the devices, the sides that are installed, and equality in float64."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jaxtyping
+import pytest
+
+# Read by the frameworks when they start; nothing of theirs may be imported before.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+from bench import sides as halves
+from bench.programs import Program
+from shared import numerics
+from shared.params import Params
+
+
+@pytest.fixture(scope="session", params=("cpu", "cuda"))
+def device(request: pytest.FixtureRequest) -> str:
+    """Every device that all installed frameworks see."""
+    names = [name for name in halves.NAMES if halves.installed(name)]
+    if not names:
+        pytest.skip("neither framework is installed")
+    for name in names:
+        if request.param not in halves.Side(name).runtime.devices():
+            pytest.skip(f"{name} sees no {request.param} device here")
+    return request.param
+
+
+@pytest.fixture(scope="session", params=halves.NAMES)
+def side(request: pytest.FixtureRequest) -> halves.Side:
+    """Each half of the project whose framework is installed."""
+    if not halves.installed(request.param):
+        pytest.skip(f"{request.param} is not installed")
+    return halves.Side(request.param)
+
+
+@pytest.fixture(scope="session")
+def sides() -> tuple[halves.Side, halves.Side]:
+    """Both halves, PyTorch first."""
+    for name in halves.NAMES:
+        if not halves.installed(name):
+            pytest.skip(f"{name} is not installed, and this needs both sides")
+    return halves.both()
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Signatures unchecked, as a program runs them: what a user gives wrong then gets through."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[..., tuple[Any, Any]]:
+    """Makes a program's model in eval mode, and the runtime that it was made for."""
+
+    def make(
+        side: halves.Side, program: Program, dtype: str, device: str, start: Params | None = None
+    ) -> tuple[Any, Any]:
+        runtime = side.runtime.configure(dtype, device)
+        given = program.params if start is None else start
+        model = side.params.build(lambda: program.make(side), given, runtime)
+        model.eval()
+        return model, runtime
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def assert_same64() -> Callable[..., None]:
+    """Holds float64 tensors against their twins by name, by the rule of the float64 gate."""
+
+    def check(ours: Params, theirs: Params, relative: float = numerics.FLOAT64_RELATIVE) -> None:
+        assert ours.keys() == theirs.keys()
+        for name, scale in numerics.scales(theirs).items():
+            assert ours[name].dtype == theirs[name].dtype == "float64", name
+            apart = numerics.gaps(ours[name], theirs[name])
+            verdict = numerics.judge_float64(name, "", apart, scale, relative)
+            assert verdict.ok, f"{name} is off by {verdict.factor:.3g} times what is allowed"
+
+    return check
