@@ -86,8 +86,9 @@ def settings() -> dict[str, str]:
 
 def _read(name: str) -> object:
     # Options that also have a context manager are attributes, the others are read by name.
-    value = getattr(jax.config, f"jax_{name}", None)
-    return jax.config.read(f"jax_{name}") if value is None else value
+    if hasattr(jax.config, f"jax_{name}"):
+        return getattr(jax.config, f"jax_{name}")
+    return jax.config.read(f"jax_{name}")
 
 
 def versions() -> dict[str, str]:

@@ -165,6 +165,8 @@ def test_compare_writes_what_its_contract_says(tmp_path, folder):
     assert {"versions", "hardware", "settings"} <= set(written["environment"])
     (program,) = written["programs"]
     assert (program["program"], program["dtype"], program["device"]) == ("gpt2", "float64", "cpu")
+    assert program["settings"]["jax"]["enable_x64"] == "True"
+    assert program["settings"]["torch"]["float32_matmul_precision"] == "highest"
     assert [gate["gate"] for gate in program["gates"]] == ["float64", "optimizer", "trajectory"]
     fields = {"name", "kind", "torch_error_u", "jax_error_u", "mutual_error_u", "limit_u", "ok"}
     kinds = set()
