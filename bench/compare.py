@@ -60,6 +60,7 @@ class Outcome:
     first_forward: str | None = None
     first_backward: str | None = None
     seconds: float = 0.0
+    settings: dict[str, dict[str, str]] = field(default_factory=dict)  # read back after the run
 
     @property
     def ok(self) -> bool:
@@ -100,6 +101,7 @@ class Comparison:
                 outcome.first_forward, outcome.first_backward = first_divergence(gate)
                 break
         outcome.seconds = time.perf_counter() - started
+        outcome.settings = {side.name: side.runtime.settings() for side in self.sides}
         return outcome
 
     def _gates(self, dtype: str) -> Iterator[Callable[[str], Gate]]:

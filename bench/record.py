@@ -30,8 +30,11 @@ _DEFINED = (
 )
 
 
+_PLAIN = ("program", "preset", "dtype", "device", "seconds", "settings")
+
+
 def environment(sides: tuple[Side, ...], device: str) -> dict[str, Any]:
-    """Hardware, versions, and the numeric settings as each framework reports them now."""
+    """Hardware, versions and commit; numeric settings stand with each outcome."""
     versions = {"python": platform.python_version(), "numpy": version("numpy")}
     for side in sides:
         versions |= side.runtime.versions()
@@ -44,7 +47,6 @@ def environment(sides: tuple[Side, ...], device: str) -> dict[str, Any]:
             "system": f"{platform.system()} {platform.machine()}",
         },
         "versions": versions,
-        "settings": {side.name: side.runtime.settings() for side in sides},
         "commit": commit(),
     }
 
@@ -92,6 +94,7 @@ def outcome_object(outcome: Outcome) -> dict[str, Any]:
             "backward": outcome.first_backward,
         },
         "seconds": round(outcome.seconds, 2),
+        "settings": outcome.settings,
         "gates": gates,
     }
 
@@ -106,9 +109,7 @@ def outcomes(report: dict[str, Any]) -> list[Outcome]:
         ]
         found.append(
             Outcome(
-                **{
-                    key: program[key] for key in ("program", "preset", "dtype", "device", "seconds")
-                },
+                **{key: program[key] for key in _PLAIN},
                 gates=gates,
                 first_forward=program["first_divergence"]["forward"],
                 first_backward=program["first_divergence"]["backward"],

@@ -162,7 +162,7 @@ def test_compare_writes_what_its_contract_says(tmp_path, folder):
     assert main(call) == 0
     written = json.loads(report.read_text())
     assert written["ok"] is True
-    assert {"versions", "hardware", "settings"} <= set(written["environment"])
+    assert {"versions", "hardware", "device"} <= set(written["environment"])
     (program,) = written["programs"]
     assert (program["program"], program["dtype"], program["device"]) == ("gpt2", "float64", "cpu")
     assert program["settings"]["jax"]["enable_x64"] == "True"
