@@ -76,7 +76,7 @@ def comparison(argument: str) -> str:
     """The verdict tables of a comparison, as the terminal shows them."""
     report = load(argument)
     text = io.StringIO()
-    console = Console(file=text, width=108, highlight=False, color_system=None)
+    console = Console(file=text, width=116, highlight=False, color_system=None)
     found = record.outcomes(report)
     for program in report["programs"]:
         if "neuron" in program.get("lessons", {}):
@@ -160,7 +160,7 @@ def compile_times(argument: str) -> str:
     """Trace, compile and run times of unrolled layers against a scan over layers."""
     report = load(argument)
     lines = [
-        "| layers | trace and lower | compile | one training step |",
+        "| layers | trace and lower | compile | loss and gradients |",
         "|---|---|---|---|",
     ]
     for row in report["rows"]:
@@ -264,7 +264,7 @@ def _draw_units(axes: Any, found: list[record.Outcome]) -> None:
         axes.scatter(x, y, s=9, color=colour, alpha=0.7, label=f"{kind}s", linewidths=0)
     line = np.logspace(-2, np.log10(128), 200)
     axes.fill_between(
-        line, np.maximum(line / 4, 1e-3), np.minimum(np.maximum(4 * line, 4), 128),
+        line, np.where(line <= 4, 1e-3, line / 4), np.minimum(np.maximum(4 * line, 4), 128),
         color="#888888", alpha=0.13, linewidth=0,
     )  # fmt: skip
     axes.set(
@@ -274,7 +274,7 @@ def _draw_units(axes: Any, found: list[record.Outcome]) -> None:
         ylim=(0.015, 160),
         xlabel="PyTorch's error, units of u",
         ylabel="JAX's error, units of u",
-        title="float32: GPT-2 124M against the float64 oracle",
+        title="float32: each side's own error, GPT-2 124M",
     )
     axes.legend(frameon=False, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)

@@ -62,7 +62,7 @@ def configure(dtype: str, device: str) -> Runtime:
     if device not in devices():
         raise ValueError(f"JAX sees no {device} device here: use --device cpu")
     jax.config.update("jax_enable_x64", dtype == "float64")
-    # float64 is the oracle: its answer matters, its speed does not, and half of compiling is LLVM.
+    # float64 is the oracle: its answer matters, not its speed, so the compiler is told to hurry.
     quick = dtype == "float64" and device == "cpu"
     jax.config.update("jax_disable_most_optimizations", quick)
     precision = "tensorfloat32" if dtype == "tf32" else "highest"
