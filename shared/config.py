@@ -130,3 +130,48 @@ class AdamWConfig:
 
 
 OptimizerConfig = SGDConfig | AdamWConfig
+
+TRAINING_DTYPES = ("float64", "float32", "bfloat16", "tf32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a GPT-2 is trained; ``optimizer.total_steps`` is the length of the whole run.
+
+    ``batch_size`` counts the sequences of a step, over all its micro-batches. ``dtype`` is what the
+    model computes in; parameters and moments are float32 at least. ``dropout`` is ``matched``, the
+    same units on both sides, or ``native``, each framework's own generator. The logits of
+    ``loss_chunk`` positions exist at once, 0 meaning all. ``recompute`` trades time for memory by
+    computing each block's activations again in the backward pass. ``compile`` asks PyTorch for
+    ``torch.compile``; JAX is always compiled.
+    """
+
+    optimizer: AdamWConfig
+    batch_size: int = 8
+    micro_batches: int = 1
+    seed: int = 0
+    dtype: str = "float32"
+    dropout: str = "matched"
+    loss_chunk: int = 0
+    recompute: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("micro_batches", 1), ("seed", 0), ("loss_chunk", 0)):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            _require(
+                whole and least <= value < 1 << 32,
+                f"{name} is {value!r}: expected a whole number, {least} or more",
+            )
+        _require(
+            self.batch_size % self.micro_batches == 0,
+            f"batch_size {self.batch_size} is not divisible by micro_batches {self.micro_batches}: "
+            "choose a multiple",
+        )
+        for name, choices in (("dtype", TRAINING_DTYPES), ("dropout", ("matched", "native"))):
+            value = getattr(self, name)
+            _require(value in choices, f"unknown {name} {value!r}: choose from {', '.join(choices)}")
+        for name in ("recompute", "compile"):
+            value = getattr(self, name)
+            _require(isinstance(value, bool), f"{name} is {value!r}: expected true or false")

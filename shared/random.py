@@ -1,0 +1,105 @@
+"""Random bits that both sides can draw alike: JAX's own generator, written out in NumPy.
+
+Threefry-2x32 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) is a block cipher:
+a key and a counter go in, two random words come out, and nothing is remembered in between. JAX
+numbers the elements of an array and enciphers each one's number (``jax_threefry_partitionable``), so
+that ``bits(key, n)`` here is ``jax.random.bits(key, (n,))`` there, bit for bit.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt32
+
+Key = UInt32[np.ndarray, "2"]
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+_WORD = 0xFFFFFFFF
+_BLOCK = 1 << 16  # counters enciphered at once: few enough to stay in the cache
+
+# What each stream of random numbers is for: a key is folded with one of these before use.
+DROPOUT, SAMPLING = 0, 1
+
+
+def key(seed: int) -> Key:
+    """The key of ``seed``, a number of 32 bits, as ``jax.random.key(seed)`` makes it.
+
+    Wider seeds are refused with ``ValueError``: without x64, JAX would drop their upper half.
+    """
+    if not 0 <= seed <= _WORD:
+        raise ValueError(f"seed is {seed}: expected a whole number from 0 to {_WORD}")
+    return np.array([0, seed], np.uint32)
+
+
+def fold_in(key: Key, data: int) -> Key:
+    """A key of its own for ``data``, a number of 32 bits: ``jax.random.fold_in``."""
+    words = encipher(schedule(key), np.zeros(1, np.uint32), np.full(1, data, np.uint32))
+    return np.concatenate(words)
+
+
+def schedule(key: Key) -> UInt32[np.ndarray, "3"]:
+    """The three words that the cipher adds in turn: the key's two, and their parity."""
+    return np.array([*key, key[0] ^ key[1] ^ np.uint32(_PARITY)], np.uint32)
+
+
+def encipher(words: Any, high: Any, low: Any) -> tuple[Any, Any]:
+    """Threefry-2x32 of the counters ``high * 2**32 + low``, which are overwritten.
+
+    ``words`` is a key's ``schedule``. Any arrays of 32-bit integers that wrap around will do, signed
+    ones as well, so that this runs on NumPy's and on PyTorch's, wherever they are.
+    """
+    high += words[0]
+    low += words[1]
+    for i in range(5):
+        for distance in _ROTATIONS[i % 2]:
+            high += low
+            # The mask makes the shift of a signed number that of an unsigned one.
+            wrapped = (low >> (32 - distance)) & ((1 << distance) - 1)
+            low <<= distance
+            low |= wrapped
+            low ^= high
+        high += words[(i + 1) % 3]
+        low += words[(i + 2) % 3]
+        low += i + 1
+    return high, low
+
+
+def bits(key: Key, size: int) -> UInt32[np.ndarray, "N"]:
+    """``size`` random words, the first elements of ``jax.random.bits(key, ...)`` in row order."""
+    words = schedule(key)
+    drawn = np.empty(size, np.uint32)
+    for start in range(0, size, _BLOCK):
+        counters = np.arange(start, min(start + _BLOCK, size), dtype=np.uint64)
+        high, low = (counters >> 32).astype(np.uint32), counters.astype(np.uint32)
+        high, low = encipher(words, high, low)
+        np.bitwise_xor(high, low, out=drawn[start : start + _BLOCK])
+    return drawn
+
+
+def dropout_keys(seed: int, step: int, micro_batch: int, sites: int) -> UInt32[np.ndarray, "S 2"]:
+    """A key for each of ``sites`` dropout layers, for one micro-batch of one training step.
+
+    A function of its arguments alone: a resumed run needs no generator's state.
+    """
+    at_step = fold_in(fold_in(key(seed), DROPOUT), step)
+    at_batch = fold_in(at_step, micro_batch)
+    keys = [fold_in(at_batch, site) for site in range(sites)]
+    return np.stack(keys) if keys else np.zeros((0, 2), np.uint32)
+
+
+def threshold(rate: float) -> int:
+    """What the upper 24 bits of a random word are under with probability ``rate``."""
+    return round(rate * (1 << 24))
+
+
+def gumbel(seed: int, position: int, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    """Standard Gumbel noise, float64, for the token at ``position`` of a text sampled by ``seed``.
+
+    The largest of ``logits + noise`` is a draw from their softmax (Gumbel, 1954), so that equal
+    noise means equal text wherever the logits are equal but for rounding.
+    """
+    stream = fold_in(fold_in(key(seed), SAMPLING), position)
+    words = bits(stream, int(np.prod(shape, dtype=int)))
+    uniform = (words.astype(np.float64) + 0.5) / (1 << 32)  # never 0, never 1
+    return -np.log(-np.log(uniform)).reshape(shape)
