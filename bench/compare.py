@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -325,11 +325,25 @@ class Comparison:
         steps = len(self.program.batches)
         self.say(f"{self.program.title}, {dtype}: {steps} training steps in {side.name}")
         model, runtime = self._build(side, dtype, params=params)
+        if self.program.training is not None:
+            return self._trained_losses(side, model, runtime, dtype)
         config = self.program.optimizers[self.program.trajectory_optimizer]
         optimizer = side.optim.Optimizer(model, config)
         batches = (runtime.batch(*batch) for batch in self.program.batches)
         losses = side.train.train(model, optimizer, self._loss_fn(side), batches)
         return side.params.to_numpy(losses).astype(np.float64)
+
+    def _trained_losses(self, side: Side, model: Any, runtime: Any, dtype: str) -> np.ndarray:
+        """The same by GPT-2's own trainer: micro-batches, matched dropout, the loss in chunks."""
+        assert self.program.training is not None
+        config = replace(self.program.training, dtype=dtype)
+        trainer = side.train.Trainer(model, config, runtime)
+        micro_batches = config.micro_batches
+        losses = []
+        for batch in self.program.batches:
+            split = (x.reshape(micro_batches, -1, x.shape[-1]) for x in batch)
+            losses.append(trainer.step(*split).loss)
+        return np.array(losses)
 
     def _trajectory(self, dtype: str) -> Gate:
         torch, jax = self._on_both(lambda side: self._losses(side, dtype))

@@ -8,7 +8,15 @@ import numpy as np
 
 from bench.sides import Side
 from shared import by_hand, data, params
-from shared.config import AdamWConfig, GPTConfig, OptimizerConfig, SGDConfig, preset
+from shared.config import (
+    IGNORED,
+    AdamWConfig,
+    GPTConfig,
+    OptimizerConfig,
+    SGDConfig,
+    TrainConfig,
+    preset,
+)
 from shared.params import Params
 
 Batch = tuple[np.ndarray, ...]
@@ -27,8 +35,9 @@ class Program:
     """One program, its parameters and its data: everything both sides start from.
 
     ``make(side)`` describes the model; ``batches[0]`` is the batch whose every tensor is compared,
-    all of them make the trajectory. ``by_hand`` is a third reference that uses no autograd.
-    ``optimizer_part`` stands in for a large model where its optimizer is judged.
+    all of them make the trajectory, which a ``Trainer`` runs by ``training`` where there is one.
+    ``by_hand`` is a third reference that uses no autograd. ``optimizer_part`` stands in for a large
+    model where its optimizer is judged.
     """
 
     name: str
@@ -41,6 +50,7 @@ class Program:
     optimizers: dict[str, OptimizerConfig]
     optimizer_steps: int
     trajectory_optimizer: str
+    training: TrainConfig | None = None
     by_hand: ByHand | None = None
     config: GPTConfig | None = None
     optimizer_part: "Program | None" = None
@@ -116,6 +126,9 @@ def gpt2(
         steps = 1 if large else 50
     first = data.token_batch(config, 1 if large else 4, length, seed) if tokens is None else tokens
     rest = [data.token_batch(config, *_sizes(first), seed + step) for step in range(1, steps)]
+    batches = [data.split_tokens(batch) for batch in (first, *rest)]
+    if tokens is None:
+        batches = [_with_ignored(*batch) for batch in batches]
     values = params.init_gpt2(config, seed, SPREAD) if given is None else given
     part = None
     if optimizer_layers is not None:
@@ -128,11 +141,12 @@ def gpt2(
         module="gpt2",
         make=lambda side: _make_gpt2(side, config, attention),
         params=values,
-        batches=[data.split_tokens(batch) for batch in (first, *rest)],
+        batches=batches,
         output_name="logits",
         optimizers={"adamw": _adamw(steps)},
         optimizer_steps=2 if large else 6,
         trajectory_optimizer="adamw",
+        training=_training(config, len(first), _adamw(steps), seed),
         config=config,
         optimizer_part=part,
     )
@@ -150,6 +164,28 @@ def make(name: str, **options: Any) -> Program:
 
 def _adamw(steps: int) -> AdamWConfig:
     return replace(AdamWConfig(), warmup_steps=2, total_steps=max(steps, 10))
+
+
+def _training(config: GPTConfig, batch_size: int, optimizer: AdamWConfig, seed: int) -> TrainConfig:
+    """A run in which everything is switched on that the two sides could disagree on."""
+    return TrainConfig(
+        optimizer=optimizer,
+        batch_size=batch_size,
+        micro_batches=next(count for count in (2, 3, 1) if batch_size % count == 0),
+        seed=seed,
+        dropout="matched",
+        loss_chunk=20,
+    )
+
+
+def _with_ignored(inputs: np.ndarray, targets: np.ndarray) -> Batch:
+    """The batch with some targets left out of the loss, as a prompt's are: most of one sequence's.
+
+    Sequences, and with them micro-batches, then differ in how many targets count.
+    """
+    targets = targets.copy()
+    targets[0, : 2 * targets.shape[1] // 3] = IGNORED
+    return inputs, targets
 
 
 def _sizes(tokens: np.ndarray) -> tuple[int, int]:

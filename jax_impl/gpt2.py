@@ -14,7 +14,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Int
 
-from shared.config import LAYER_NORM_EPSILON, GPTConfig
+from shared.config import IGNORED, LAYER_NORM_EPSILON, GPTConfig
 
 
 def reference_attention(
@@ -109,12 +109,21 @@ class Block(nnx.Module):
 
 
 class GPT2(nnx.Module):
-    """Token ids in, logits over the next token out; parameters come from ``shared.params``."""
+    """Token ids in, logits over the next token out; parameters come from ``shared.params``.
+
+    ``recompute`` keeps a block's input alone for the backward pass, and computes the rest again.
+    """
 
     def __init__(
-        self, config: GPTConfig, *, attention: Attention = fused_attention, rngs: nnx.Rngs
+        self,
+        config: GPTConfig,
+        *,
+        attention: Attention = fused_attention,
+        recompute: bool = False,
+        rngs: nnx.Rngs,
     ):
         C, V = config.emb_dim, config.vocab_size
+        self.recompute = recompute
         self.wte = nnx.Embed(V, C, rngs=rngs)
         self.wpe = nnx.Embed(config.context_length, C, rngs=rngs)
         self.drop = nnx.Dropout(config.drop_rate, rngs=rngs)
@@ -127,22 +136,55 @@ class GPT2(nnx.Module):
         )
 
     def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
+        return self.logits(self.features(tokens))
+
+    def features(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T C"]:
+        """What the head reads: the residual stream after the last norm."""
         T = tokens.shape[1]
         x = self.wte(tokens) + self.wpe(jnp.arange(T))  # (B, T, C)
         x = self.drop(x)
         for block in self.h:
-            x = block(x)
-        x = self.ln_f(x)
+            x = nnx.remat(Block.__call__)(block, x) if self.recompute else block(x)
+        return self.ln_f(x)
+
+    def logits(self, x: Float[Array, "*N C"]) -> Float[Array, "*N V"]:
+        """Unnormalised log-probabilities of the next token."""
         # Tied: the token embedding read backwards, so its gradient has two parts.
         return self.wte.attend(x) if self.lm_head is None else self.lm_head(x)
+
+
+def cross_entropy(logits: Float[Array, "*N V"], targets: Int[Array, "*N"]) -> Float[Array, ""]:
+    """Sum of the cross-entropies in nats over the positions whose target is not ``IGNORED``."""
+    # In float32 at least: log-sum-exp over V terms is no work for 8 bits.
+    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    losses = optax.softmax_cross_entropy_with_integer_labels(wide, targets)
+    return jnp.where(targets == IGNORED, 0.0, losses).sum()
 
 
 def loss_fn(
     model: GPT2, inputs: Int[Array, "B T"], targets: Int[Array, "B T"]
 ) -> tuple[Float[Array, ""], Float[Array, "B T V"]]:
-    """Mean cross-entropy in nats over all B T positions, and the logits."""
+    """Mean cross-entropy in nats over all positions that count, and the logits."""
     logits = model(inputs)
-    # In float32 at least: log-sum-exp over V terms is no work for 8 bits.
-    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    loss = optax.softmax_cross_entropy_with_integer_labels(wide, targets).mean()
-    return loss, logits
+    count = (targets != IGNORED).sum()
+    return cross_entropy(logits, targets) / count, logits
+
+
+def summed_loss(
+    model: GPT2, inputs: Int[Array, "B T"], targets: Int[Array, "B T"], chunk: int
+) -> Float[Array, ""]:
+    """Sum of the same, with the logits of ``chunk`` positions in memory at once; 0 means all."""
+
+    def part(x: Float[Array, "N C"], y: Int[Array, "N"]) -> Float[Array, ""]:
+        return cross_entropy(model.logits(x), y)
+
+    x, y = model.features(inputs), targets.flatten()  # (B, T, C), (B T)
+    x = x.reshape(len(y), -1)  # (B T, C)
+    if not chunk:
+        return part(x, y)
+    # One program for every part, so the last is filled up; `map` runs one part after the other.
+    rest = -len(y) % chunk
+    x = jnp.pad(x, ((0, rest), (0, 0))).reshape(-1, chunk, x.shape[-1])
+    y = jnp.pad(y, (0, rest), constant_values=IGNORED).reshape(-1, chunk)
+    # Without checkpoint every part's logits would wait for the backward pass.
+    return jax.lax.map(jax.checkpoint(lambda xy: part(*xy)), (x, y)).sum()

@@ -21,6 +21,19 @@ class Optimizer(nnx.Optimizer):
         inner = _adamw(config) if isinstance(config, AdamWConfig) else _sgd(config)
         super().__init__(model, inner, wrt=nnx.Param)
 
+    def moments(self) -> tuple[nnx.State, nnx.State]:
+        """AdamW's averages of gradients and of their squares, named as the parameters are."""
+        return optax.tree.get(self.opt_state, "mu"), optax.tree.get(self.opt_state, "nu")
+
+    def restore(self, first: nnx.State, second: nnx.State, steps: int) -> None:
+        """Go on as the optimizer did that had these moments after ``steps`` steps."""
+        for average, value in zip(self.moments(), (first, second), strict=True):
+            nnx.update(average, value)
+        # Three count: the optimizer, Adam for its bias correction, and the schedule.
+        counts = [count for _, count in optax.tree.get_all_with_path(self.opt_state, "count")]
+        for count in (self.step, *counts):
+            count.set_value(jnp.full_like(count[...], steps))
+
 
 def _sgd(config: SGDConfig) -> optax.GradientTransformation:
     return optax.sgd(config.learning_rate)

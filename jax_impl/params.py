@@ -26,13 +26,20 @@ def build(make: Callable[[], Model], params: Params, runtime: Runtime) -> Model:
     """
     model = nnx.eval_shape(make)
     nnx.update(model, import_tensors(model, params, runtime))
-    for _, module in nnx.iter_modules(model):
-        if isinstance(module, nnx.Embed):
-            # Linear and LayerNorm compute in their parameters' dtype; Embed keeps to the dtype it
-            # was made with, and would silently round a float64 embedding to float32.
-            module.dtype = runtime.dtype
+    compute_in(model, runtime.dtype)
     _seed_dropout(model, runtime)
     return model
+
+
+def compute_in(model: nnx.Module, dtype: jnp.dtype) -> None:
+    """Have ``model`` compute in ``dtype`` once its parameters are of that dtype.
+
+    Linear and LayerNorm follow their parameters; Embed keeps to the dtype it was made with, and
+    would silently round a float64 embedding to float32.
+    """
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, nnx.Embed):
+            module.dtype = dtype
 
 
 def import_tensors(model: nnx.Module, params: Params, runtime: Runtime) -> nnx.State:

@@ -1,7 +1,8 @@
 """Device, dtype, matmul precision and determinism in JAX: set explicitly, then read back."""
 
 import os
-from dataclasses import dataclass
+import resource
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import jax
@@ -23,6 +24,11 @@ class Runtime:
 
     device: jax.Device
     dtype: jnp.dtype
+
+    @property
+    def master(self) -> "Runtime":
+        """The same in the dtype that parameters and moments are kept in: float32 at least."""
+        return replace(self, dtype=jnp.promote_types(self.dtype, jnp.float32))
 
     def batch(self, *arrays: np.ndarray) -> tuple[Array, ...]:
         """``arrays`` on the device: floats in the compute dtype, integers as int32.
@@ -89,6 +95,13 @@ def _read(name: str) -> object:
     if hasattr(jax.config, f"jax_{name}"):
         return getattr(jax.config, f"jax_{name}")
     return jax.config.read(f"jax_{name}")
+
+
+def peak_memory(device: str) -> int:
+    """Bytes in use at most so far: by arrays on a GPU, by the whole process on a CPU."""
+    if device == "cuda":
+        return jax.devices(device)[0].memory_stats()["peak_bytes_in_use"]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def versions() -> dict[str, str]:

@@ -5,11 +5,19 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 from flax import nnx
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from jax_impl.dropout import match, set_keys, sites
+from jax_impl.gpt2 import GPT2, summed_loss
 from jax_impl.optim import Optimizer
+from jax_impl.params import compute_in, export_tensors, import_tensors
+from jax_impl.runtime import Runtime
+from shared.config import IGNORED, TrainConfig
+from shared.training import Step, TrainState, step_keys
 
 LossFn = Callable[..., tuple[Array, Array]]
 
@@ -66,3 +74,105 @@ def train(
         losses.append(loss)
     nnx.update((model, optimizer), state)
     return jnp.stack(losses)
+
+
+class Trainer:
+    """A GPT-2 in training: its parameters and moments, and the step that changes them.
+
+    ``model`` is in the dtype of ``runtime.master``. Where the compute dtype is narrower, passes go
+    through a copy of it in that dtype.
+    """
+
+    def __init__(self, model: GPT2, config: TrainConfig, runtime: Runtime):
+        self.config, self.runtime = config, runtime
+        if config.dropout == "matched":
+            match(model)
+        self.sites = len(sites(model))
+        self.steps = 0
+        set_keys(model, jnp.zeros((self.sites, 2), jnp.uint32))
+        compute_in(model, runtime.dtype)
+        model.train()
+        optimizer = Optimizer(model, config.optimizer)
+        self.graphdef, state = nnx.split((model, optimizer))
+        # What is donated must not be referred to from anywhere else.
+        self.state = jax.device_put(jax.tree.map(jnp.copy, state), runtime.device)
+        self._step = jax.jit(self._updated, donate_argnums=0)
+        self._evaluate = jax.jit(self._evaluated)
+
+    @property
+    def model(self) -> GPT2:
+        """The live model: put together anew, since its state is what jit returned last."""
+        return nnx.merge(self.graphdef, self.state)[0]
+
+    def step(self, inputs: Int[np.ndarray, "A B T"], targets: Int[np.ndarray, "A B T"]) -> Step:
+        """One update from A micro-batches, as if they were one batch.
+
+        Where loss or gradients are not finite, no parameter moves.
+        """
+        keys = step_keys(self.config.seed, self.steps, len(inputs), self.sites)
+        batch = (*self.runtime.batch(inputs, targets), jax.device_put(keys, self.runtime.device))
+        self.state, loss, norm = self._step(self.state, batch)
+        self.steps += 1
+        return Step(loss=float(loss), grad_norm=float(norm))
+
+    def _updated(
+        self, state: nnx.State, batch: tuple[Array, Array, Array]
+    ) -> tuple[nnx.State, Array, Array]:
+        model, optimizer = nnx.merge(self.graphdef, state)
+        modeldef, params, rest = nnx.split(model, nnx.Param, ...)
+        # The mean over all micro-batches, which their means' mean is not where targets are ignored.
+        count = jnp.maximum((batch[1] != IGNORED).sum(), 1)
+
+        def loss_of(params: nnx.State, inputs: Array, targets: Array, keys: Array) -> Array:
+            # A copy, since what is traced outside must not be written to from inside.
+            model = nnx.merge(modeldef, self._narrow(params), rest, copy=True)
+            set_keys(model, keys)
+            return summed_loss(model, inputs, targets, self.config.loss_chunk) / count
+
+        gradient = jax.value_and_grad(loss_of)
+
+        def accumulate(total: tuple, micro_batch: tuple[Array, ...]) -> tuple[tuple, None]:
+            return jax.tree.map(jnp.add, total, gradient(params, *micro_batch)), None
+
+        first = gradient(params, *(array[0] for array in batch))
+        rest_of_them = tuple(array[1:] for array in batch)
+        (loss, gradients), _ = jax.lax.scan(accumulate, first, rest_of_them)
+        norm = optax.global_norm(gradients)
+        optimizer.update(model, gradients)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        after = nnx.state((model, optimizer))
+        return jax.tree.map(partial(jnp.where, finite), after, state), loss, norm
+
+    def evaluate(
+        self, inputs: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"]
+    ) -> Float[Array, ""]:
+        """Sum of the cross-entropies in nats, without dropout."""
+        return self._evaluate(self.state, self.runtime.batch(inputs, targets))
+
+    def _evaluated(self, state: nnx.State, batch: tuple[Array, Array]) -> Array:
+        modeldef, params, rest = nnx.split(nnx.merge(self.graphdef, state)[0], nnx.Param, ...)
+        model = nnx.merge(modeldef, self._narrow(params), rest)
+        model.eval()
+        return summed_loss(model, *batch, self.config.loss_chunk)
+
+    def export(self) -> TrainState:
+        """Parameters and moments under canonical names, as copies."""
+        model, optimizer = nnx.merge(self.graphdef, self.state)
+        tensors = (nnx.state(model, nnx.Param), *optimizer.moments())
+        named = [export_tensors(part) for part in tensors]
+        copies = [{name: value.copy() for name, value in part.items()} for part in named]
+        return TrainState(self.steps, *copies)
+
+    def restore(self, state: TrainState) -> None:
+        """Go on from ``state``, whichever framework it comes from."""
+        self.steps, master = state.step, self.runtime.master
+        model, optimizer = nnx.merge(self.graphdef, self.state)
+        nnx.update(model, import_tensors(model, state.params, master))
+        first = import_tensors(model, state.first_moment, master)
+        second = import_tensors(model, state.second_moment, master)
+        optimizer.restore(first, second, state.step)
+        self.state = nnx.state((model, optimizer))
+
+    def _narrow(self, params: nnx.State) -> nnx.State:
+        """The parameters, rounded to the compute dtype; their gradients are widened again."""
+        return jax.tree.map(lambda p: p.astype(self.runtime.dtype), params)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 # GPT-2's own value. Flax defaults to 1e-6 and PyTorch to 1e-5, so both sides write it out.
 LAYER_NORM_EPSILON = 1e-5
+# A target that no position is asked to predict: it counts neither in the loss nor in its mean.
+IGNORED = -1
 
 
 def _require(holds: bool, message: str) -> None:
@@ -157,7 +159,12 @@ class TrainConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("micro_batches", 1), ("seed", 0), ("loss_chunk", 0)):
+        for name, least in (
+            ("batch_size", 1),
+            ("micro_batches", 1),
+            ("seed", 0),
+            ("loss_chunk", 0),
+        ):
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool)
             _require(
@@ -171,7 +178,9 @@ class TrainConfig:
         )
         for name, choices in (("dtype", TRAINING_DTYPES), ("dropout", ("matched", "native"))):
             value = getattr(self, name)
-            _require(value in choices, f"unknown {name} {value!r}: choose from {', '.join(choices)}")
+            _require(
+                value in choices, f"unknown {name} {value!r}: choose from {', '.join(choices)}"
+            )
         for name in ("recompute", "compile"):
             value = getattr(self, name)
             _require(isinstance(value, bool), f"{name} is {value!r}: expected true or false")

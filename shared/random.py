@@ -1,9 +1,10 @@
 """Random bits that both sides can draw alike: JAX's own generator, written out in NumPy.
 
-Threefry-2x32 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) is a block cipher:
-a key and a counter go in, two random words come out, and nothing is remembered in between. JAX
-numbers the elements of an array and enciphers each one's number (``jax_threefry_partitionable``), so
-that ``bits(key, n)`` here is ``jax.random.bits(key, (n,))`` there, bit for bit.
+Threefry-2x32 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) is a block
+cipher: a key and a counter go in, two random words come out, and nothing is remembered in between.
+JAX numbers the elements of an array and enciphers each one's number, with
+``jax_threefry_partitionable`` as it is by default, so that ``bits(key, n)`` here is
+``jax.random.bits(key, (n,))`` there, bit for bit.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ from jaxtyping import Float, UInt32
 Key = UInt32[np.ndarray, "2"]
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
+PARITY = 0x1BD11BDA  # of the three words that are added in turn, two are the key's
 _WORD = 0xFFFFFFFF
 _BLOCK = 1 << 16  # counters enciphered at once: few enough to stay in the cache
 
@@ -40,14 +41,14 @@ def fold_in(key: Key, data: int) -> Key:
 
 def schedule(key: Key) -> UInt32[np.ndarray, "3"]:
     """The three words that the cipher adds in turn: the key's two, and their parity."""
-    return np.array([*key, key[0] ^ key[1] ^ np.uint32(_PARITY)], np.uint32)
+    return np.array([*key, key[0] ^ key[1] ^ np.uint32(PARITY)], np.uint32)
 
 
 def encipher(words: Any, high: Any, low: Any) -> tuple[Any, Any]:
     """Threefry-2x32 of the counters ``high * 2**32 + low``, which are overwritten.
 
-    ``words`` is a key's ``schedule``. Any arrays of 32-bit integers that wrap around will do, signed
-    ones as well, so that this runs on NumPy's and on PyTorch's, wherever they are.
+    ``words`` is a key's ``schedule``. Any arrays of 32-bit integers that wrap around will do,
+    signed ones as well, so that this runs on NumPy's and on PyTorch's, wherever they are.
     """
     high += words[0]
     low += words[1]

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from shared.config import LAYER_NORM_EPSILON, GPTConfig
+from shared.config import IGNORED, LAYER_NORM_EPSILON, GPTConfig
+from torch_impl.dropout import MatchedDropout
 
 
 def reference_attention(
@@ -38,6 +40,9 @@ def fused_attention(
     dropout: nn.Dropout,
 ) -> Float[Tensor, "B T H D"]:
     """The same by PyTorch's kernels, which want heads before time and take the dropout rate."""
+    # They draw the mask themselves, which no matched dropout could follow.
+    if isinstance(dropout, MatchedDropout) and dropout.training and dropout.p > 0:
+        return reference_attention(q, k, v, dropout)
     q, k, v = (z.transpose(1, 2) for z in (q, k, v))  # (B, H, T, D)
     rate = dropout.p if dropout.training else 0.0
     y = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=rate)
@@ -105,11 +110,21 @@ class Block(nn.Module):
 
 
 class GPT2(nn.Module):
-    """Token ids in, logits over the next token out; parameters come from ``shared.params``."""
+    """Token ids in, logits over the next token out; parameters come from ``shared.params``.
 
-    def __init__(self, config: GPTConfig, *, attention: Attention = fused_attention):
+    ``recompute`` keeps a block's input alone for the backward pass, and computes the rest again.
+    """
+
+    def __init__(
+        self,
+        config: GPTConfig,
+        *,
+        attention: Attention = fused_attention,
+        recompute: bool = False,
+    ):
         super().__init__()
         C, V = config.emb_dim, config.vocab_size
+        self.recompute = recompute
         self.wte = nn.Embedding(V, C)
         self.wpe = nn.Embedding(config.context_length, C)
         self.drop = nn.Dropout(config.drop_rate)
@@ -118,22 +133,50 @@ class GPT2(nn.Module):
         self.lm_head = None if config.tie_embeddings else nn.Linear(C, V, bias=False)
 
     def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
+        return self.logits(self.features(tokens))
+
+    def features(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T C"]:
+        """What the head reads: the residual stream after the last norm."""
         T = tokens.shape[1]
         x = self.wte(tokens) + self.wpe(torch.arange(T, device=tokens.device))  # (B, T, C)
         x = self.drop(x)
         for block in self.h:
-            x = block(x)
-        x = self.ln_f(x)
+            x = checkpoint(block, x, use_reentrant=False) if self.recompute else block(x)
+        return self.ln_f(x)
+
+    def logits(self, x: Float[Tensor, "*N C"]) -> Float[Tensor, "*N V"]:
+        """Unnormalised log-probabilities of the next token."""
         # Tied: the token embedding read backwards, so its gradient has two parts.
         return F.linear(x, self.wte.weight) if self.lm_head is None else self.lm_head(x)
+
+
+def cross_entropy(logits: Float[Tensor, "*N V"], targets: Int[Tensor, "*N"]) -> Float[Tensor, ""]:
+    """Sum of the cross-entropies in nats over the positions whose target is not ``IGNORED``."""
+    # In float32 at least: log-sum-exp over V terms is no work for 8 bits.
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, -2)
+    return F.cross_entropy(wide, targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
 def loss_fn(
     model: GPT2, inputs: Int[Tensor, "B T"], targets: Int[Tensor, "B T"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "B T V"]]:
-    """Mean cross-entropy in nats over all B T positions, and the logits."""
+    """Mean cross-entropy in nats over all positions that count, and the logits."""
     logits = model(inputs)
-    # In float32 at least: log-sum-exp over V terms is no work for 8 bits.
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    loss = F.cross_entropy(wide.flatten(0, 1), targets.flatten())
-    return loss, logits
+    count = (targets != IGNORED).sum()
+    return cross_entropy(logits, targets) / count, logits
+
+
+def summed_loss(
+    model: GPT2, inputs: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], chunk: int
+) -> Float[Tensor, ""]:
+    """Sum of the same, with the logits of ``chunk`` positions in memory at once; 0 means all."""
+
+    def part(x: Float[Tensor, "N C"], y: Int[Tensor, "N"]) -> Float[Tensor, ""]:
+        return cross_entropy(model.logits(x), y)
+
+    x, y = model.features(inputs).flatten(0, 1), targets.flatten()  # (B T, C), (B T)
+    if not chunk:
+        return part(x, y)
+    parts = zip(x.split(chunk), y.split(chunk), strict=True)
+    # Without checkpoint every part's logits would wait for the backward pass.
+    return torch.stack([checkpoint(part, *xy, use_reentrant=False) for xy in parts]).sum()

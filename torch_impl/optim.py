@@ -1,6 +1,7 @@
 """SGD and AdamW in PyTorch, with decay groups, global-norm clipping and the shared schedule."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn, optim
 
 from shared.config import AdamWConfig, OptimizerConfig, SGDConfig
@@ -25,14 +26,40 @@ class Optimizer:
         """Forget the gradients: ``backward()`` adds to whatever ``.grad`` holds."""
         self.inner.zero_grad()
 
-    def step(self) -> None:
-        """Clip the gradients, set this step's learning rate, and move the parameters."""
+    def step(self) -> Float[Tensor, ""]:
+        """Clip the gradients, set this step's learning rate, and move the parameters.
+
+        Returns the gradients' joint norm before clipping; where it is not finite, AdamW stays put.
+        """
+        gradients = [p.grad for p in self.model.parameters()]
+        norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
         if isinstance(self.config, AdamWConfig):
-            _clip([p.grad for p in self.model.parameters()], self.config.max_grad_norm)
+            _clip(gradients, norm, self.config.max_grad_norm)
+            # What a GradScaler would set: the fused kernel looks at it without asking the host.
+            self.inner.found_inf = (~norm.isfinite()).float()
         for group in self.inner.param_groups:
             group["lr"] = float(learning_rate(self.steps, self.config))
         self.inner.step()
         self.steps += 1
+        return norm
+
+    def moments(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """AdamW's averages of gradients and of their squares, named as the parameters are."""
+        return self._averages("exp_avg"), self._averages("exp_avg_sq")
+
+    def restore(self, first: dict[str, Tensor], second: dict[str, Tensor], steps: int) -> None:
+        """Go on as the optimizer did that had these moments after ``steps`` steps."""
+        self.steps = steps
+        for name, p in self.model.named_parameters():
+            count = torch.tensor(float(steps), device=p.device)
+            state = {"step": count, "exp_avg": first[name], "exp_avg_sq": second[name]}
+            self.inner.state[p] = state
+
+    def _averages(self, key: str) -> dict[str, Tensor]:
+        state = self.inner.state
+        named = self.model.named_parameters()
+        # PyTorch makes the averages when the first step is taken.
+        return {name: state[p][key] if p in state else torch.zeros_like(p) for name, p in named}
 
 
 def _sgd(model: nn.Module, config: SGDConfig) -> optim.Optimizer:
@@ -62,13 +89,12 @@ def _decays(p: Tensor) -> bool:
     return p.ndim >= 2
 
 
-def _clip(gradients: list[Tensor], max_norm: float) -> None:
-    """Scale ``gradients`` in place so that their joint norm is ``max_norm`` at most.
+def _clip(gradients: list[Tensor], norm: Tensor, max_norm: float) -> None:
+    """Scale ``gradients`` in place so that their joint ``norm`` is ``max_norm`` at most.
 
     Not ``clip_grad_norm_``: it divides by the norm plus 1e-6, optax by the norm itself. And its
     ``vector_norm`` adds up float32 one by one on a CPU: too coarse for a large embedding.
     """
-    norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
     scale = (max_norm / norm).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(scale)

@@ -1,7 +1,8 @@
 """Device, dtype, matmul precision and determinism in PyTorch: set explicitly, then read back."""
 
 import os
-from dataclasses import dataclass
+import resource
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +23,11 @@ class Runtime:
 
     device: torch.device
     dtype: torch.dtype
+
+    @property
+    def master(self) -> "Runtime":
+        """The same in the dtype that parameters and moments are kept in: float32 at least."""
+        return replace(self, dtype=torch.promote_types(self.dtype, torch.float32))
 
     def batch(self, *arrays: np.ndarray) -> tuple[Tensor, ...]:
         """``arrays`` on the device: floats in the compute dtype, integers as int64.
@@ -75,6 +81,13 @@ def settings() -> dict[str, str]:
         "cudnn_attention": str(torch.backends.cuda.cudnn_sdp_enabled()),
         "threads": str(torch.get_num_threads()),
     }
+
+
+def peak_memory(device: str) -> int:
+    """Bytes in use at most so far: by tensors on a GPU, by the whole process on a CPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def versions() -> dict[str, str]:

@@ -1,12 +1,20 @@
 """The training step and loop in PyTorch: gradients stay on parameters, state changes in place."""
 
+import copy
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from shared.config import TrainConfig
+from shared.training import Step, TrainState, counted, step_keys
+from torch_impl.dropout import match, set_keys, sites
+from torch_impl.gpt2 import GPT2, summed_loss
 from torch_impl.optim import Optimizer
+from torch_impl.params import export_tensors, import_tensors
+from torch_impl.runtime import Runtime
 
 LossFn = Callable[..., tuple[Tensor, Tensor]]
 
@@ -47,3 +55,98 @@ def train(
     """One step a batch; returns the losses, each taken before its update."""
     losses = [train_step(model, optimizer, loss_fn, batch) for batch in batches]
     return torch.stack(losses)
+
+
+class Trainer:
+    """A GPT-2 in training: its parameters and moments, and the step that changes them.
+
+    ``model`` is in the dtype of ``runtime.master``. Where the compute dtype is narrower, passes go
+    through ``self.computing``, a copy of it in that dtype.
+    """
+
+    def __init__(self, model: GPT2, config: TrainConfig, runtime: Runtime):
+        self.config, self.runtime = config, runtime
+        if config.dropout == "matched":
+            match(model)
+        self.model = model
+        self.optimizer = Optimizer(model, config.optimizer)
+        self.sites = len(sites(model))
+        self.steps = 0
+        # Not autocast: it keeps some operations in float32 by a list that JAX does not have.
+        mixed = runtime.dtype != runtime.master.dtype
+        self.computing = copy.deepcopy(model).to(runtime.dtype) if mixed else model
+        self._summed_loss = torch.compile(summed_loss) if config.compile else summed_loss
+
+    def step(self, inputs: Int[np.ndarray, "A B T"], targets: Int[np.ndarray, "A B T"]) -> Step:
+        """One update from A micro-batches, as if they were one batch.
+
+        Where loss or gradients are not finite, no parameter moves.
+        """
+        keys = step_keys(self.config.seed, self.steps, len(inputs), self.sites)
+        count = counted(targets)
+        self.computing.train()
+        self.optimizer.zero_grad()
+        losses = []
+        for micro_batch in zip(inputs, targets, keys, strict=True):
+            losses.append(self._accumulate(*micro_batch, count))
+        norm = self.optimizer.step()
+        self._narrow()
+        self.steps += 1
+        return Step(loss=float(torch.stack(losses).sum()), grad_norm=float(norm))
+
+    def _accumulate(
+        self, inputs: np.ndarray, targets: np.ndarray, keys: np.ndarray, count: int
+    ) -> Tensor:
+        """Add one micro-batch's gradients to those on the parameters; its share of the loss."""
+        set_keys(self.computing, keys)
+        batch = self.runtime.batch(inputs, targets)
+        # The mean over all micro-batches, which their means' mean is not where targets are ignored.
+        loss = self._summed_loss(self.computing, *batch, self.config.loss_chunk) / count
+        loss.backward()
+        self._widen()
+        return loss.detach()
+
+    def evaluate(
+        self, inputs: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"]
+    ) -> Float[Tensor, ""]:
+        """Sum of the cross-entropies in nats, without dropout."""
+        self.computing.eval()
+        with torch.no_grad():
+            batch = self.runtime.batch(inputs, targets)
+            return self._summed_loss(self.computing, *batch, self.config.loss_chunk)
+
+    def export(self) -> TrainState:
+        """Parameters and moments under canonical names, as copies."""
+        params = dict(self.model.named_parameters())
+        tensors = (params, *self.optimizer.moments())
+        named = [export_tensors(self.model, part) for part in tensors]
+        copies = [{name: value.copy() for name, value in part.items()} for part in named]
+        return TrainState(self.steps, *copies)
+
+    def restore(self, state: TrainState) -> None:
+        """Go on from ``state``, whichever framework it comes from."""
+        self.steps, master = state.step, self.runtime.master
+        params = import_tensors(self.model, state.params, master)
+        self.model.load_state_dict(params, strict=True)
+        first = import_tensors(self.model, state.first_moment, master)
+        second = import_tensors(self.model, state.second_moment, master)
+        self.optimizer.restore(first, second, state.step)
+        self._narrow()
+
+    def _narrow(self) -> None:
+        """Round the parameters to the compute dtype."""
+        if self.computing is not self.model:
+            with torch.no_grad():
+                for narrow, p in self._both():
+                    narrow.copy_(p)
+
+    def _widen(self) -> None:
+        """Add the gradients of the compute dtype to those of the parameters, and forget them."""
+        if self.computing is not self.model:
+            for narrow, p in self._both():
+                wide = narrow.grad.to(p.dtype)
+                p.grad = wide if p.grad is None else p.grad.add_(wide)
+                narrow.grad = None
+
+    def _both(self) -> Iterable[tuple[Tensor, Tensor]]:
+        return zip(self.computing.parameters(), self.model.parameters(), strict=True)

@@ -1,0 +1,72 @@
+"""Dropout that draws the same units on both sides, in JAX.
+
+Each framework's own dropout draws from a generator of its own, and no seed makes two of them agree.
+Here the mask is a function of a key instead, and the keys of a step are the same for both sides.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jaxtyping import Bool, Float, UInt32
+
+from shared import random
+
+
+class DropoutKey(nnx.Variable):
+    """The two words of a key: state of the model, so that jit takes it as an argument."""
+
+
+class MatchedDropout(nnx.Dropout):
+    """Dropout by ``key``: the same key drops the same units, in every dtype, on every device."""
+
+    def __init__(self, rate: float):
+        super().__init__(rate)
+        self.key = DropoutKey(jnp.zeros(2, jnp.uint32))
+
+    def __call__(self, x: Float[Array, "*S"]) -> Float[Array, "*S"]:
+        if self.deterministic or self.rate == 0:
+            return x
+        return jnp.where(self.dropped(x), 0.0, x / (1 - self.rate))
+
+    def dropped(self, x: Float[Array, "*S"]) -> Bool[Array, "*S"]:
+        """Which elements of ``x`` fall."""
+        # Not `bernoulli`: it draws 64 bits an element under x64, and so other units in float64.
+        words = jax.random.bits(_key(self.key[...], "threefry2x32"), x.shape, jnp.uint32)
+        return words >> 8 < random.threshold(self.rate)
+
+
+def match(model: nnx.Module) -> None:
+    """Put a ``MatchedDropout`` in the place of every dropout layer of ``model``."""
+    modules = {_name(path): module for path, module in nnx.iter_modules(model)}
+    for name in sites(model):
+        parent, _, attribute = name.rpartition(".")
+        rate = modules[name].rate
+        setattr(modules[parent], attribute, MatchedDropout(rate))
+
+
+def sites(model: nnx.Module) -> list[str]:
+    """Names of the dropout layers, in the order in which keys are given out."""
+    modules = nnx.iter_modules(model)
+    return sorted(_name(path) for path, module in modules if isinstance(module, nnx.Dropout))
+
+
+def set_keys(model: nnx.Module, keys: UInt32[Array, "S 2"]) -> None:
+    """Seed the dropout of one pass: layer by layer, with JAX's faster generator if not matched."""
+    modules = {_name(path): module for path, module in nnx.iter_modules(model)}
+    for name, key in zip(sites(model), keys, strict=True):
+        layer = modules[name]
+        if isinstance(layer, MatchedDropout):
+            layer.key.set_value(key)
+        else:
+            # Each layer has a stream of its own, and no generator serves them all.
+            layer.rngs.key.set_value(_key(jnp.tile(key, 2), "rbg"))
+            layer.rngs.count.set_value(jnp.zeros((), jnp.uint32))
+
+
+def _key(words: UInt32[Array, "N"], generator: str) -> Array:
+    return jax.random.wrap_key_data(words, impl=generator)
+
+
+def _name(path: tuple) -> str:
+    return ".".join(map(str, path))

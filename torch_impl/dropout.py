@@ -1,0 +1,69 @@
+"""Dropout that draws the same units on both sides, in PyTorch.
+
+Each framework's own dropout draws from a generator of its own, and no seed makes two of them agree.
+Here the mask is a function of a key instead, and the keys of a step are the same for both sides.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt32
+from torch import Tensor, nn
+
+from shared import random
+
+
+class MatchedDropout(nn.Dropout):
+    """Dropout by ``key``: the same key drops the same units, in every dtype, on every device."""
+
+    def __init__(self, rate: float):
+        super().__init__(rate)
+        self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
+
+    def forward(self, x: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
+        if not self.training or self.p == 0:
+            return x
+        return torch.where(self.dropped(x), 0.0, x / (1 - self.p))
+
+    def dropped(self, x: Float[Tensor, "*S"]) -> Bool[Tensor, "*S"]:
+        """Which elements of ``x`` fall."""
+        words = _bits(self.key, x.numel(), x.device)
+        # The mask makes the shift of a signed word that of an unsigned one.
+        return ((words >> 8) & 0xFFFFFF < random.threshold(self.p)).view(x.shape)
+
+
+def match(model: nn.Module) -> None:
+    """Put a ``MatchedDropout`` in the place of every dropout layer of ``model``."""
+    for name in sites(model):
+        parent, _, attribute = name.rpartition(".")
+        rate = model.get_submodule(name).p
+        setattr(model.get_submodule(parent), attribute, MatchedDropout(rate))
+
+
+def sites(model: nn.Module) -> list[str]:
+    """Names of the dropout layers, in the order in which keys are given out."""
+    modules = model.named_modules()
+    return sorted(name for name, module in modules if isinstance(module, nn.Dropout))
+
+
+def set_keys(model: nn.Module, keys: UInt32[np.ndarray, "S 2"]) -> None:
+    """Seed the dropout of one pass: layer by layer where it is matched, else PyTorch as a whole."""
+    for name, key in zip(sites(model), keys, strict=True):
+        layer = model.get_submodule(name)
+        if isinstance(layer, MatchedDropout):
+            # int32, since PyTorch has few operations on unsigned words.
+            layer.key = torch.from_numpy(key.view(np.int32))
+        else:
+            # One generator serves all layers, so the first one's key seeds it.
+            torch.manual_seed(int(key[0]) << 32 | int(key[1]))
+            break
+
+
+def _bits(key: Int[Tensor, "2"], size: int, device: torch.device) -> Int[Tensor, "N"]:
+    """``size`` random words as int32 on ``device``: NumPy's on a CPU, where it is faster."""
+    if device.type == "cpu" and not torch.compiler.is_compiling():
+        return torch.from_numpy(random.bits(key.numpy().view(np.uint32), size).view(np.int32))
+    key = key.to(device)
+    words = torch.cat([key, key[:1] ^ key[1:] ^ random.PARITY])
+    counters = torch.arange(size, device=device)
+    high, low = random.encipher(words, (counters >> 32).int(), counters.int())
+    return high ^ low
