@@ -6,15 +6,49 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 
-from shared.config import PRESETS
+from shared.config import PRESETS, TRAINING_DTYPES
 
 DTYPES = ("float64", "float32", "bfloat16", "tf32", "all")
 PROGRAMS = ("all", "tensors", "sigmoid-bce", "simple-net", "gpt2")
 DEVICES = ("auto", "cpu", "cuda")
+
+
+# A run's settings that the command line takes, by the names that they are kept under.
+SETTINGS: dict[str, tuple[type, str]] = {
+    "preset": (str, f"size of GPT-2: {', '.join(PRESETS)}; default tiny"),
+    "data": (
+        str,
+        "python (the standard library's sources, default), markov, hf:NAME, a text file or folder, "
+        "or .bin files of nanoGPT or llm.c",
+    ),
+    "tokenizer": (str, "bytes (default), gpt2, bpe (trained on the data), or a tokenizer.json"),
+    "token_count": (int, "how many tokens bpe is trained to"),
+    "init": (str, "begin from gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder, or another run"),
+    "steps": (int, "length of the whole run, default 1000"),
+    "seed": (int, "of parameters, order of the data and dropout; default 0"),
+    "dtype": (str, f"what is computed in: {', '.join(TRAINING_DTYPES)}"),
+    "dropout": (str, "matched (default: both sides drop the same units) or native"),
+    "drop_rate": (float, "share of units that dropout drops"),
+    "batch_size": (int, "sequences a step"),
+    "micro_batches": (int, "into how many parts a step is divided, to save memory"),
+    "length": (int, "tokens a sequence; default the context length"),
+    "learning_rate": (float, "at its peak"),
+    "min_learning_rate": (float, "at the end; default a tenth of the peak"),
+    "warmup": (int, "steps in which the rate climbs to its peak"),
+    "weight_decay": (float, "of matrices"),
+    "max_grad_norm": (float, "to which gradients are clipped"),
+    "eval_every": (int, "steps from one validation to the next"),
+    "eval_batches": (int, "batches a validation"),
+    "checkpoint_every": (int, "steps from one checkpoint to the next"),
+    "keep": (int, "checkpoints kept, default 3"),
+    "loss_chunk": (int, "positions whose logits exist at once, to save memory; 0 is all"),
+    "recompute": (bool, "compute activations again in the backward pass, to save memory"),
+    "compile": (bool, "torch.compile, in PyTorch; JAX is always compiled"),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"twingrad: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("twingrad: interrupted, nothing was written", file=sys.stderr)
+        print("twingrad: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,7 +120,59 @@ def _parser() -> argparse.ArgumentParser:
     mutants.add_argument("--only", nargs="+", metavar="NAME", help="these bugs alone")
     mutants.add_argument("--device", default="auto", help=", ".join(DEVICES))
     mutants.set_defaults(run=_mutants)
+    _add_train(commands)
+    _add_sample(commands)
     return parser
+
+
+def _add_train(commands: Any) -> None:
+    train = commands.add_parser("train", help="train GPT-2 in PyTorch, in JAX, or in both at once")
+    train.add_argument("--framework", default="both", help="torch, jax, both")
+    train.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default runs/...")
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint, of either framework",
+    )
+    train.add_argument("--stop-after", type=int, metavar="K", help="end at step K, checkpointed")
+    train.add_argument("--device", default="auto", help=", ".join(DEVICES))
+    train.add_argument("--tensorboard", action="store_true", help="also write TensorBoard's files")
+    for name, (kind, meaning) in SETTINGS.items():
+        option = "--" + name.replace("_", "-")
+        if kind is bool:
+            train.add_argument(option, action="store_true", default=None, help=meaning)
+        else:
+            train.add_argument(option, type=kind, help=meaning)
+    train.set_defaults(run=_train)
+
+
+def _add_sample(commands: Any) -> None:
+    sample = commands.add_parser("sample", help="go on from a text")
+    sample.add_argument("--framework", default="torch", help="torch, jax")
+    sample.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="DIR",
+        help="a run, one of its checkpoints, a transformers folder, or gpt2 ... gpt2-xl",
+    )
+    sample.add_argument("--prompt", action="append", metavar="TEXT", help="may be given repeatedly")
+    sample.add_argument(
+        "--tokens", type=int, default=200, metavar="N", help="how many; default 200"
+    )
+    sample.add_argument("--temperature", type=float, default=1.0, metavar="X", help="0 is greedy")
+    sample.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest")
+    sample.add_argument("--top-p", type=float, metavar="P", help="the likeliest that make up P")
+    sample.add_argument("--seed", type=int, default=0, metavar="S")
+    sample.add_argument("--dtype", default="float32", help=", ".join(TRAINING_DTYPES))
+    sample.add_argument("--device", default="auto", help=", ".join(DEVICES))
+    sample.add_argument("--preset", help="the sizes, where the checkpoint is a single file")
+    sample.add_argument("--tokenizer", help="another than the checkpoint's own: bytes, gpt2, PATH")
+    sample.set_defaults(run=_sample)
+
+    export = commands.add_parser("export", help="write a checkpoint as transformers loads it")
+    export.add_argument("--checkpoint", required=True, metavar="DIR", help="as for sample")
+    export.add_argument("--out", required=True, type=Path, metavar="FOLDER")
+    export.set_defaults(run=_export)
 
 
 def _console() -> Console:
@@ -143,6 +229,69 @@ def _compare(arguments: argparse.Namespace) -> int:
         save=arguments.save,
     )
     return session.run(asked, _console())
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from bench import training
+
+    _choice("framework", arguments.framework, training.FRAMEWORKS)
+    _choice("device", arguments.device, DEVICES)
+    given = {name: getattr(arguments, name) for name in SETTINGS}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "preset" in given:
+        _choice("preset", given["preset"], tuple(PRESETS))
+    asked = training.Asked(
+        framework=arguments.framework,
+        given=given,
+        out=arguments.out,
+        resume=arguments.resume,
+        stop_after=arguments.stop_after,
+        device=arguments.device,
+        tensorboard=arguments.tensorboard,
+    )
+    return training.run(asked, _console())
+
+
+def _sample(arguments: argparse.Namespace) -> int:
+    from bench import released, sampling
+    from shared import tokenizer
+    from shared.sampling import Sampling
+
+    _choice("framework", arguments.framework, ("torch", "jax"))
+    _choice("dtype", arguments.dtype, TRAINING_DTYPES)
+    _choice("device", arguments.device, DEVICES)
+    if not arguments.prompt:
+        raise ValueError("there is no prompt: give --prompt a text to go on from")
+    chosen = Sampling(
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        top_p=arguments.top_p,
+        seed=arguments.seed,
+    )
+    config, params, stored = released.load(arguments.checkpoint, arguments.preset)
+    if arguments.tokenizer is not None:
+        words = tokenizer.make(arguments.tokenizer)
+    else:
+        words = tokenizer.from_json(stored) if stored else tokenizer.make("gpt2")
+    asked = sampling.Asked(
+        framework=arguments.framework,
+        prompts=arguments.prompt,
+        tokens=arguments.tokens,
+        sampling=chosen,
+        dtype=arguments.dtype,
+        device=arguments.device,
+    )
+    return sampling.run(asked, config=config, params=params, tokenizer=words)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from bench import released
+    from shared import params
+
+    config, values, _ = released.load(arguments.checkpoint)
+    params.save(arguments.out, config, values)
+    print(f"{arguments.out} is a GPT-2 that transformers loads with from_pretrained")
+    return 0
 
 
 def _mutants(arguments: argparse.Namespace) -> int:

@@ -107,6 +107,7 @@ def gpt2(
     *,
     steps: int | None = None,
     seed: int = 0,
+    size: tuple[int, int] | None = None,
     config: GPTConfig | None = None,
     given: Params | None = None,
     tokens: np.ndarray | None = None,
@@ -115,20 +116,21 @@ def gpt2(
 ) -> Program:
     """GPT-2 at a preset's size, or at ``config``'s, on seeded or given parameters and tokens.
 
+    ``size`` is how many sequences a batch has, and of how many tokens, where none are given.
     ``optimizer_layers`` has the optimizer judged on the embeddings, the final norm and that many
     first layers, which it treats no differently from the others.
     """
     config = config or preset(preset_name)
     large = params.count(params.gpt2_shapes(config)) > LARGE
-    length = min(32, config.context_length)
     # Four sequences keep the tiny model's gradient norm on both sides of the clipping bound.
+    size = size or (1 if large else 4, min(32, config.context_length))
     if steps is None:
         steps = 1 if large else 50
-    first = data.token_batch(config, 1 if large else 4, length, seed) if tokens is None else tokens
+    first = data.token_batch(config, *size, seed) if tokens is None else tokens
     rest = [data.token_batch(config, *_sizes(first), seed + step) for step in range(1, steps)]
-    batches = [data.split_tokens(batch) for batch in (first, *rest)]
+    batches: list[Batch] = [data.split_tokens(batch) for batch in (first, *rest)]
     if tokens is None:
-        batches = [_with_ignored(*batch) for batch in batches]
+        batches = [_with_ignored(inputs, targets) for inputs, targets in batches]
     values = params.init_gpt2(config, seed, SPREAD) if given is None else given
     part = None
     if optimizer_layers is not None:

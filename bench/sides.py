@@ -29,17 +29,23 @@ def installed(name: str) -> bool:
     return all(importlib.util.find_spec(package) for package in _NEEDS[name])
 
 
+def one(name: str) -> Side:
+    """The side called ``name``; ``ValueError`` says what to install."""
+    if name not in NAMES:
+        raise ValueError(f"unknown framework {name!r}: choose from {', '.join(NAMES)}")
+    if not installed(name):
+        raise ValueError(f"{name} is not installed: pip install 'twingrad[{name}]'")
+    return Side(name)
+
+
 def both() -> Sides:
     """The PyTorch side and the JAX side; ``ValueError`` says what to install."""
-    for name in NAMES:
-        if not installed(name):
-            raise ValueError(f"{name} is not installed: pip install 'twingrad[{name}]'")
-    torch, jax = (Side(name) for name in NAMES)
+    torch, jax = (one(name) for name in NAMES)
     return torch, jax
 
 
-def pick_device(device: str, sides: Sides) -> str:
-    """``device`` as both sides will name it; ``auto`` is CUDA where both see one.
+def pick_device(device: str, sides: tuple[Side, ...]) -> str:
+    """``device`` as all ``sides`` will name it; ``auto`` is CUDA where all of them see one.
 
     Raises ``ValueError`` naming the side that does not see the device.
     """

@@ -41,8 +41,8 @@ def match(model: nnx.Module) -> None:
     modules = {_name(path): module for path, module in nnx.iter_modules(model)}
     for name in sites(model):
         parent, _, attribute = name.rpartition(".")
-        rate = modules[name].rate
-        setattr(modules[parent], attribute, MatchedDropout(rate))
+        dropout = modules[name]
+        setattr(modules[parent], attribute, MatchedDropout(dropout.rate))
 
 
 def sites(model: nnx.Module) -> list[str]:

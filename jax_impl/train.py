@@ -99,11 +99,6 @@ class Trainer:
         self._step = jax.jit(self._updated, donate_argnums=0)
         self._evaluate = jax.jit(self._evaluated)
 
-    @property
-    def model(self) -> GPT2:
-        """The live model: put together anew, since its state is what jit returned last."""
-        return nnx.merge(self.graphdef, self.state)[0]
-
     def step(self, inputs: Int[np.ndarray, "A B T"], targets: Int[np.ndarray, "A B T"]) -> Step:
         """One update from A micro-batches, as if they were one batch.
 
@@ -118,7 +113,8 @@ class Trainer:
     def _updated(
         self, state: nnx.State, batch: tuple[Array, Array, Array]
     ) -> tuple[nnx.State, Array, Array]:
-        model, optimizer = nnx.merge(self.graphdef, state)
+        # A copy: without it, the update would write into ``state`` itself.
+        model, optimizer = nnx.merge(self.graphdef, state, copy=True)
         modeldef, params, rest = nnx.split(model, nnx.Param, ...)
         # The mean over all micro-batches, which their means' mean is not where targets are ignored.
         count = jnp.maximum((batch[1] != IGNORED).sum(), 1)
@@ -134,10 +130,10 @@ class Trainer:
         def accumulate(total: tuple, micro_batch: tuple[Array, ...]) -> tuple[tuple, None]:
             return jax.tree.map(jnp.add, total, gradient(params, *micro_batch)), None
 
-        first = gradient(params, *(array[0] for array in batch))
-        rest_of_them = tuple(array[1:] for array in batch)
-        (loss, gradients), _ = jax.lax.scan(accumulate, first, rest_of_them)
-        norm = optax.global_norm(gradients)
+        # A loop in the program, not in Python: it is traced and compiled once for all micro-batches.
+        nothing = (jnp.zeros((), self.runtime.master.dtype), jax.tree.map(jnp.zeros_like, params))
+        (loss, gradients), _ = jax.lax.scan(accumulate, nothing, batch)
+        norm = optax.tree.norm(gradients)
         optimizer.update(model, gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         after = nnx.state((model, optimizer))
@@ -150,10 +146,17 @@ class Trainer:
         return self._evaluate(self.state, self.runtime.batch(inputs, targets))
 
     def _evaluated(self, state: nnx.State, batch: tuple[Array, Array]) -> Array:
+        return summed_loss(self._computing(state), *batch, self.config.loss_chunk)
+
+    def computing_model(self) -> GPT2:
+        """The live model in the compute dtype, without dropout, for looking at."""
+        return self._computing(self.state)
+
+    def _computing(self, state: nnx.State) -> GPT2:
         modeldef, params, rest = nnx.split(nnx.merge(self.graphdef, state)[0], nnx.Param, ...)
-        model = nnx.merge(modeldef, self._narrow(params), rest)
+        model = nnx.merge(modeldef, self._narrow(params), rest, copy=True)
         model.eval()
-        return summed_loss(model, *batch, self.config.loss_chunk)
+        return model
 
     def export(self) -> TrainState:
         """Parameters and moments under canonical names, as copies."""

@@ -1,4 +1,4 @@
-"""What both sides' trainers hand out: a step's figures, and the state that training goes on from."""
+"""What both sides' trainers hand out: a step's figures, and the state that a run goes on from."""
 
 from dataclasses import dataclass
 

@@ -15,6 +15,8 @@ from shared import random
 class MatchedDropout(nn.Dropout):
     """Dropout by ``key``: the same key drops the same units, in every dtype, on every device."""
 
+    key: Tensor
+
     def __init__(self, rate: float):
         super().__init__(rate)
         self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
@@ -35,8 +37,9 @@ def match(model: nn.Module) -> None:
     """Put a ``MatchedDropout`` in the place of every dropout layer of ``model``."""
     for name in sites(model):
         parent, _, attribute = name.rpartition(".")
-        rate = model.get_submodule(name).p
-        setattr(model.get_submodule(parent), attribute, MatchedDropout(rate))
+        dropout = model.get_submodule(name)
+        assert isinstance(dropout, nn.Dropout)
+        setattr(model.get_submodule(parent), attribute, MatchedDropout(dropout.p))
 
 
 def sites(model: nn.Module) -> list[str]:

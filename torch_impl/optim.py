@@ -36,7 +36,7 @@ class Optimizer:
         if isinstance(self.config, AdamWConfig):
             _clip(gradients, norm, self.config.max_grad_norm)
             # What a GradScaler would set: the fused kernel looks at it without asking the host.
-            self.inner.found_inf = (~norm.isfinite()).float()
+            setattr(self.inner, "found_inf", (~norm.isfinite()).float())  # noqa: B010
         for group in self.inner.param_groups:
             group["lr"] = float(learning_rate(self.steps, self.config))
         self.inner.step()

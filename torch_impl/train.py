@@ -99,9 +99,8 @@ class Trainer:
     ) -> Tensor:
         """Add one micro-batch's gradients to those on the parameters; its share of the loss."""
         set_keys(self.computing, keys)
-        batch = self.runtime.batch(inputs, targets)
         # The mean over all micro-batches, which their means' mean is not where targets are ignored.
-        loss = self._summed_loss(self.computing, *batch, self.config.loss_chunk) / count
+        loss = self._sum(inputs, targets) / count
         loss.backward()
         self._widen()
         return loss.detach()
@@ -112,8 +111,15 @@ class Trainer:
         """Sum of the cross-entropies in nats, without dropout."""
         self.computing.eval()
         with torch.no_grad():
-            batch = self.runtime.batch(inputs, targets)
-            return self._summed_loss(self.computing, *batch, self.config.loss_chunk)
+            return self._sum(inputs, targets)
+
+    def _sum(self, inputs: np.ndarray, targets: np.ndarray) -> Tensor:
+        x, y = self.runtime.batch(inputs, targets)
+        return self._summed_loss(self.computing, x, y, self.config.loss_chunk)
+
+    def computing_model(self) -> GPT2:
+        """The live model in the compute dtype, without dropout, for looking at."""
+        return self.computing.eval()
 
     def export(self) -> TrainState:
         """Parameters and moments under canonical names, as copies."""

@@ -1,0 +1,230 @@
+"""The folder of a training run: its configuration, its metrics, the checkpoints to go on from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench import sides
+from bench.sides import Side
+from shared import checkpoint, params
+from shared.checkpoint import Checkpoint
+from shared.config import AdamWConfig, GPTConfig, TrainConfig, preset
+from shared.corpus import Corpus
+
+CONFIG, TOKENIZER, METRICS, PLOT = "config.json", "tokenizer.json", "metrics.jsonl", "loss.png"
+# What a resumed run may be asked to do otherwise, since no number depends on it.
+_FREE = {"eval_every", "eval_batches", "checkpoint_every", "keep", "compile"}
+# What the command line calls otherwise than the configuration does.
+_FIELDS = {"steps": "total_steps", "warmup": "warmup_steps"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What a run is: all that decides its numbers, and how often it is looked at and saved.
+
+    ``length`` is that of the windows it is trained on, in tokens.
+    """
+
+    preset: str
+    init: str | None
+    data: str
+    tokenizer: str
+    token_count: int | None  # how many tokens a tokenizer is trained to; None for the others
+    length: int
+    model: GPTConfig
+    train: TrainConfig
+    eval_every: int
+    eval_batches: int
+    checkpoint_every: int
+    keep: int
+
+    def __post_init__(self) -> None:
+        for name in ("length", "eval_every", "eval_batches", "checkpoint_every", "keep"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}: expected a whole number, 1 or more")
+        if self.length > self.model.context_length:
+            raise ValueError(
+                f"length {self.length} is over the model's context_length "
+                f"{self.model.context_length}: choose a shorter one"
+            )
+
+    @property
+    def steps(self) -> int:
+        """The length of the whole run."""
+        return self.train.optimizer.total_steps
+
+
+def free_folder(name: str) -> Path:
+    """``runs/NAME``, or with a number behind it where that is taken."""
+    number = 1
+    while (folder := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return folder
+
+
+# What is asked for becomes a configuration
+
+
+def resolve(given: Mapping[str, Any], model: GPTConfig | None = None) -> RunConfig:
+    """The run that ``given`` asks for, with what it leaves open filled in.
+
+    ``model`` is that of the checkpoint it begins from. Raises ``ValueError``, naming what is wrong.
+    """
+    fresh = model is None
+    name = given.get("preset") or ("tiny" if fresh else Path(given["init"]).name)
+    sizes = model or preset(name)
+    tiny = params.count(params.gpt2_shapes(sizes)) < 1_000_000
+    steps = given.get("steps", 1000)
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps is {steps!r}: expected a whole number, 1 or more")
+    rate = given.get("learning_rate", 3e-3 if tiny else 6e-4 if fresh else 1e-4)
+    optimizer = AdamWConfig(
+        learning_rate=rate,
+        min_learning_rate=given.get("min_learning_rate", rate / 10),
+        warmup_steps=given.get("warmup", min(steps // 20, steps - 1)),
+        total_steps=steps,
+    )
+    base = RunConfig(
+        preset=name,
+        init=given.get("init"),
+        data=given.get("data", "python"),
+        tokenizer=given.get("tokenizer", "bytes"),
+        token_count=None,
+        length=given.get("length", sizes.context_length),
+        model=sizes,
+        train=TrainConfig(optimizer=optimizer, batch_size=8),
+        eval_every=max(steps // 10, 1),
+        eval_batches=20,
+        checkpoint_every=max(steps // 5, 1),
+        keep=3,
+    )
+    return changed(base, {key: value for key, value in given.items() if value is not None})
+
+
+def changed(config: RunConfig, given: Mapping[str, Any]) -> RunConfig:
+    """``config`` with every field that ``given`` names, wherever in it that stands."""
+    named = {_FIELDS.get(key, key): value for key, value in given.items()}
+
+    def of(part: Any) -> dict[str, Any]:
+        own = {field.name for field in fields(part)}
+        return {key: value for key, value in named.items() if key in own}
+
+    optimizer = replace(config.train.optimizer, **of(config.train.optimizer))
+    train = replace(config.train, **of(config.train) | {"optimizer": optimizer})
+    model = replace(config.model, **of(config.model))
+    return replace(config, **of(config) | {"model": model, "train": train})
+
+
+def differences(stored: RunConfig, asked: RunConfig) -> list[str]:
+    """Fields in which the two would compute otherwise, as ``n_layers 2, asked 4``."""
+    found = checkpoint.differences(stored.train, asked.train)
+    found += checkpoint.differences(stored.model, asked.model)
+    for field in fields(stored):
+        was, wanted = getattr(stored, field.name), getattr(asked, field.name)
+        if field.name not in ("model", "train") and was != wanted:
+            found.append(f"{field.name} {was}, asked {wanted}")
+    return [text for text in found if text.split()[0] not in _FREE]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in ``path``; ``ValueError`` if it is not one."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not readable JSON ({error}): restore it") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path} is not a JSON object: expected what train wrote there")
+    return raw
+
+
+def stored(out: Path) -> RunConfig:
+    """The configuration of the run in ``out``; ``ValueError`` if its file is not one."""
+    raw = read_json(out / CONFIG).get("run")
+    try:
+        assert isinstance(raw, dict)
+        raw = raw | {"model": GPTConfig(**raw["model"])}
+        optimizer = AdamWConfig(**raw["train"]["optimizer"])
+        raw["train"] = TrainConfig(**raw["train"] | {"optimizer": optimizer})
+        return RunConfig(**raw)
+    except (KeyError, TypeError, AssertionError):
+        raise ValueError(
+            f"{out / CONFIG} does not describe a run: restore it, or begin another in --out DIR"
+        ) from None
+
+
+def check_data(out: Path, text: Corpus) -> None:
+    """Refuse to resume on other data than the run was begun with."""
+    stored = read_json(out / CONFIG).get("corpus", {})
+    if stored.get("sha256") != text.description.get("sha256"):
+        raise ValueError(
+            f"the data has changed since the run in {out} began: its SHA-256 is "
+            f"{text.description.get('sha256')}, that of the run {stored.get('sha256')}; restore "
+            "the data, or begin another run"
+        )
+
+
+def newest(
+    out: Path, chosen: Sequence[Side], config: RunConfig, console: Console
+) -> dict[str, Checkpoint]:
+    """By framework, the checkpoint to go on from; none if the run had not come to its first.
+
+    One framework takes the newest there is, whoever wrote it. Two take the newest step that each
+    has a checkpoint of its own for, and if there is none, one and the same.
+    """
+    folders = {name: out / name / "checkpoints" for name in sides.NAMES}
+    own = [folders[side.name] for side in chosen]
+    if len(own) == 2:
+        common = set(checkpoint.steps(own[0])) & set(checkpoint.steps(own[1]))
+        for step in sorted(common, reverse=True):
+            try:
+                return {
+                    side.name: _checked(checkpoint.load(folder / f"step-{step:06d}"), config)
+                    for side, folder in zip(chosen, own, strict=True)
+                }
+            except ValueError as error:
+                console.print(f"Passed over: {error}", soft_wrap=True)
+    others = [folder for folder in folders.values() if folder not in own]
+    found, passed_over = checkpoint.newest([*own, *others])
+    for reason in passed_over:
+        console.print(f"Passed over: {reason}", soft_wrap=True)
+    if found is None and passed_over:
+        raise ValueError(f"no checkpoint in {out} is whole: {passed_over[0]}")
+    if found is None:
+        return {}
+    console.print(f"Going on from {found.path}, written by {found.checkpoint.framework}")
+    return {side.name: _checked(found.checkpoint, config) for side in chosen}
+
+
+def _checked(found: Checkpoint, config: RunConfig) -> Checkpoint:
+    different = checkpoint.differences(found.model, config.model)
+    different += checkpoint.differences(found.train, config.train)
+    if different := [text for text in different if text.split()[0] not in _FREE]:
+        raise ValueError(
+            f"the checkpoint of step {found.step} is of another configuration: "
+            f"{'; '.join(different)}; remove it, or restore the run's {CONFIG}"
+        )
+    return found
+
+
+def read_metrics(path: Path, step: int) -> list[dict[str, Any]]:
+    """The metrics up to ``step``; what a killed run wrote after its last checkpoint is left out."""
+    rows = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                break  # the line that the run was killed in
+            if row["step"] <= step:
+                rows.append(row)
+    return rows
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """``value`` in ``path``, whole or not at all; ``ValueError`` if it cannot be written."""
+    params.write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())

@@ -1,0 +1,146 @@
+"""Decoding with a key/value cache in JAX: it goes in and comes out of jit, in the same memory.
+
+Shape letters: B batch, T time, C width, H heads, D head size (C = H D), V vocabulary, S cache
+length.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jaxtyping import Float, Int
+
+from jax_impl.gpt2 import GPT2, CausalSelfAttention
+from jax_impl.params import to_numpy
+from jax_impl.runtime import Runtime
+from shared.sampling import Sampling, choose, pad
+
+
+class Cache(NamedTuple):
+    """The keys and values of every layer; heads come before time, as the products want them."""
+
+    keys: list[Float[Array, "B H S D"]]
+    values: list[Float[Array, "B H S D"]]
+
+
+def new_cache(model: GPT2, batch_size: int, length: int) -> Cache:
+    """Room for ``length`` positions a row, in the model's dtype, where the model is."""
+    weight, H = model.wte.embedding[...], model.h[0].attn.n_heads
+    shape = (batch_size, H, length, weight.shape[1] // H)
+
+    def room() -> list[Array]:
+        return [jnp.zeros(shape, dtype=weight.dtype, device=weight.device) for _ in model.h]
+
+    return Cache(keys=room(), values=room())
+
+
+def attend(
+    attn: CausalSelfAttention,
+    x: Float[Array, "B T C"],
+    positions: Int[Array, "B T"],
+    keys: Float[Array, "B H S D"],
+    values: Float[Array, "B H S D"],
+) -> tuple[Float[Array, "B T C"], Float[Array, "B H S D"], Float[Array, "B H S D"]]:
+    """Each of ``positions`` attends to itself and to all before it, in ``x`` or in the cache."""
+    B, T, C = x.shape
+    q, k, v = jnp.split(attn.c_attn(x), 3, axis=-1)
+    q, k, v = (z.reshape(B, T, attn.n_heads, -1) for z in (q, k, v))  # (B, T, H, D)
+    rows = jnp.arange(B)[:, None]
+    # Indices on both sides of a slice put their own axes first: (B, T, H, D) is what is written.
+    keys = keys.at[rows, :, positions].set(k)
+    values = values.at[rows, :, positions].set(v)
+    S, D = keys.shape[2:]
+    scores = jnp.einsum("bqhd,bhkd->bhqk", q, keys) / math.sqrt(D)
+    # Hides the future, and with it what the padding of a shorter prompt has written there.
+    seen = jnp.arange(S) <= positions[:, None, :, None]  # (B, 1, T, S)
+    scores = jnp.where(seen, scores, -jnp.inf)
+    # The softmax runs in float32 at least, as in the model's own attention.
+    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    y = jnp.einsum("bhqk,bhkd->bqhd", weights, values)
+    return attn.c_proj(y.reshape(B, T, C)), keys, values
+
+
+def decode(
+    model: GPT2,
+    cache: Cache,
+    tokens: Int[Array, "B T"],
+    positions: Int[Array, "B T"],
+    last: Int[Array, "B"],
+) -> tuple[Float[Array, "B V"], Cache]:
+    """Logits for what follows the token at index ``last`` of each row, and the cache to go on with.
+
+    One function for the prompt, T tokens at once, and for every later token, T = 1.
+    """
+    x = model.wte(tokens) + model.wpe(positions)  # (B, T, C)
+    # All of the cache at every step, since a shape that grew would be compiled anew each time.
+    new = Cache(keys=[], values=[])
+    for block, keys, values in zip(model.h, *cache, strict=True):
+        y, keys, values = attend(block.attn, block.ln_1(x), positions, keys, values)
+        new.keys.append(keys)
+        new.values.append(values)
+        x = x + y
+        x = x + block.mlp(block.ln_2(x))
+    rows = jnp.arange(len(x))
+    x = model.ln_f(x[rows, last])  # (B, C): the head is for the last token alone
+    return model.logits(x), new
+
+
+def generate(
+    model: GPT2,
+    prompts: Sequence[Sequence[int] | np.ndarray],
+    new_tokens: int,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> Iterator[Int[np.ndarray, "B"]]:
+    """The token that follows each prompt, then the one after it, ``new_tokens`` times.
+
+    A text depends on its prompt, the sampling and, where that draws, its place among the prompts.
+    Raises ``ValueError``, here and not at the first token, for prompts that the model cannot take.
+    """
+    if not model.drop.deterministic:
+        raise ValueError("the model is in training mode, with dropout: call model.eval() first")
+    sizes = {"vocab_size": model.wte.num_embeddings, "context_length": model.wpe.num_embeddings}
+    tokens, lengths = pad(prompts, new_tokens, **sizes)
+    return _generate(model, tokens, lengths, new_tokens, sampling, runtime)
+
+
+def _generate(
+    model: GPT2,
+    tokens: Int[np.ndarray, "B T"],
+    lengths: Int[np.ndarray, "B"],
+    new_tokens: int,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> Iterator[Int[np.ndarray, "B"]]:
+    B, T = tokens.shape
+    cache = new_cache(model, B, T + new_tokens)
+    graphdef, state = nnx.split(model)
+    positions, last = np.tile(np.arange(T), (B, 1)), lengths - 1
+    for i in range(new_tokens):
+        logits, cache = _decode(graphdef, state, cache, *runtime.batch(tokens, positions, last))
+        noise = sampling.noise(i, logits.shape)  # drawn while a GPU is still computing
+        ids = choose(to_numpy(logits), noise, sampling)
+        yield ids
+        tokens, positions, last = ids[:, None], (lengths + i)[:, None], np.zeros_like(lengths)
+
+
+# Compiled twice, for T of the prompt and for T = 1, and found again by the next call of the same
+# sizes. Parameters are an argument, else they would be baked in as constants; the cache is donated,
+# so that XLA writes the new one over the old.
+@partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _decode(
+    graphdef: nnx.GraphDef,
+    state: nnx.State,
+    cache: Cache,
+    tokens: Array,
+    positions: Array,
+    last: Array,
+) -> tuple[Array, Cache]:
+    return decode(nnx.merge(graphdef, state), cache, tokens, positions, last)

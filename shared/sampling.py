@@ -1,0 +1,135 @@
+"""How the next token is chosen from logits, in NumPy and float64, so that both sides choose alike.
+
+Logits of the two frameworks differ in their last bits. What follows, a sort, a sum and a largest
+element, is done here once and wide: two float32 runs then part only where two candidates, or a sum
+and ``top_p``, agree in all the digits that float32 has.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from shared import random
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """At temperature 0 the likeliest token, else one drawn from ``top_k`` and ``top_p``, where set.
+
+    Raises ``ValueError``, naming the field, the value got and what was expected.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(
+                f"temperature is {self.temperature}: expected 0 or more, where 0 always takes the "
+                "likeliest token"
+            )
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}: expected 1 or more tokens to choose from")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}: expected a probability over 0, at most 1")
+        random.key(self.seed)  # which says what a seed may be
+
+    def noise(self, position: int, shape: tuple[int, ...]) -> Float[np.ndarray, "B V"] | None:
+        """What is added to the logits of the new token at ``position``; ``None`` if nothing is."""
+        return random.gumbel(self.seed, position, shape) if self.temperature > 0 else None
+
+
+def choose(
+    logits: Float[np.ndarray, "B V"], noise: Float[np.ndarray, "B V"] | None, sampling: Sampling
+) -> Int[np.ndarray, "B"]:
+    """One token id a row: the largest of ``logits / temperature + noise`` among the candidates.
+
+    Without noise it is the largest logit. The lowest id wins a tie. Logits that are NaN or infinite
+    are refused with ``ValueError``.
+    """
+    if not np.isfinite(logits).all():
+        raise ValueError(
+            "the logits hold NaN or infinity: the parameters are damaged, or too large for the "
+            "dtype, so try float32"
+        )
+    if noise is None:
+        return logits.argmax(axis=1)
+    # The largest becomes zero, so that a low temperature moves the others away from it and no more.
+    wide = logits.astype(np.float64)
+    with np.errstate(over="ignore"):
+        scaled = (wide - wide.max(axis=1, keepdims=True)) / sampling.temperature
+    chosen = []
+    for row, shift in zip(scaled, noise, strict=True):
+        ids = candidates(row, sampling.top_k, sampling.top_p)
+        chosen.append(ids[(row[ids] + shift[ids]).argmax()])
+    return np.array(chosen)
+
+
+def candidates(
+    scaled: Float[np.ndarray, "V"], top_k: int | None, top_p: float | None
+) -> Int[np.ndarray, "N"]:
+    """The ids that may be drawn: the first of all ids in order of falling logit, ties of rising id.
+
+    At most ``top_k`` of them, and of those no more than it takes for their probabilities, taken
+    among these ``top_k``, to sum to ``top_p``: always one.
+    """
+    ids = np.arange(len(scaled))
+    if top_k is None and top_p is None:
+        return ids
+    if top_k is not None and top_k < len(ids):
+        # A full sort of the vocabulary costs more than all the rest; ties of the last one stay in.
+        ids = np.flatnonzero(scaled >= np.partition(scaled, -top_k)[-top_k])
+    ids = ids[np.argsort(-scaled[ids], kind="stable")][:top_k]
+    if top_p is not None:
+        reached = np.exp(scaled[ids]).cumsum()
+        before = np.concatenate([[0.0], reached[:-1]])
+        ids = ids[before < top_p * reached[-1]]
+    return ids
+
+
+def pad(
+    prompts: Sequence[Sequence[int] | np.ndarray],
+    new_tokens: int,
+    *,
+    vocab_size: int,
+    context_length: int,
+) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B"]]:
+    """``prompts`` as one array, short rows filled up with zeros on the right, and their lengths.
+
+    Raises ``ValueError`` naming the first prompt that is empty, holds an id that is no token of the
+    model, or leaves no room for ``new_tokens`` more.
+    """
+    if isinstance(new_tokens, bool) or not isinstance(new_tokens, int) or new_tokens < 1:
+        raise ValueError(f"new tokens are {new_tokens!r}: expected a whole number, 1 or more")
+    if not len(prompts):
+        raise ValueError("there is no prompt: give at least one")
+    rows = [np.asarray(prompt) for prompt in prompts]
+    for number, row in enumerate(rows, 1):
+        if not row.size:
+            raise ValueError(f"prompt {number} is empty: give at least one token to go on from")
+        if row.ndim != 1 or row.dtype.kind not in "iu":
+            raise ValueError(
+                f"prompt {number} has dtype {row.dtype} and shape {row.shape}: expected a list of "
+                "token ids"
+            )
+        wrong = row[(row < 0) | (row >= vocab_size)]
+        if wrong.size:
+            raise ValueError(
+                f"prompt {number} holds token {wrong[0]}: expected 0 to {vocab_size - 1}"
+            )
+        if len(row) + new_tokens > context_length:
+            raise ValueError(
+                f"prompt {number} has {len(row)} tokens, and {new_tokens} new ones would make "
+                f"{len(row) + new_tokens}: shorten either to stay within the context length, "
+                f"{context_length}"
+            )
+    lengths = np.array([len(row) for row in rows])
+    tokens = np.zeros((len(rows), lengths.max()), np.int64)
+    for padded, row in zip(tokens, rows, strict=True):
+        padded[: len(row)] = row
+    return tokens, lengths
