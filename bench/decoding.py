@@ -1,11 +1,14 @@
 """What a token costs at each position, with the cache and without it, in both frameworks.
 
 ``python -m bench.decoding --json FILE`` measures it and writes the record. Each framework works in
-a process of its own, and while one works the other waits: they would fight over the cores.
+a process of its own, and while one works the other waits: they would fight over the cores. Anything
+else that runs fights too, and costs PyTorch most, whose threads wait for each other: a record holds
+the machine's load before and after, and is good for nothing if that is over the number of cores.
 """
 
 import argparse
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +25,6 @@ from bench.sides import Side
 from shared.config import GPT_CONFIG_124M, GPTConfig
 
 WAYS = ("cached", "uncached")
-FEW = 3  # rounds are enough without the cache, where a token takes seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,8 @@ PLANS = (
         config=GPT_CONFIG_124M,
         cached=range(0, 1024, 255),
         uncached=(15, 255, 1023),
-        steps=8,
-        rounds=7,
+        steps=4,
+        rounds=5,
     ),
 )
 
@@ -64,11 +66,15 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     pair = sides.both()
     device = sides.pick_device("auto", pair)
+    load = [os.getloadavg()[0]]
     models = [measure(plan, device) for plan in PLANS]
+    load.append(os.getloadavg()[0])
+    print(f"load of the machine {load[0]:.1f} before, {load[1]:.1f} after")
     for model in models:
         _print(model)
     if asked.json:
-        content = {"environment": record.environment(pair, device), "models": models}
+        environment = record.environment(pair, device) | {"load": load}
+        content = {"environment": environment, "models": models}
         record.write_json(asked.json, content)
     return 0
 
@@ -144,8 +150,6 @@ def _interleaved(
     times: dict[tuple[str, str, int], list[float]] = {job: [] for job in jobs}
     for turn in range(plan.rounds + 1):
         for name, way, position in jobs:
-            if way == "uncached" and turn > FEW:
-                continue
             pipes[name].send((way, position))
             seconds = pipes[name].recv()
             if turn:  # the first is for compiling and for the first touch of memory

@@ -95,7 +95,7 @@ def simple_net(steps: int = 100, batch_size: int = 8, seed: int = 0) -> Program:
         params=params.init_uniform(params.SIMPLE_NET_SHAPES, seed),
         batches=[data.labelled_batch(batch_size, seed + 1 + step) for step in range(steps)],
         output_name="probability",
-        optimizers={"sgd": SGDConfig(learning_rate=0.01), "adamw": _adamw(steps)},
+        optimizers={"sgd": SGDConfig(learning_rate=0.01), "adamw": adamw(steps)},
         optimizer_steps=4,
         trajectory_optimizer="sgd",
         by_hand=by_hand.simple_net,
@@ -141,14 +141,14 @@ def gpt2(
         name="gpt2",
         preset=preset_name,
         module="gpt2",
-        make=lambda side: _make_gpt2(side, config, attention),
+        make=lambda side: gpt2_model(side, config, attention=attention),
         params=values,
         batches=batches,
         output_name="logits",
-        optimizers={"adamw": _adamw(steps)},
+        optimizers={"adamw": adamw(steps)},
         optimizer_steps=2 if large else 6,
         trajectory_optimizer="adamw",
-        training=_training(config, len(first), _adamw(steps), seed),
+        training=_training(config, len(first), adamw(steps), seed),
         config=config,
         optimizer_part=part,
     )
@@ -164,7 +164,8 @@ def make(name: str, **options: Any) -> Program:
     return makers[name](**options)
 
 
-def _adamw(steps: int) -> AdamWConfig:
+def adamw(steps: int) -> AdamWConfig:
+    """AdamW with a warm-up that a run of a few steps gets through."""
     return replace(AdamWConfig(), warmup_steps=2, total_steps=max(steps, 10))
 
 
@@ -199,12 +200,18 @@ def _make_simple_net(side: Side) -> Any:
     return module.SimpleNet(rngs=_rngs()) if side.name == "jax" else module.SimpleNet()
 
 
-def _make_gpt2(side: Side, config: GPTConfig, attention: str) -> Any:
-    module = side.gpt2
-    chosen = {"attention": getattr(module, attention)}
+def gpt2_model(
+    side: Side,
+    config: GPTConfig,
+    *,
+    attention: str = "fused_attention",
+    recompute: bool = False,
+) -> Any:
+    """A side's GPT-2 as it describes itself, without parameters yet: what its ``build`` fills."""
+    chosen = {"attention": getattr(side.gpt2, attention), "recompute": recompute}
     if side.name == "jax":
         chosen["rngs"] = _rngs()
-    return module.GPT2(config, **chosen)
+    return side.gpt2.GPT2(config, **chosen)
 
 
 def _rngs() -> Any:

@@ -17,13 +17,17 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import record, show
+from bench import curves, learning, record, show, sides
 from bench.record import ROOT
 from shared.numerics import FLOAT64_RELATIVE, UNIT_ROUNDOFF
 
 RESULTS = ROOT / "bench" / "results"
-PAGES = ("README.md", "docs/equality.md", "docs/decisions.md")
-PICTURE = ROOT / "docs" / "equality.svg"
+PAGES = ("README.md", "docs/equality.md", "docs/decisions.md", "docs/training.md")
+# Each picture, and the records that it is drawn from.
+PICTURES = {
+    "equality": ("compare-cpu", "mutants-cpu"),
+    "training": ("training-cpu",),
+}
 _BLOCK = re.compile(r"(<!-- from (?P<name>[\w.:-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -41,10 +45,12 @@ def main(argv: list[str] | None = None) -> int:
             stale.append(page)
             if not check:
                 path.write_text(fresh)
-    if not check:
-        draw(PICTURE)
-    elif digest() not in PICTURE.read_text():
-        stale.append(str(PICTURE.relative_to(ROOT)))
+    for name in PICTURES:
+        path = ROOT / "docs" / f"{name}.svg"
+        if not check:
+            draw(name, path)
+        elif not path.exists() or digest(name) not in path.read_text():
+            stale.append(str(path.relative_to(ROOT)))
     if check and stale:
         print(
             f"stale: {', '.join(stale)} differ from the records; run python -m bench.render",
@@ -64,11 +70,9 @@ def load(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def digest() -> str:
-    """A mark of the records that the picture was drawn from."""
-    content = b"".join(
-        (RESULTS / f"{name}.json").read_bytes() for name in ("compare-cpu", "mutants-cpu")
-    )
+def digest(picture: str) -> str:
+    """A mark of the records that ``picture`` was drawn from."""
+    content = b"".join((RESULTS / f"{name}.json").read_bytes() for name in PICTURES[picture])
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -119,12 +123,13 @@ def mutants(argument: str) -> str:
     for row in report["mutants"]:
         by_name.setdefault(row["name"], {})[row["side"]] = row
     lines = ["| planted bug | in PyTorch | in JAX |", "|---|---|---|"]
-    for sides in by_name.values():
-        about = next(iter(sides.values()))["about"]
-        cells = [_caught(sides.get(side)) for side in ("torch", "jax")]
+    for row_of in by_name.values():
+        about = next(iter(row_of.values()))["about"]
+        cells = [_caught(row_of.get(side)) for side in ("torch", "jax")]
         lines.append(f"| {about} | {cells[0]} | {cells[1]} |")
     caught = sum(row["caught"] for row in report["mutants"])
-    lines += ["", f"{caught} of {len(report['mutants'])} caught; the program without a bug passes."]
+    trips = "nothing trips" if report["clean_ok"] else "a gate trips"
+    lines += ["", f"{caught} of {len(report['mutants'])} caught; {trips} where there is none."]
     return "\n".join(lines)
 
 
@@ -179,6 +184,71 @@ def findings(argument: str) -> str:
     return "\n".join(lines)
 
 
+def training(argument: str) -> str:
+    """What the default training run came to, in both frameworks."""
+    run = load(argument)["runs"]["default"]
+    corpus, settings = run["corpus"], run["settings"]
+    optimizer = settings["train"]["optimizer"]
+    lines = [
+        f"The default: {optimizer['total_steps']:,} steps of {settings['train']['batch_size']} x "
+        f"{settings['length']} tokens in {settings['train']['dtype']}, dropout "
+        f"{settings['model']['drop_rate']}, on {corpus['name']} ({corpus['files']:,} files, "
+        f"{corpus['bytes'] / 1e6:.1f} MB, of which 5 % validate). Both frameworks together took "
+        f"{run['seconds']:.0f} s. Predicting by frequency alone has {corpus['unigram_nats']:.3f} "
+        "nats per token.",
+        "",
+        "| | validation loss, nats per token | tokens/s, median |",
+        "|---|---|---|",
+    ]
+    for name, figures in run["frameworks"].items():
+        loss = figures["validation"][-1][1]
+        lines.append(f"| {show.NAMES[name]} | {loss:.4f} | {figures['tokens_per_s']:,.0f} |")
+    lines += [
+        "",
+        f"At no step are the two losses further apart than {run['apart']:.1e}, relatively.",
+    ]
+    return "\n".join(lines)
+
+
+def markov(argument: str) -> str:
+    """How near both frameworks came to the entropy rate of a known source."""
+    run = load(argument)["runs"]["markov"]
+    rate = run["corpus"]["entropy_rate"]
+    lines = [
+        f"Entropy rate {rate:.4f} nats per token; after "
+        f"{run['settings']['train']['optimizer']['total_steps']:,} steps of the tiny GPT-2:",
+        "",
+        "| | validation loss | over the entropy rate |",
+        "|---|---|---|",
+    ]
+    for name, figures in run["frameworks"].items():
+        loss = figures["validation"][-1][1]
+        lines.append(f"| {show.NAMES[name]} | {loss:.4f} | {loss / rate - 1:.2%} |")
+    return "\n".join(lines)
+
+
+def decoding(argument: str) -> str:
+    """Time a token at the first and the last position, cached, and what attention must cost."""
+    lines = [
+        "| model | | first position | last position | growth | growth of the bytes to read "
+        "| last position without a cache |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for model in load(argument)["models"]:
+        for name in sides.NAMES:
+            own = [point for point in model["points"] if point["framework"] == name]
+            cached = [point for point in own if point["way"] == "cached"]
+            whole = [point for point in own if point["way"] == "uncached"]
+            fit = next(fit for fit in model["fits"] if fit["framework"] == name)
+            first, last = (1e3 * points["median_s"] for points in (cached[0], cached[-1]))
+            lines.append(
+                f"| {model['model']} | {show.NAMES[name]} | {first:.2f} ms | {last:.2f} ms | "
+                f"{fit['growth']:.2f}× | {model['needed']['growth_by_bytes']:.2f}× | "
+                f"{1e3 * whole[-1]['median_s']:.1f} ms |"
+            )
+    return "\n".join(lines)
+
+
 BLOCKS: dict[str, Callable[[str], str]] = {
     "compare": comparison,
     "machine": machine,
@@ -186,25 +256,41 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "twins": twins,
     "compile": compile_times,
     "findings": findings,
+    "learning": training,
+    "markov": markov,
+    "decoding": decoding,
 }
 
 
-def draw(path: Path) -> None:
-    """The picture: how far the sides are apart, where the limit is, and where planted bugs land."""
+def draw(name: str, path: Path) -> None:
+    """The picture called ``name``, marked with the records that it was drawn from."""
     import matplotlib
 
     matplotlib.use("svg")
-    import matplotlib.pyplot as plt
+    style = {"svg.hashsalt": "twingrad", "font.family": "sans-serif", "font.size": 10}
+    with matplotlib.rc_context(style):
+        figure = {"equality": _equality, "training": _training}[name]()
+        metadata = {"Date": None, "Description": f"records {digest(name)}"}
+        figure.savefig(path, format="svg", metadata=metadata)
 
-    plt.rcParams |= {"svg.hashsalt": "twingrad", "font.family": "sans-serif", "font.size": 10}
+
+def _training() -> Any:
+    """The loss curves of the default run, and their difference."""
+    run = load("training-cpu")["runs"]["default"]
+    rows = {name: learning.rows(figures) for name, figures in run["frameworks"].items()}
+    return curves.plot(rows, {"by frequency alone": run["corpus"]["unigram_nats"]})
+
+
+def _equality() -> Any:
+    """How far the sides are apart, where the limit is, and where planted bugs land."""
+    from matplotlib.figure import Figure
+
     found = record.outcomes(load("compare-cpu"))
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(10, 3.9), layout="constrained", width_ratios=(1.35, 1)
-    )
+    figure = Figure(figsize=(10, 3.9), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
     _draw_gap(left, found)
     _draw_units(right, found)
-    figure.savefig(path, metadata={"Date": None, "Description": f"records {digest()}"})
-    plt.close(figure)
+    return figure
 
 
 def _draw_gap(axes: Any, found: list[record.Outcome]) -> None:

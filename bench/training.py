@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bench import curves, released, runs, show, sides
+from bench import curves, programs, released, runs, show, sides
 from bench.sides import Side
 from shared import checkpoint, corpus, params, tokenizer
 from shared.checkpoint import Checkpoint
@@ -109,6 +109,7 @@ class _Session:
     device: str
     step: int
     until: int
+    unigram: float
 
     @classmethod
     def begin(
@@ -178,6 +179,7 @@ class _Session:
             device=device,
             step=twins[0].trainer.steps,
             until=min(asked.stop_after or config.steps, config.steps),
+            unigram=_unigram_nats(text, config.model.vocab_size),
         )
         if found:
             loader.restore(next(iter(found.values())).data)
@@ -195,7 +197,8 @@ class _Session:
             raise ValueError(
                 f"cannot write {self.out}: {error.strerror}: choose another --out"
             ) from None
-        description = {"run": asdict(self.config), "corpus": self.corpus.description}
+        about = self.corpus.description | {"unigram_nats": self.unigram}
+        description = {"run": asdict(self.config), "corpus": about}
         runs.write_json(self.out / runs.CONFIG, description)
         runs.write_json(self.out / runs.TOKENIZER, self.tokenizer.to_json())
         for twin in self.twins:
@@ -365,9 +368,8 @@ class _Session:
         self.console.print(table)
         yardstick = self.corpus.description.get("entropy_rate")
         known = f"; the source's entropy rate is {yardstick:.4f}" if yardstick else ""
-        unigram = _unigram_nats(self.corpus, self.config.model.vocab_size)
         self.console.print(
-            f"In nats per token; predicting by frequency alone has {unigram:.4f}{known}."
+            f"In nats per token; predicting by frequency alone has {self.unigram:.4f}{known}."
         )
         if len(self.twins) == 2:
             apart = curves.apart(*(twin.rows for twin in self.twins))
@@ -418,21 +420,16 @@ def _build(
         start = found.params
     else:
         start = given or params.init_gpt2(config.model, config.train.seed)
-    model = side.params.build(lambda: _describe(side, config), start, runtime.master)
+    model = side.params.build(
+        lambda: programs.gpt2_model(side, config.model, recompute=config.train.recompute),
+        start,
+        runtime.master,
+    )
     trainer = side.train.Trainer(model, config.train, runtime)
     if found is not None:
         moments = (found.first_moment, found.second_moment)
         trainer.restore(TrainState(found.step, found.params, *moments))
     return _Twin(side=side, trainer=trainer, folder=out / side.name, rows=[])
-
-
-def _describe(side: Side, config: runs.RunConfig) -> Any:
-    options: dict[str, Any] = {"recompute": config.train.recompute}
-    if side.name == "jax":
-        from flax import nnx
-
-        options["rngs"] = nnx.Rngs(0)
-    return side.gpt2.GPT2(config.model, **options)
 
 
 def _first_not_finite(twin: _Twin, inputs: np.ndarray, targets: np.ndarray) -> str | None:

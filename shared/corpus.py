@@ -506,69 +506,54 @@ def _corpus(train: Tokens, validation: Tokens, description: dict[str, Any]) -> C
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Markov:
-    """A chain of order 2: ``probabilities[a, b, c]`` is that of symbol c after a and b.
+    """A chain in which ``probabilities[a, b]`` is that of symbol b after symbol a.
 
     What a model cannot beat is known in closed form: a loss below it means that the model sees its
     targets, and the loss that training ends at can be held against it.
     """
 
-    probabilities: Float[np.ndarray, "K K K"]
+    probabilities: Float[np.ndarray, "K K"]
 
     @classmethod
     def seeded(cls, seed: int, symbols: int = MARKOV_SYMBOLS, spread: float = 0.25) -> "Markov":
         """Each row drawn from a symmetric Dirichlet distribution; small ``spread``, sharp rows."""
-        alpha = np.full(symbols, spread)
-        drawn = np.random.default_rng([1, seed]).dirichlet(alpha, size=(symbols, symbols))
-        return cls(probabilities=drawn)
+        rng = np.random.default_rng([1, seed])
+        return cls(probabilities=rng.dirichlet(np.full(symbols, spread), size=symbols))
 
     @functools.cached_property
-    def pairs(self) -> Float[np.ndarray, "K K"]:
-        """How often b follows a in the long run: the stationary pi(a, b)."""
+    def stationary(self) -> Float[np.ndarray, "K"]:
+        """How often each symbol comes in the long run: the pi with pi P = pi."""
         K = len(self.probabilities)
-        moves = np.einsum("abc,bd->abdc", self.probabilities, np.eye(K)).reshape(K * K, K * K)
-        # pi is what the moves leave as it is, and sums to one.
-        equations = np.vstack([moves.T - np.eye(K * K), np.ones(K * K)])
-        solution = np.linalg.lstsq(equations, np.eye(K * K + 1)[-1], rcond=None)[0]
-        return np.clip(solution, 0, None).reshape(K, K)
+        equations = np.vstack([self.probabilities.T - np.eye(K), np.ones(K)])  # and sums to one
+        solution = np.linalg.lstsq(equations, np.eye(K + 1)[-1], rcond=None)[0]
+        return np.clip(solution, 0, None)
 
     @functools.cached_property
     def entropy_rate(self) -> float:
-        """-sum pi(a, b) P(c | a, b) ln P(c | a, b), in nats per token."""
-        return float((self.pairs * _entropy(self.probabilities)).sum())
-
-    def attainable(self, length: int) -> float:
-        """The least mean loss over windows of ``length`` inputs, in nats per token.
-
-        Above the entropy rate, for the first target of a window is seen after one symbol only.
-        """
-        ones = self.pairs.sum(axis=1)
-        following = self.pairs / np.where(ones == 0, 1, ones)[:, None]
-        first = float((ones * _entropy(following)).sum())
-        return (first + (length - 1) * self.entropy_rate) / length
+        """-sum pi(a) P(b | a) ln P(b | a), in nats per token (Shannon, 1948)."""
+        return float((self.stationary * _entropy(self.probabilities)).sum())
 
     def sample(self, n: int, seed: int) -> UInt8[np.ndarray, "N"]:
-        """``n`` symbols of the chain, which starts as it goes on: from its stationary pairs."""
-        K = len(self.probabilities)
+        """``n`` symbols of the chain, which starts as it goes on: from its stationary state."""
         rng = np.random.default_rng([2, seed])
-        pair = int(rng.choice(K * K, p=self.pairs.ravel() / self.pairs.sum()))
+        symbol = int(rng.choice(len(self.probabilities), p=self.stationary / self.stationary.sum()))
         # Each symbol waits for the one before: lists, which Python reads faster than arrays.
-        sums = np.cumsum(self.probabilities, axis=-1).reshape(K * K, K)
+        sums = np.cumsum(self.probabilities, axis=-1)
         limits = (sums / sums[:, -1:])[:, :-1].tolist()
-        symbols = [*divmod(pair, K)]
+        symbols = [symbol]
         find, add = bisect.bisect_right, symbols.append
-        for uniform in rng.random(max(n - 2, 0)).tolist():
-            symbol = find(limits[pair], uniform)
+        for uniform in rng.random(max(n - 1, 0)).tolist():
+            symbol = find(limits[symbol], uniform)
             add(symbol)
-            pair = pair % K * K + symbol
         return np.array(symbols[:n], np.uint8)
 
     def nats(self, tokens: Integer[np.ndarray, "N"]) -> float:
-        """The chain's own mean loss on ``tokens``, from the third on.
+        """The chain's own mean loss on ``tokens``, from the second on.
 
         It differs from the entropy rate by the luck of these tokens, which a model shares.
         """
         tokens = np.asarray(tokens).astype(np.int64)
-        return float(-np.log(self.probabilities[tokens[:-2], tokens[1:-1], tokens[2:]]).mean())
+        return float(-np.log(self.probabilities[tokens[:-1], tokens[1:]]).mean())
 
 
 def _entropy(probabilities: np.ndarray) -> np.ndarray:

@@ -27,12 +27,7 @@ def _trainer(side, config: TrainConfig, model: GPTConfig = MODEL, start=None):
     values = params.init_gpt2(model, spread=programs.SPREAD) if start is None else start
 
     def make():
-        options = {"recompute": config.recompute}
-        if side.name == "jax":
-            from flax import nnx
-
-            options["rngs"] = nnx.Rngs(0)
-        return side.gpt2.GPT2(model, **options)
+        return programs.gpt2_model(side, model, recompute=config.recompute)
 
     return side.train.Trainer(side.params.build(make, values, runtime.master), config, runtime)
 
@@ -160,9 +155,7 @@ def test_ignored_targets_count_neither_in_the_loss_nor_in_its_mean(side):
         float(trainer.evaluate(inputs[0], np.where(counted & (np.arange(T) == t), targets[0], -1)))
         for t in range(T)
     ]
-    assert trainer.step(inputs, targets).loss == pytest.approx(
-        sum(each) / counted.sum(), rel=1e-12
-    )
+    assert trainer.step(inputs, targets).loss == pytest.approx(sum(each) / counted.sum(), rel=1e-12)
 
 
 def test_a_target_that_is_ignored_may_be_anything(side):
@@ -185,7 +178,7 @@ def test_parameters_and_moments_are_kept_in_float32(side, dtype):
 
 
 def test_in_bfloat16_steps_smaller_than_its_grid_still_add_up(side):
-    """Master parameters: a rate too small to move a bfloat16 number moves what it is rounded from."""
+    """Master parameters: what is too small to move a bfloat16 number moves what it is made from."""
     optimizer = AdamWConfig(
         learning_rate=1e-5, min_learning_rate=1e-5, warmup_steps=0, total_steps=20
     )
