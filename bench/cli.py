@@ -62,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 all gates hold, 1 one does not, 2 the call or an input was wrong."""
     # PyTorch asks the kernel for large pages, which spares thousands of faults a large tensor.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # Its threads sleep while they wait. By default they spin, and where JAX or another program
+    # wants the core that they spin on, a step takes many times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         arguments = _parser().parse_args(argv)
         return arguments.run(arguments)

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bench.programs import Program
+from bench.programs import Batch, Program
 from bench.sides import Side
 from shared import by_hand, numerics
-from shared.config import OptimizerConfig
+from shared.config import OptimizerConfig, TrainConfig
 from shared.numerics import Gaps, Size, Verdict, gaps, judge_float64, judge_rounded
 from shared.observation import Observation
 from shared.params import Params
@@ -26,7 +26,12 @@ from shared.params import Params
 DTYPES = ("float64", "float32", "bfloat16", "tf32")
 NEIGHBOURS = 4  # runs from starts one ulp away, which calibrate the trajectory's envelope
 
+# What is judged of a training step, by kind: the mean loss, the joint norm of the gradients, and
+# the summed loss of the same batch after the update, without dropout.
+FIGURES = {"loss": "loss", "grad_norm": "gradient", "val_loss": "loss"}
+
 T = TypeVar("T")
+Figures = dict[str, np.ndarray]  # a number for each training step, by names in FIGURES
 Say = Callable[[str], None]
 
 
@@ -84,7 +89,7 @@ class Comparison:
     keep: bool = False
     observed: dict[str, Observation] = field(default_factory=dict)
     _oracle: Observation | None = None
-    _oracle_losses: np.ndarray | None = None
+    _oracle_figures: Figures = field(default_factory=dict)
 
     def run(self, dtype: str) -> Outcome:
         """Judge ``dtype``; float64 must have been run before any other. Stops at a failed gate."""
@@ -95,7 +100,8 @@ class Comparison:
         started = time.perf_counter()
         for judge in self._gates(dtype):
             gate = judge(dtype)
-            gc.collect()
+            if program.is_large:
+                gc.collect()
             outcome.gates.append(gate)
             if not gate.ok:
                 outcome.first_forward, outcome.first_backward = first_divergence(gate)
@@ -321,49 +327,66 @@ class Comparison:
                 yield step, gaps(*moved), scale
                 before = after
 
-    def _losses(self, side: Side, dtype: str, params: Params | None = None) -> np.ndarray:
+    def _figures(self, side: Side, dtype: str, params: Params | None = None) -> Figures:
+        """What the training steps of one side report."""
         steps = len(self.program.batches)
         self.say(f"{self.program.title}, {dtype}: {steps} training steps in {side.name}")
         model, runtime = self._build(side, dtype, params=params)
         if self.program.training is not None:
-            return self._trained_losses(side, model, runtime, dtype)
+            return self._by_trainer(side, model, runtime, dtype)
         config = self.program.optimizers[self.program.trajectory_optimizer]
         optimizer = side.optim.Optimizer(model, config)
         batches = (runtime.batch(*batch) for batch in self.program.batches)
         losses = side.train.train(model, optimizer, self._loss_fn(side), batches)
-        return side.params.to_numpy(losses).astype(np.float64)
+        return {"loss": side.params.to_numpy(losses).astype(np.float64)}
 
-    def _trained_losses(self, side: Side, model: Any, runtime: Any, dtype: str) -> np.ndarray:
-        """The same by GPT-2's own trainer: micro-batches, matched dropout, the loss in chunks."""
+    def _by_trainer(self, side: Side, model: Any, runtime: Any, dtype: str) -> Figures:
+        """The same by GPT-2's own trainer: micro-batches, matched dropout, the loss in chunks.
+
+        Halfway the trainer goes back to the start for one step, then on from what it exported.
+        """
         assert self.program.training is not None
         config = replace(self.program.training, dtype=dtype)
         trainer = side.train.Trainer(model, config, runtime)
-        micro_batches = config.micro_batches
-        losses = []
-        for batch in self.program.batches:
-            split = (x.reshape(micro_batches, -1, x.shape[-1]) for x in batch)
-            losses.append(trainer.step(*split).loss)
-        return np.array(losses)
+        start, batches = trainer.export(), self.program.batches
+        figures = []
+        for number, batch in enumerate(batches):
+            if number == len(batches) // 2:
+                halfway = trainer.export()
+                trainer.restore(start)
+                trainer.step(*_divided(batches[0], config))
+                trainer.restore(halfway)
+            step = trainer.step(*_divided(batch, config))
+            figures.append((step.loss, step.grad_norm, float(trainer.evaluate(*batch))))
+        return dict(zip(FIGURES, np.array(figures).T, strict=True))
 
     def _trajectory(self, dtype: str) -> Gate:
-        torch, jax = self._on_both(lambda side: self._losses(side, dtype))
+        torch, jax = self._on_both(lambda side: self._figures(side, dtype))
         if dtype == "float64":
-            self._oracle_losses = torch
+            self._oracle_figures = torch
             relative = numerics.FLOAT64_TRAJECTORY_RELATIVE
-            limits = np.full(len(torch), relative / numerics.UNIT_ROUNDOFF[dtype])
+            limit = relative / numerics.UNIT_ROUNDOFF[dtype]
+            limits = {name: np.full(len(values), limit) for name, values in torch.items()}
         else:
-            neighbours = [
-                self._losses(self.sides[0], dtype, numerics.one_ulp_away(self._start(), seed))
-                for seed in range(NEIGHBOURS)
-            ]
-            limits = numerics.envelope(torch, np.stack(neighbours), dtype)
-        assert self._oracle_losses is not None
-        steps = zip(*(x.tolist() for x in (torch, jax, self._oracle_losses, limits)), strict=True)
-        verdicts = [
-            numerics.judge_step(f"loss[{step}]", ours, theirs, truth, limit, dtype)
-            for step, (ours, theirs, truth, limit) in enumerate(steps)
-        ]
+            near = self._neighbours(dtype)
+            limits = {
+                name: numerics.envelope(values, np.stack([run[name] for run in near]), dtype)
+                for name, values in torch.items()
+            }
+        runs = (torch, jax, self._oracle_figures, limits)
+        verdicts = []
+        for step in range(len(self.program.batches)):
+            for name in torch:
+                ours, theirs, truth, limit = (float(run[name][step]) for run in runs)
+                label, kind = f"{name}[{step}]", FIGURES[name]
+                verdict = numerics.judge_step(label, kind, ours, theirs, truth, limit, dtype)
+                verdicts.append(verdict)
         return Gate(name="trajectory", tensors=verdicts)
+
+    def _neighbours(self, dtype: str) -> list[Figures]:
+        """The figures of one side's runs from starts one ulp away."""
+        starts = [numerics.one_ulp_away(self._start(), seed) for seed in range(NEIGHBOURS)]
+        return [self._figures(self.sides[0], dtype, start) for start in starts]
 
     def _start(self) -> Params:
         return {name: value.astype(np.float32) for name, value in self.program.params.items()}
@@ -415,6 +438,11 @@ def _with_scales(rows: list[Row], oracle: list[Row]) -> Iterator[tuple[Row, Size
     truth = {row.name: row.torch for row in oracle}
     for row in rows:
         yield row, shared.get(row.name) or numerics.size(truth[row.name])
+
+
+def _divided(batch: Batch, config: TrainConfig) -> Iterator[np.ndarray]:
+    """The batch as the trainer takes it, in micro-batches."""
+    return (array.reshape(config.micro_batches, -1, array.shape[-1]) for array in batch)
 
 
 def _rounded(gradient: np.ndarray, factor: float) -> np.ndarray:

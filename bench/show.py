@@ -20,7 +20,7 @@ RULES = {
     "tf32": "each side against the float64 oracle",
     "central-differences": "autograd against finite differences",
     "optimizer": "updates under injected gradients, against the rule written out",
-    "trajectory": "losses of a training run, step by step",
+    "trajectory": "losses and gradient norms of a training run, step by step",
 }
 
 

@@ -130,7 +130,7 @@ class Trainer:
         def accumulate(total: tuple, micro_batch: tuple[Array, ...]) -> tuple[tuple, None]:
             return jax.tree.map(jnp.add, total, gradient(params, *micro_batch)), None
 
-        # A loop in the program, not in Python: it is traced and compiled once for all micro-batches.
+        # A loop in the program, not in Python: traced and compiled once for all micro-batches.
         nothing = (jnp.zeros((), self.runtime.master.dtype), jax.tree.map(jnp.zeros_like, params))
         (loss, gradients), _ = jax.lax.scan(accumulate, nothing, batch)
         norm = optax.tree.norm(gradients)

@@ -191,28 +191,28 @@ def judge_rounded(
 
 
 def judge_step(
-    name: str, torch: float, jax: float, oracle: float, limit: float, dtype: str
+    name: str, kind: str, torch: float, jax: float, oracle: float, limit: float, dtype: str
 ) -> Verdict:
-    """The loss of one training step on both sides; ``limit`` bounds how far they may be apart.
+    """A figure of one training step on both sides; ``limit`` bounds how far they may be apart.
 
     Their distances from the float64 trajectory are reported beside it.
     """
-    losses = [np.asarray(loss) for loss in (torch, jax, oracle)]
-    scale = size(losses[2])
+    figures = [np.asarray(figure) for figure in (torch, jax, oracle)]
+    scale = size(figures[2])
     ours, theirs, apart = (
         in_units(distance(a, b).l2, scale.l2, dtype)
-        for a, b in ((losses[0], losses[2]), (losses[1], losses[2]), (losses[0], losses[1]))
+        for a, b in ((figures[0], figures[2]), (figures[1], figures[2]), (figures[0], figures[1]))
     )
     return Verdict(
         name=name,
-        kind="loss",
+        kind=kind,
         torch_error_u=ours,
         jax_error_u=theirs,
         mutual_error_u=apart,
         peak_error_u=apart,
         limit_u=limit,
         peak_limit_u=limit,
-        factor=apart / limit,
+        factor=_over(apart, limit),
         ok=apart <= limit,
     )
 
@@ -226,7 +226,7 @@ def _verdict(
     peak = max(in_units(side.peak, scale.peak, dtype) for side in sides)
     # With a reference both can keep their distance from it and still be apart.
     bounded = [torch_error, jax_error, *([mutual_error] if dtype == "float64" else [])]
-    factor = max(max(bounded) / limit, peak / peak_limit)
+    factor = max(_over(max(bounded), limit), _over(peak, peak_limit))
     return Verdict(
         name=name,
         kind=kind,
@@ -241,10 +241,15 @@ def _verdict(
     )
 
 
-def envelope(run: np.ndarray, neighbours: np.ndarray, dtype: str) -> np.ndarray:
-    """Per step, how far in units of u a correct twin's loss may stray from ``run`` [N].
+def _over(error: float, limit: float) -> float:
+    """How many times its limit an error is."""
+    return BEYOND if error >= BEYOND else error / limit
 
-    ``neighbours`` [K, N] are the losses of the same framework from starts moved by one ulp: what
+
+def envelope(run: np.ndarray, neighbours: np.ndarray, dtype: str) -> np.ndarray:
+    """Per step, how far in units of u a correct twin's figure may stray from ``run`` [N].
+
+    ``neighbours`` [K, N] are the figures of the same framework from starts moved by one ulp: what
     they stray is what rounding alone does to this run, and it can only grow along the way.
     """
     u = UNIT_ROUNDOFF[dtype]

@@ -10,6 +10,8 @@ import pytest
 # Read by the frameworks when they start; nothing of theirs may be imported before.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+# Threads that wait do not spin: two workers of the tests share the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from bench import sides as halves
 from bench.programs import Program

@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -26,13 +27,25 @@ REPRESENTATIVES = {
     "attention-unscaled-in-float32": ("float32", "float32"),
     "no-clipping": ("optimizer", "float64"),
     "moments-in-bfloat16": ("optimizer", "float32"),
+    "attention-without-dropout-in-float32": ("trajectory", "float32"),
     "same-batch": ("trajectory", "float64"),
+}
+# What each figure of the trajectory is there for, as pairs of bug and the first figure that is off.
+FIGURES = {
+    "last-loss-reported": "loss[0]",
+    "clipped-norm-reported": "grad_norm[1]",
+    "dropout-on-in-evaluation": "val_loss[0]",
+    "resume-without-second-moment": "val_loss[3]",
 }
 
 
 def _both(name: str, old: str, new: str) -> Mutant:
     edits = dict.fromkeys(NAMES, (Edit(old, new),))
     return Mutant(name=name, about="made for a test", file="gpt2.py", edits=edits)
+
+
+def _on_one_side(mutant: Mutant, side: str) -> Mutant:
+    return replace(mutant, edits={side: mutant.edits[side]})
 
 
 HARMLESS = _both("harmless", "def loss_fn(", "# A comment.\ndef loss_fn(")
@@ -90,7 +103,7 @@ def test_bugs_are_read_as_they_are_written() -> None:
     text = """
 # A heading
 
-one (gpt2.py): both at once
+one (gpt2.py of simple-net): both at once
 both
 - a
 - b
@@ -111,6 +124,7 @@ jax
 """
     one, two = mutants.parse(text)
     assert (one.name, one.file, one.about) == ("one", "gpt2.py", "both at once")
+    assert (one.program, two.program) == ("simple-net", "gpt2")
     assert one.edits == dict.fromkeys(NAMES, (Edit("a\nb", "c"), Edit("d", "")))
     assert two.edits == {"torch": (Edit("a", "b\n\nc"),), "jax": (Edit("d", "e"), Edit("f", "g"))}
 
@@ -167,13 +181,14 @@ CAUGHT = Result(
     name="a",
     side="torch",
     about="one bug",
+    program="gpt2",
     caught=True,
     gate="optimizer",
     dtype="float32",
     factor=123456.789,
     first="adamw[0] wte.weight",
 )
-MISSED = Result(name="a", side="jax", about="one bug", caught=False)
+MISSED = Result(name="a", side="jax", about="one bug", program="gpt2", caught=False)
 
 
 def test_a_report_is_ok_only_if_all_is_caught_and_clean_is_clean() -> None:
@@ -188,7 +203,16 @@ def test_the_report_as_an_object_keeps_the_contract() -> None:
     found = mutants.report_object(Report(clean=[_outcome(0.0)], results=[CAUGHT, MISSED]))
     assert (found["ok"], found["clean_ok"]) == (False, True)
     caught, missed = found["mutants"]
-    assert {"name", "side", "caught", "gate", "factor", "first", "about"} <= caught.keys()
+    assert {
+        "name",
+        "side",
+        "caught",
+        "gate",
+        "factor",
+        "first",
+        "about",
+        "program",
+    } <= caught.keys()
     assert (caught["gate"], caught["factor"]) == ("optimizer", 123457.0)
     assert (missed["caught"], missed["gate"], missed["factor"]) == (False, None, None)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -205,17 +229,47 @@ def test_the_table_says_what_caught_each_bug_and_ends_with_the_sum() -> None:
         "optimizer, float32 ×123,457",
         "not caught",
     ]
-    assert last == "1 of 2 planted bugs caught; the clean program is clean."
+    assert last == "1 of 2 planted bugs caught; nothing trips where there is none."
+    failed = Report(clean=[_outcome(1.0)], results=[CAUGHT])
+    mutants.render(console, failed)
+    *_, named, last = text.getvalue().splitlines()
+    assert named == "gpt2 without a bug fails gate float64 in float64 at logits."
+    assert last == "1 of 1 planted bugs caught; a gate trips where there is none."
+
+
+def test_every_bug_is_judged_on_a_program_that_there_is() -> None:
+    used = {mutant.program for mutant in mutants.MUTANTS}
+    assert used == mutants.PROGRAMS.keys()
+    for name in used:
+        assert mutants.PROGRAMS[name]().name == name
+
+
+@pytest.mark.slow
+def test_a_bug_is_judged_alike_whatever_else_is_judged_and_where(sides: Sides) -> None:
+    names = ["no-update", "gradients-not-cleared"]
+    alone, shared = (mutants.run(sides, names=names, jobs=jobs) for jobs in (1, 2))
+    assert alone.ok
+    assert shared.results == alone.results
+    assert [(r.name, r.side) for r in alone.results] == [
+        ("gradients-not-cleared", "torch"),
+        ("no-update", "torch"),
+        ("no-update", "jax"),
+    ]
+    assert {result.program for result in alone.results} == {"simple-net"}
+    assert {outcome.program for outcome in alone.clean} == {"simple-net"}, "no other is needed"
 
 
 @pytest.mark.slow
 def test_every_gate_catches_its_bug_and_lets_a_comment_pass(sides: Sides) -> None:
     chosen = (*(BY_NAME[name] for name in REPRESENTATIVES), HARMLESS, RAISING)
-    report = mutants.run(sides, mutants=chosen)
+    quick = [_on_one_side(BY_NAME[name], "torch") for name in FIGURES]
+    report = mutants.run(sides, mutants=[*chosen, *quick])
     assert report.clean_ok
-    assert [outcome.dtype for outcome in report.clean] == ["float64", "float32"]
+    assert [(outcome.program, outcome.dtype) for outcome in report.clean] == [
+        (program, dtype) for program in ("gpt2", "simple-net") for dtype in mutants.DTYPES
+    ]
     found = {(result.name, result.side): result for result in report.results}
-    assert len(found) == 2 * len(chosen)
+    assert len(found) == 2 * len(chosen) + len(quick)
     for side in NAMES:
         assert not found["harmless", side].caught
         assert (found["raising", side].gate, found["raising", side].factor) == ("crash", None)
@@ -226,4 +280,5 @@ def test_every_gate_catches_its_bug_and_lets_a_comment_pass(sides: Sides) -> Non
             assert result.factor is not None
             assert result.factor > 10, (name, side)
     assert found["gelu-erf", "torch"].first == "h.0.mlp.c_proj"
+    assert {name: found[name, "torch"].first for name in FIGURES} == FIGURES
     assert not report.ok, "a bug that nothing catches is a failure"

@@ -288,10 +288,10 @@ def test_an_envelope_only_grows_and_has_a_floor():
 def test_a_step_is_held_to_its_limit():
     u = UNIT_ROUNDOFF["float32"]
     for units, ok in ((9.0, True), (11.0, False), (math.nan, False), (math.inf, False)):
-        verdict = judge_step("loss[3]", 2.0, 2.0 * (1 + units * u), 2.0, 10.0, "float32")
+        verdict = judge_step("loss[3]", "loss", 2.0, 2.0 * (1 + units * u), 2.0, 10.0, "float32")
         assert verdict.ok is ok, units
-    assert not judge_step("loss[3]", math.nan, math.nan, 2.0, 10.0, "float32").ok
-    assert not judge_step("loss[3]", 2.0, 2.1, 2.0, math.nan, "float32").ok
+    assert not judge_step("loss[3]", "loss", math.nan, math.nan, 2.0, 10.0, "float32").ok
+    assert not judge_step("loss[3]", "loss", 2.0, 2.1, 2.0, math.nan, "float32").ok
 
 
 def test_a_neighbouring_start_differs_by_one_ulp_everywhere_and_both_ways():
