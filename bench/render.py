@@ -267,7 +267,7 @@ def draw(name: str, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    style = {"svg.hashsalt": "twingrad", "font.family": "sans-serif", "font.size": 10}
+    style: Any = {"svg.hashsalt": "twingrad", "font.family": "sans-serif", "font.size": 10}
     with matplotlib.rc_context(style):
         figure = {"equality": _equality, "training": _training}[name]()
         metadata = {"Date": None, "Description": f"records {digest(name)}"}

@@ -26,9 +26,8 @@ from bench import curves, programs, released, runs, show, sides
 from bench.sides import Side
 from shared import checkpoint, corpus, params, tokenizer
 from shared.checkpoint import Checkpoint
-from shared.config import GPTConfig
 from shared.corpus import Corpus
-from shared.loader import Loader, Windows, validation_batches
+from shared.loader import Loader, validation_batches
 from shared.params import Params
 from shared.schedule import learning_rate
 from shared.tokenizer import Tokenizer
@@ -117,28 +116,7 @@ class _Session:
     ) -> "_Session":
         """Read, check and build everything; nothing is written before all of it is there."""
         exists = (out / runs.CONFIG).exists()
-        if exists and not asked.resume:
-            raise ValueError(f"{out} holds a run already: --resume it, or choose another --out")
-        if out.exists() and not out.is_dir():
-            raise ValueError(f"--out {out} is a file: choose a folder")
-        start: tuple[GPTConfig, Params, dict[str, Any] | None] | None = None
-        if exists:
-            stored = runs.stored(out)
-            config = runs.changed(stored, {k: v for k, v in asked.given.items() if v is not None})
-            if different := runs.differences(stored, config):
-                raise ValueError(
-                    f"the run in {out} has {'; '.join(different)}: leave that out to resume it, "
-                    "or begin another in a new --out"
-                )
-            words = tokenizer.from_json(runs.read_json(out / runs.TOKENIZER))
-        else:
-            source = asked.given.get("init")
-            start = None if source is None else released.load(source, asked.given.get("preset"))
-            config = runs.resolve(asked.given, start and start[0])
-            words = _tokenizer(config, asked.given, start and start[2])
-            if start is None and words.vocab_size > config.model.vocab_size:
-                sizes = replace(config.model, vocab_size=words.vocab_size)
-                config = replace(config, model=sizes)
+        config, words, start = _resumed(asked, out) if exists else _fresh(asked, out)
         if config.train.dtype == "tf32" and device != "cuda":
             raise ValueError("dtype tf32 needs a cuda device: TF32 is a mode of NVIDIA's GPUs")
         _check_stop(asked.stop_after, config)
@@ -146,7 +124,6 @@ class _Session:
             text = corpus.load(config.data, words, config.model.vocab_size)
         if exists:
             runs.check_data(out, text)
-        Windows(text.train, config.length, "training part")
         loader = Loader(
             text.train,
             length=config.length,
@@ -163,10 +140,9 @@ class _Session:
             )
         )
         found = runs.newest(out, chosen, config, console) if exists else {}
-        if exists and config.init is not None and not found:
-            start = released.load(config.init, config.preset)
-        given = None if start is None else start[1]
-        twins = [_build(side, config, device, out, given, found.get(side.name)) for side in chosen]
+        if not found and start is None and config.init is not None:
+            start = released.load(config.init, config.preset)[1]  # stopped before a checkpoint
+        twins = [_build(side, config, device, out, start, found.get(side.name)) for side in chosen]
         session = cls(
             config=config,
             out=out,
@@ -387,6 +363,41 @@ class _Session:
         for twin in self.twins:
             if twin.writer is not None:
                 twin.writer.close()
+
+
+Start = tuple[runs.RunConfig, Tokenizer, Params | None]
+
+
+def _fresh(asked: Asked, out: Path) -> Start:
+    """Configuration, tokenizer and, where it begins from some, parameters of a new run."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: choose a folder")
+    source = asked.given.get("init")
+    if source is None:
+        config = runs.resolve(asked.given)
+        words = _tokenizer(config, asked.given, None)
+        if words.vocab_size > config.model.vocab_size:
+            sizes = replace(config.model, vocab_size=words.vocab_size)
+            config = replace(config, model=sizes)
+        return config, words, None
+    model, values, stored = released.load(source, asked.given.get("preset"))
+    config = runs.resolve(asked.given, model)
+    return config, _tokenizer(config, asked.given, stored), values
+
+
+def _resumed(asked: Asked, out: Path) -> Start:
+    """Those of the run in ``out``, which nothing that is asked for may contradict."""
+    if not asked.resume:
+        raise ValueError(f"{out} holds a run already: --resume it, or choose another --out")
+    stored = runs.stored(out)
+    config = runs.changed(stored, asked.given)
+    if different := runs.differences(stored, config):
+        raise ValueError(
+            f"the run in {out} has {'; '.join(different)}: leave that out to resume it, "
+            "or begin another in a new --out"
+        )
+    words = tokenizer.from_json(runs.read_json(out / runs.TOKENIZER))
+    return config, words, None
 
 
 def _tokenizer(
