@@ -220,6 +220,9 @@ class _Court:
 
     def judged(self, trial: tuple[Mutant, str]) -> Result:
         """What becomes of a mutant on one side."""
+        import torch
+
+        torch.manual_seed(0)  # a bug that draws from PyTorch's generator does so alike everywhere
         mutant, side = trial
         comparison = self.comparison(mutant.program, planted=side, file=mutant.file)
         return _judged(mutant, side, comparison)
