@@ -28,7 +28,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "tokenizer": (str, "bytes (default), gpt2, bpe (trained on the data), or a tokenizer.json"),
     "token_count": (int, "how many tokens bpe is trained to"),
     "init": (str, "begin from gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder, or another run"),
-    "steps": (int, "length of the whole run, default 1000"),
+    "steps": (int, "length of the whole run, default 800"),
     "seed": (int, "of parameters, order of the data and dropout; default 0"),
     "dtype": (str, f"what is computed in: {', '.join(TRAINING_DTYPES)}"),
     "dropout": (str, "matched (default: both sides drop the same units) or native"),

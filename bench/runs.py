@@ -79,7 +79,7 @@ def resolve(given: Mapping[str, Any], model: GPTConfig | None = None) -> RunConf
     name = given.get("preset") or ("tiny" if fresh else Path(given["init"]).name)
     sizes = model or preset(name)
     tiny = params.count(params.gpt2_shapes(sizes)) < 1_000_000
-    steps = given.get("steps", 1000)
+    steps = given.get("steps", 800)
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps is {steps!r}: expected a whole number, 1 or more")
     rate = given.get("learning_rate", 3e-3 if tiny else 6e-4 if fresh else 1e-4)

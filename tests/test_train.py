@@ -304,7 +304,7 @@ def one() -> str:
         ("--learning-rate -1", "learning_rate"),
         ("--warmup 2000", "warmup_steps is 2000"),
         ("--length 129", "length 129 is over the model's context_length 128"),
-        ("--stop-after 5000", "--stop-after is 5000: expected 1 to --steps 1000"),
+        ("--stop-after 5000", "--stop-after is 5000: expected 1 to --steps 800"),
         ("--seed -1", "seed is -1"),
         ("--tokenizer klingon", "unknown tokenizer 'klingon'"),
         ("--data nowhere.txt", "nowhere.txt"),
