@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt32
 from shared import random
 
 
-class DropoutKey(nnx.Variable):
+class _DropoutKey(nnx.Variable):
     """The two words of a key: state of the model, so that jit takes it as an argument."""
 
 
@@ -22,7 +22,7 @@ class MatchedDropout(nnx.Dropout):
 
     def __init__(self, rate: float):
         super().__init__(rate)
-        self.key = DropoutKey(jnp.zeros(2, jnp.uint32))
+        self.key = _DropoutKey(jnp.zeros(2, jnp.uint32))
 
     def __call__(self, x: Float[Array, "*S"]) -> Float[Array, "*S"]:
         if self.deterministic or self.rate == 0:

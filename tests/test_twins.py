@@ -18,7 +18,6 @@ EXTRA_ARGUMENTS = {"rngs"}
 LEFT_OUT = {
     "Optimizer.zero_grad": "JAX returns gradients, so that none are left to forget",
     "Optimizer.step": "nnx.Optimizer brings update(model, gradients) along",
-    "DropoutKey": "jit wants to know what is state; PyTorch has buffers for it",
     "compute_in": "nnx.Embed alone keeps a dtype of its own; PyTorch's modules follow parameters",
 }
 OTHER_ARGUMENTS = {
