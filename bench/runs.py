@@ -215,12 +215,13 @@ def read_metrics(path: Path, step: int) -> list[dict[str, Any]]:
     """The metrics up to ``step``; what a killed run wrote after its last checkpoint is left out."""
     rows = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError:
+                is_kept = row["step"] <= step
+            except (ValueError, TypeError, KeyError):
                 break  # the line that the run was killed in
-            if row["step"] <= step:
+            if is_kept:
                 rows.append(row)
     return rows
 

@@ -509,3 +509,11 @@ def test_a_source_of_known_entropy_is_learnt_and_never_beaten(side, tmp_path):
     # A token's surprise spreads by less than two nats, and so many were taken the mean of.
     error = 2 / math.sqrt(60 * 16 * 32)
     assert rate - 3 * error < loss < 1.02 * rate
+
+
+@pytest.mark.parametrize("line", ['{"step": 3, "lo', "5", "{}", '"text"', "\xff"])
+def test_metrics_end_where_a_line_is_not_whole(tmp_path, line):
+    path = tmp_path / runs.METRICS
+    path.write_bytes(b'{"step": 1}\n{"step": 2}\n' + line.encode("latin-1") + b"\n")
+    assert runs.read_metrics(path, 9) == [{"step": 1}, {"step": 2}]
+    assert runs.read_metrics(path, 1) == [{"step": 1}]
