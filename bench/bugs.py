@@ -390,7 +390,7 @@ jax
 - count = (targets != IGNORED).sum()
 + count = targets.size
 
-ignored-as-first-token (gpt2.py): ignored targets are taken for token 0
+ignored-as-first-token (loss.py): ignored targets are taken for token 0
 torch
 - F.cross_entropy(wide, targets.flatten(), ignore_index=IGNORED, reduction="sum")
 + F.cross_entropy(wide, targets.flatten().clamp(min=0), reduction="sum")
@@ -400,7 +400,7 @@ jax
 + losses = optax.softmax_cross_entropy_with_integer_labels(wide, jnp.maximum(targets, 0))
 + return losses.sum()
 
-ignored-as-last-token (gpt2.py): ignored targets wrap around to the last token
+ignored-as-last-token (loss.py): ignored targets wrap around to the last token
 torch
 - F.cross_entropy(wide, targets.flatten(), ignore_index=IGNORED, reduction="sum")
 + F.cross_entropy(wide, targets.flatten() % wide.shape[-1], reduction="sum")
@@ -408,7 +408,7 @@ jax
 - return jnp.where(targets == IGNORED, 0.0, losses).sum()
 + return losses.sum()
 
-ignored-one-place-on (gpt2.py): the mask of ignored targets is that of the inputs, one place on
+ignored-one-place-on (loss.py): the mask of ignored targets is that of the inputs, one place on
 torch
 - F.cross_entropy(wide, targets.flatten(), ignore_index=IGNORED, reduction="sum")
 + F.cross_entropy(
@@ -429,32 +429,89 @@ jax
 - count = jnp.maximum((batch[1] != IGNORED).sum(), 1)
 + count = batch[1].size
 
-last-chunk-lost (gpt2.py): positions that fill no whole chunk are left out of the loss
+last-chunk-lost (loss.py): positions that fill no whole chunk are left out of the loss
 torch
-- parts = zip(x.split(chunk), y.split(chunk), strict=True)
-+ whole = len(y) // chunk * chunk
-+ parts = zip(x[:whole].split(chunk), y[:whole].split(chunk), strict=True)
+- if torch.is_grad_enabled():
++ whole = len(targets) // chunk * chunk
++ x, targets = x[:whole], targets[:whole]
++ if torch.is_grad_enabled():
 jax
-- x = jnp.pad(x, ((0, rest), (0, 0))).reshape(-1, chunk, x.shape[-1])
-- y = jnp.pad(y, (0, rest), constant_values=IGNORED).reshape(-1, chunk)
-+ x = x[: len(y) - (chunk - rest) % chunk].reshape(-1, chunk, x.shape[-1])
-+ y = y[: len(y) - (chunk - rest) % chunk].reshape(-1, chunk)
+- y = jnp.pad(targets, (0, rest), constant_values=IGNORED).reshape(-1, chunk)
++ whole = len(targets) // chunk * chunk
++ y = jnp.where(jnp.arange(len(targets)) < whole, targets, IGNORED)
++ y = jnp.pad(y, (0, rest), constant_values=IGNORED).reshape(-1, chunk)
 
-chunk-filled-with-token-0 (gpt2.py): what fills up the last chunk counts; PyTorch fills up nothing
-jax
-- y = jnp.pad(y, (0, rest), constant_values=IGNORED).reshape(-1, chunk)
-+ y = jnp.pad(y, (0, rest)).reshape(-1, chunk)
-
-chunks-averaged (gpt2.py): every chunk's mean counts alike, however few targets it has
+last-chunk-lost-in-evaluation (loss.py): without gradients, the last chunk is not counted
 torch
-- return torch.stack([checkpoint(part, *xy, use_reentrant=False) for xy in parts]).sum()
-+ means = [part(x, y) / (y != IGNORED).sum().clamp(min=1) for x, y in parts]
-+ return torch.stack(means).mean() * (y != IGNORED).sum()
+- return torch.stack([_part(weight, *part) for part in parts]).sum()
++ return torch.stack([_part(weight, *part) for part in parts][:-1]).sum()
 jax
-- return jax.lax.map(jax.checkpoint(lambda xy: part(*xy)), (x, y)).sum()
-+ counts = (y != IGNORED).sum(axis=1)
-+ means = jax.lax.map(jax.checkpoint(lambda xy: part(*xy)), (x, y)) / jnp.maximum(counts, 1)
-+ return means.mean() * counts.sum()
+- _parts(x, targets, chunk)).sum()
++ _parts(x, targets, chunk))[:-1].sum()
+
+chunk-filled-with-token-0 (loss.py): what fills up the last chunk counts; PyTorch fills up nothing
+jax
+- y = jnp.pad(targets, (0, rest), constant_values=IGNORED).reshape(-1, chunk)
++ y = jnp.pad(targets, (0, rest)).reshape(-1, chunk)
+
+chunks-averaged (loss.py): every chunk's mean counts alike, however few targets it has
+torch
+- if torch.is_grad_enabled():
+-     return _ChunkedLoss.apply(x, weight, targets, chunk)
+- parts =
++ parts =
+- return torch.stack([_part(weight, *part) for part in parts]).sum()
++ means = [_part(weight, x, y) / (y != IGNORED).sum().clamp(min=1) for x, y in parts]
++ return torch.stack(means).mean() * (targets != IGNORED).sum()
+jax
+- @partial(jax.custom_vjp, nondiff_argnums=(3,))
++ @partial(jax.jit, static_argnums=3)
+- return jax.lax.map(lambda part: _part(weight, *part), _parts(x, targets, chunk)).sum()
++ parts = _parts(x, targets, chunk)
++ counts = (parts[1] != IGNORED).sum(axis=1)
++ sums = jax.lax.map(jax.checkpoint(lambda part: _part(weight, *part)), parts)
++ return (sums / jnp.maximum(counts, 1)).mean() * counts.sum()
+- chunked_loss.defvjp(_forward, _backward)
+
+chunk-without-head-gradient (gpt2.py): in chunks, the tied head's part of the gradient is lost
+torch
+- weight = model.wte.weight if model.lm_head is None
++ weight = model.wte.weight.detach() if model.lm_head is None
+jax
+- model.wte.embedding[...]
++ jax.lax.stop_gradient(model.wte.embedding[...])
+
+chunk-gradient-of-last-only (loss.py): the head's gradient is the last chunk's, not the sum
+torch
+- dweight += d
++ dweight = d
+jax
+- return dweight + d, (loss, dx)
++ return d.astype(dweight.dtype), (loss, dx)
+
+chunk-incoming-gradient-ignored (loss.py): the backward pass takes the gradient of the sum itself
+torch
+- ((d[0] * z.to(d[0].dtype)).to(z.dtype) for
++ (z for
+jax
+- return (d * dx).astype(dx.dtype), (d * dweight).astype(dweight.dtype), None
++ return dx, dweight, None
+
+chunk-incoming-gradient-for-head-ignored (loss.py): only the features' gradient is multiplied by it
+torch
+- return dx, dweight, None, None
++ return dx, ctx.saved_tensors[1], None, None
+jax
+- (d * dweight).astype(dweight.dtype)
++ dweight
+
+chunk-gradients-reversed (loss.py): the features' gradients come back last chunk first
+torch
+- torch.cat(dx)
++ torch.cat(dx[::-1])
+jax
+- dx = dx.reshape(-1, x.shape[-1])
++ dx = dx[::-1].reshape(-1, x.shape[-1])
 
 # Precision: float64 cannot see these
 
@@ -505,7 +562,7 @@ jax
 + low = jnp.float16 if logits.dtype == jnp.float32 else logits.dtype
 + logits = logits.astype(low).astype(logits.dtype)
 
-loss-in-bfloat16 (gpt2.py): in float32, the cross-entropy keeps 8 bits
+loss-in-bfloat16 (loss.py): in float32, the cross-entropy keeps 8 bits
 torch
 - wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
 + wide = (logits.bfloat16() if logits.dtype == torch.float32 else logits)
@@ -912,8 +969,8 @@ jax
 
 last-loss-reported (train.py): the loss reported is the last micro-batch's share
 torch
-- loss=float(torch.stack(losses).sum())
-+ loss=float(losses[-1])
+- return torch.stack(losses).sum()
++ return losses[-1]
 jax
 - return jax.tree.map(jnp.add, total, gradient(params, *micro_batch)), None
 + loss, gradients = gradient(params, *micro_batch)
@@ -925,12 +982,14 @@ torch
 + before = [0.0 if p.grad is None else p.grad.clone() for p in self.model.parameters()]
 + losses.append(self._accumulate(*micro_batch, count))
 + both = zip(self.model.parameters(), before, strict=True)
-+ norm = torch.stack([(p.grad - start).square().sum() for p, start in both]).sum().sqrt()
++ self.last = torch.stack([(p.grad - start).square().sum() for p, start in both]).sum().sqrt()
 - norm = self.optimizer.step()
 + self.optimizer.step()
++ norm = self.last
 jax
 - norm = optax.tree.norm(gradients)
-+ norm = optax.tree.norm(gradient(params, *(array[-1] for array in batch))[1])
++ last = tuple(array[-1:] for array in batch)
++ norm = optax.tree.norm(self._differentiated(state, last)[1])
 
 clipped-norm-reported (train.py): the gradient norm reported is the one after clipping
 torch

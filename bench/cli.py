@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from shared.config import PRESETS, TRAINING_DTYPES
 DTYPES = ("float64", "float32", "bfloat16", "tf32", "all")
 PROGRAMS = ("all", "tensors", "sigmoid-bce", "simple-net", "gpt2")
 DEVICES = ("auto", "cpu", "cuda")
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 # A run's settings that the command line takes, by the names that they are kept under.
@@ -125,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     mutants.set_defaults(run=_mutants)
     _add_train(commands)
     _add_sample(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -176,6 +179,45 @@ def _add_sample(commands: Any) -> None:
     export.add_argument("--checkpoint", required=True, metavar="DIR", help="as for sample")
     export.add_argument("--out", required=True, type=Path, metavar="FOLDER")
     export.set_defaults(run=_export)
+
+
+def _add_bench(commands: Any) -> None:
+    bench = commands.add_parser(
+        "bench", help="time both frameworks and their peers, each certified to compute the same"
+    )
+    bench.add_argument(
+        "--workload",
+        nargs="+",
+        metavar="W",
+        help="overhead, forward, forward-backward, train, decode, cold, growth; default all but "
+        "the last two",
+    )
+    bench.add_argument("--preset", help=f"size of GPT-2: {', '.join(PRESETS)}; default small")
+    bench.add_argument("--device", default="auto", help=", ".join(DEVICES))
+    bench.add_argument("--dtype", help="float32 (default on a CPU), bfloat16 (default on a GPU)")
+    bench.add_argument(
+        "--contestants",
+        metavar="A,B",
+        help="torch and jax (default, each idiomatic and tuned), torch-ladder, jax-ladder, hf, "
+        "flax-reference, or any of their members",
+    )
+    bench.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a checkout: nanogpt=PATH, or a Python file that defines a class Racer",
+    )
+    bench.add_argument("--batch-size", type=int, metavar="B", help="sequences a step")
+    bench.add_argument("--length", type=int, metavar="T", help="tokens a sequence")
+    bench.add_argument("--samples", type=int, metavar="N", help="clean samples wanted of each")
+    bench.add_argument("--budget", metavar="9m", help="end within this time: 90s, 9m, 1h")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write the record")
+    bench.add_argument("--check", type=Path, metavar="FILE", help="judge a record, and no more")
+    bench.add_argument(
+        "--render", action="store_true", help="make tables and plots anew from committed records"
+    )
+    bench.set_defaults(run=_bench)
 
 
 def _console() -> Console:
@@ -295,6 +337,72 @@ def _export(arguments: argparse.Namespace) -> int:
     params.save(arguments.out, config, values)
     print(f"{arguments.out} is a GPT-2 that transformers loads with from_pretrained")
     return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from bench import speed, speed_record, workloads
+
+    if arguments.render:
+        from bench import render
+
+        return render.main([])
+    if arguments.check:
+        try:
+            print(speed_record.check(arguments.check))
+        except speed_record.Refused as refused:
+            print(f"twingrad: {refused}", file=sys.stderr)
+            return 1
+        return 0
+    chosen = [name for word in arguments.workload or [] for name in word.split(",")]
+    for name in chosen:
+        _choice("workload", name, workloads.WORKLOADS)
+    if arguments.preset is not None:
+        _choice("preset", arguments.preset, tuple(PRESETS))
+    if arguments.dtype is not None:
+        _choice("dtype", arguments.dtype, ("float32", "tf32", "bfloat16"))
+    _choice("device", arguments.device, DEVICES)
+    for name in ("batch_size", "length", "samples"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}: expected 1 or more")
+    _writable(arguments.json)
+    asked = speed.Asked(
+        workloads=tuple(dict.fromkeys(chosen)),
+        preset=arguments.preset,
+        device=arguments.device,
+        contestants=tuple(filter(None, (arguments.contestants or "").split(","))),
+        peers=dict(_peer(given) for given in arguments.peer),
+        json=arguments.json,
+        budget=_seconds(arguments.budget) if arguments.budget else None,
+        dtype=arguments.dtype,
+        batch_size=arguments.batch_size,
+        length=arguments.length,
+        samples=arguments.samples or speed.WANTED,
+    )
+    return speed.run(asked, _console())
+
+
+def _peer(given: str) -> tuple[str, Path]:
+    name, equals, path = given.partition("=")
+    if not (name and equals and path):
+        raise ValueError(f"--peer is {given!r}: expected NAME=PATH, as in nanogpt=../nanoGPT")
+    if not re.fullmatch(r"\w[\w.-]*", name):  # files are named after it
+        raise ValueError(f"--peer is named {name!r}: expected letters, digits, '_', '.' and '-'")
+    return name, Path(path)
+
+
+def _seconds(text: str) -> float:
+    """``90s``, ``9m`` or ``1h``, or plain seconds."""
+    number, scale = text, 1
+    if text[-1:] in _UNITS:
+        number, scale = text[:-1], _UNITS[text[-1]]
+    try:
+        found = float(number) * scale
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise ValueError(f"--budget is {text!r}: expected a time such as 90s, 9m or 1h")
+    return found
 
 
 def _mutants(arguments: argparse.Namespace) -> int:

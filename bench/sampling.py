@@ -96,6 +96,7 @@ def _steps(
     prompts: list[np.ndarray],
 ) -> Iterator[np.ndarray]:
     runtime = side.runtime.configure(asked.dtype, device)
+    side.runtime.tune(device, asked.dtype, config.emb_dim)
     program = programs.gpt2(config=config, given=params, steps=1)
     model = side.params.build(lambda: program.make(side), params, runtime)
     model.eval()

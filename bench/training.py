@@ -61,6 +61,7 @@ class _Twin:
     trainer: Any
     folder: Path
     rows: list[dict[str, Any]]
+    tuned: list[str]
     writer: Any = None
 
     @property
@@ -185,7 +186,7 @@ class _Session:
                 twin.writer = _tensorboard(twin.folder / "tensorboard")
 
     def describe(self) -> None:
-        """What is about to be trained on what, in two lines."""
+        """What is about to be trained on what, and what was switched on for it."""
         config, about = self.config, self.corpus.description
         count = params.count(params.gpt2_shapes(config.model))
         names = " and ".join(show.NAMES[twin.side.name] for twin in self.twins)
@@ -202,6 +203,9 @@ class _Session:
             f"{len(self.corpus.validation):,} to validate with; the run is in {self.out}",
             soft_wrap=True,
         )
+        tuned = [f"{show.NAMES[t.side.name]}: {', '.join(t.tuned)}" for t in self.twins if t.tuned]
+        if tuned:
+            self.console.print(f"Switched on for speed: {'; '.join(tuned)}", soft_wrap=True)
 
     def train(self, interrupted: Callable[[], bool]) -> None:
         """Step after step until the end, the stop that was asked for, or an interruption."""
@@ -427,6 +431,7 @@ def _build(
 ) -> _Twin:
     """One framework's trainer, with the parameters and moments that the run goes on from."""
     runtime = side.runtime.configure(config.train.dtype, device)
+    tuned = side.runtime.tune(device, config.train.dtype, config.model.emb_dim)
     if found is not None:
         start = found.params
     else:
@@ -440,7 +445,7 @@ def _build(
     if found is not None:
         moments = (found.first_moment, found.second_moment)
         trainer.restore(TrainState(found.step, found.params, *moments))
-    return _Twin(side=side, trainer=trainer, folder=out / side.name, rows=[])
+    return _Twin(side=side, trainer=trainer, folder=out / side.name, rows=[], tuned=tuned)
 
 
 def _first_not_finite(twin: _Twin, inputs: np.ndarray, targets: np.ndarray) -> str | None:

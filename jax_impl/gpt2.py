@@ -9,11 +9,11 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 from jax import Array
 from jaxtyping import Float, Int
 
+from jax_impl.loss import chunked_loss, cross_entropy
 from shared.config import IGNORED, LAYER_NORM_EPSILON, GPTConfig
 
 
@@ -153,14 +153,6 @@ class GPT2(nnx.Module):
         return self.wte.attend(x) if self.lm_head is None else self.lm_head(x)
 
 
-def cross_entropy(logits: Float[Array, "*N V"], targets: Int[Array, "*N"]) -> Float[Array, ""]:
-    """Sum of the cross-entropies in nats over the positions whose target is not ``IGNORED``."""
-    # In float32 at least: log-sum-exp over V terms is no work for 8 bits.
-    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    losses = optax.softmax_cross_entropy_with_integer_labels(wide, targets)
-    return jnp.where(targets == IGNORED, 0.0, losses).sum()
-
-
 def loss_fn(
     model: GPT2, inputs: Int[Array, "B T"], targets: Int[Array, "B T"]
 ) -> tuple[Float[Array, ""], Float[Array, "B T V"]]:
@@ -174,17 +166,10 @@ def summed_loss(
     model: GPT2, inputs: Int[Array, "B T"], targets: Int[Array, "B T"], chunk: int
 ) -> Float[Array, ""]:
     """Sum of the same, with the logits of ``chunk`` positions in memory at once; 0 means all."""
-
-    def part(x: Float[Array, "N C"], y: Int[Array, "N"]) -> Float[Array, ""]:
-        return cross_entropy(model.logits(x), y)
-
     x, y = model.features(inputs), targets.flatten()  # (B, T, C), (B T)
     x = x.reshape(len(y), -1)  # (B T, C)
     if not chunk:
-        return part(x, y)
-    # One program for every part, so the last is filled up; `map` runs one part after the other.
-    rest = -len(y) % chunk
-    x = jnp.pad(x, ((0, rest), (0, 0))).reshape(-1, chunk, x.shape[-1])
-    y = jnp.pad(y, (0, rest), constant_values=IGNORED).reshape(-1, chunk)
-    # Without checkpoint every part's logits would wait for the backward pass.
-    return jax.lax.map(jax.checkpoint(lambda xy: part(*xy)), (x, y)).sum()
+        return cross_entropy(model.logits(x), y)
+    head = model.lm_head
+    weight = model.wte.embedding[...] if head is None else head.kernel[...].T
+    return chunked_loss(x, weight, y, chunk)

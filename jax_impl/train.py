@@ -97,6 +97,7 @@ class Trainer:
         # What is donated must not be referred to from anywhere else.
         self.state = jax.device_put(jax.tree.map(jnp.copy, state), runtime.device)
         self._step = jax.jit(self._updated, donate_argnums=0)
+        self._gradients = jax.jit(self._differentiated)
         self._evaluate = jax.jit(self._evaluated)
 
     def step(self, inputs: Int[np.ndarray, "A B T"], targets: Int[np.ndarray, "A B T"]) -> Step:
@@ -104,17 +105,36 @@ class Trainer:
 
         Where loss or gradients are not finite, no parameter moves.
         """
-        keys = step_keys(self.config.seed, self.steps, len(inputs), self.sites)
-        batch = (*self.runtime.batch(inputs, targets), jax.device_put(keys, self.runtime.device))
-        self.state, loss, norm = self._step(self.state, batch)
+        self.state, loss, norm = self._step(self.state, self._batch(inputs, targets))
         self.steps += 1
         return Step(loss=float(loss), grad_norm=float(norm))
+
+    def gradients(
+        self, inputs: Int[np.ndarray, "A B T"], targets: Int[np.ndarray, "A B T"]
+    ) -> tuple[Float[Array, ""], nnx.State]:
+        """The loss of A micro-batches, and its gradients."""
+        return self._gradients(self.state, self._batch(inputs, targets))
+
+    def _batch(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[Array, Array, Array]:
+        keys = step_keys(self.config.seed, self.steps, len(inputs), self.sites)
+        return (*self.runtime.batch(inputs, targets), jax.device_put(keys, self.runtime.device))
 
     def _updated(
         self, state: nnx.State, batch: tuple[Array, Array, Array]
     ) -> tuple[nnx.State, Array, Array]:
+        loss, gradients = self._differentiated(state, batch)
         # A copy: without it, the update would write into ``state`` itself.
         model, optimizer = nnx.merge(self.graphdef, state, copy=True)
+        norm = optax.tree.norm(gradients)
+        optimizer.update(model, gradients)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        after = nnx.state((model, optimizer))
+        return jax.tree.map(partial(jnp.where, finite), after, state), loss, norm
+
+    def _differentiated(
+        self, state: nnx.State, batch: tuple[Array, Array, Array]
+    ) -> tuple[Array, nnx.State]:
+        model = nnx.merge(self.graphdef, state, copy=True)[0]
         modeldef, params, rest = nnx.split(model, nnx.Param, ...)
         # The mean over all micro-batches, which their means' mean is not where targets are ignored.
         count = jnp.maximum((batch[1] != IGNORED).sum(), 1)
@@ -130,14 +150,11 @@ class Trainer:
         def accumulate(total: tuple, micro_batch: tuple[Array, ...]) -> tuple[tuple, None]:
             return jax.tree.map(jnp.add, total, gradient(params, *micro_batch)), None
 
+        if len(batch[0]) == 1:  # a loop over one would only make room for sums
+            return gradient(params, *(array[0] for array in batch))
         # A loop in the program, not in Python: traced and compiled once for all micro-batches.
         nothing = (jnp.zeros((), self.runtime.master.dtype), jax.tree.map(jnp.zeros_like, params))
-        (loss, gradients), _ = jax.lax.scan(accumulate, nothing, batch)
-        norm = optax.tree.norm(gradients)
-        optimizer.update(model, gradients)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        after = nnx.state((model, optimizer))
-        return jax.tree.map(partial(jnp.where, finite), after, state), loss, norm
+        return jax.lax.scan(accumulate, nothing, batch)[0]
 
     def evaluate(
         self, inputs: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"]

@@ -60,6 +60,8 @@ PRESETS: dict[str, GPTConfig] = {
     "tiny": GPTConfig(
         vocab_size=256, context_length=128, emb_dim=64, n_heads=4, n_layers=2, qkv_bias=True
     ),
+    # The vocabulary of the large ones on a body that two cores can train: for measuring.
+    "small": GPTConfig(emb_dim=256, n_heads=4, n_layers=4),
     "124m": GPT_CONFIG_124M,
     # The shapes of the released checkpoints.
     "gpt2": GPTConfig(qkv_bias=True),

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import EllipsisType
+from typing import Any
 
 import numpy as np
 
@@ -188,6 +189,21 @@ def judge_rounded(
     smaller = min(in_units(side.l2, scale.l2, dtype) for side in (apart.torch, apart.jax))
     limit = min(ceiling, max(RATIO * smaller, floor))
     return _verdict(name, kind, apart, scale, dtype, limit, ceiling)
+
+
+def judge_contestant(
+    name: str, error: Size, owed: float, scale: Size, dtype: str, elements: int
+) -> dict[str, Any]:
+    """One result against the float64 oracle, by the rule of ``judge_rounded``.
+
+    ``owed`` is the error (L2) of a plain run in the same dtype, which stands in for the other side.
+    """
+    ceiling = CEILING_U[dtype]
+    floor = FLOOR_OF_FEW_U if elements < FEW else FLOOR_U
+    limit = min(ceiling, max(RATIO * in_units(owed, scale.l2, dtype), floor))
+    ours, peak = in_units(error.l2, scale.l2, dtype), in_units(error.peak, scale.peak, dtype)
+    ok = ours <= limit and peak <= ceiling
+    return {"name": name, "error_u": ours, "peak_error_u": peak, "limit_u": limit, "ok": ok}
 
 
 def judge_step(

@@ -45,8 +45,17 @@ def _doings(source: str) -> list[str]:
         for node in ast.parse(source).body
         if not isinstance(node, quiet)
         and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        and not _attaches_a_derivative(node)
         and not ast.unparse(node).startswith("if __name__ == '__main__'")
     ]
+
+
+def _attaches_a_derivative(node: ast.stmt) -> bool:
+    """Whether ``node`` is ``NAME.defvjp(...)``, which is how JAX is told of a derivative."""
+    match node:
+        case ast.Expr(ast.Call(ast.Attribute(ast.Name(), "defvjp"))):
+            return True
+    return False
 
 
 @each_module
@@ -83,6 +92,25 @@ def test_the_reader_of_imports_sees_a_trespass(package, source):
 
 @pytest.mark.parametrize("source", ["print(1)", "for i in range(3): pass", "x = []\nx.append(1)"])
 def test_the_reader_of_statements_sees_a_doing(source):
+    assert len(_doings(source)) == 1
+
+
+def test_the_reader_of_statements_lets_a_derivative_be_attached():
+    assert _doings("def f(x): ...\nf.defvjp(forward, backward)") == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "f.g.defvjp(a, b)",
+        "f().defvjp(a, b)",
+        "f.defvjp",
+        "f.defjvp(a)",
+        "defvjp(f)",
+        "f.defvjp(a)()",
+    ],
+)
+def test_the_reader_of_statements_takes_nothing_else_for_that(source):
     assert len(_doings(source)) == 1
 
 

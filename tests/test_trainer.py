@@ -141,6 +141,133 @@ def test_what_saves_memory_changes_no_number(side, plain, option):
     assert made == pytest.approx(plain, rel=1e-12, abs=0)
 
 
+def _gradients(side, trainer, inputs, targets) -> tuple[float, dict[str, np.ndarray]]:
+    """What ``trainer`` would step by: the loss, and copies of the gradients by canonical name."""
+    made = trainer.gradients(inputs, targets)
+    if side.name == "torch":
+        left = {name: p.grad for name, p in trainer.model.named_parameters()}
+        loss, named = made, side.params.export_tensors(trainer.model, left)
+    else:
+        loss, named = made[0], side.params.export_tensors(made[1])
+    return float(loss), {name: value.copy() for name, value in named.items()}
+
+
+def _assert_close(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    """Tensors agree to 1e-12 of the largest number of each."""
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        apart = np.abs(ours[name] - theirs[name]).max()
+        assert apart <= 1e-12 * np.abs(theirs[name]).max(), name
+
+
+N, C, V = 39, 5, 11
+
+
+def _head() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, a head and targets, of which a whole chunk of 13 and single ones are ignored."""
+    random = np.random.default_rng(0)
+    targets = random.integers(V, size=N)
+    targets[13:26] = targets[[3, 30, 38]] = IGNORED
+    return random.normal(size=(N, C)), random.normal(size=(V, C)), targets
+
+
+def _head_loss(side, chunk: int, factor: float = 1.0, dtype="float64") -> dict[str, np.ndarray]:
+    """``factor`` times ``chunked_loss``, or the loss taken at once for 0, and its gradients."""
+    runtime = side.runtime.configure(dtype, "cpu")
+    x, weight, y = runtime.batch(*_head())
+
+    def loss_of(x, weight):
+        if chunk:
+            return factor * side.gpt2.chunked_loss(x, weight, y, chunk)
+        return factor * side.gpt2.cross_entropy(x @ weight.T, y)
+
+    if side.name == "torch":
+        import torch
+
+        with torch.no_grad():
+            value = loss_of(x, weight)
+        loss = loss_of(x.requires_grad_(), weight.requires_grad_())
+        gradients = torch.autograd.grad(loss, (x, weight))
+    else:
+        import jax
+
+        value = loss_of(x, weight)
+        loss, gradients = jax.value_and_grad(loss_of, argnums=(0, 1))(x, weight)
+    made = (value, loss, *gradients)
+    names = ("value", "loss", "x", "weight")
+    return {name: side.params.to_numpy(a) for name, a in zip(names, made, strict=True)}
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 13, N, 1000])
+def test_the_loss_in_chunks_is_the_whole_loss_in_value_and_gradients(side, chunk):
+    """Whether or not the chunks come out even, and also where nothing is differentiated."""
+    _assert_close(_head_loss(side, chunk), _head_loss(side, 0))
+
+
+@pytest.mark.parametrize("factor", [-3.0, 1 / 37])
+def test_a_multiple_of_the_loss_in_chunks_has_multiples_of_its_gradients(side, factor):
+    whole = _head_loss(side, 7)
+    expected = {name: factor * value for name, value in whole.items()}
+    _assert_close(_head_loss(side, 7, factor), expected)
+
+
+def test_what_the_gradients_in_chunks_are_multiplied_by_keeps_its_digits(side):
+    """1 / 67, which bfloat16 rounds up by 0.19 %, would make every gradient so much larger."""
+    one, scaled = (_head_loss(side, 7, factor, "bfloat16") for factor in (1.0, 1 / 67))
+    for name in ("x", "weight"):
+        made = 67 * (one[name] * scaled[name]).sum() / np.square(one[name]).sum()
+        assert made == pytest.approx(1.0, abs=2**-10), name
+
+
+def test_ignored_targets_have_no_gradient_in_chunks(side):
+    gradient = _head_loss(side, 7)["x"]
+    assert ((gradient == 0).all(axis=1) == (_head()[2] == IGNORED)).all()
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_chunks_change_no_gradient_of_the_model(side, tied):
+    model = replace(NO_DROPOUT, tie_embeddings=tied)
+    whole, chunked = (
+        _gradients(side, _trainer(side, _config(loss_chunk=chunk), model), *_batch(0))
+        for chunk in (0, 7)
+    )
+    assert ("lm_head.weight" in whole[1]) is not tied
+    assert chunked[0] == pytest.approx(whole[0], rel=1e-12, abs=0)
+    _assert_close(chunked[1], whole[1])
+
+
+def test_gradients_are_those_of_the_step_and_move_nothing(side):
+    config = _config(loss_chunk=20, micro_batches=2)
+    trainer, batch = _trainer(side, config), _batch(0, 2)
+    before = trainer.export()
+    loss, gradients = _gradients(side, trainer, *batch)
+    again = _gradients(side, trainer, *batch)
+    after = trainer.export()
+    assert after.step == before.step
+    _assert_same(after, before, 0)
+    assert again[0] == loss
+    assert all((again[1][name] == gradients[name]).all() for name in gradients)
+
+    made = trainer.step(*batch)
+    norm = np.sqrt(sum(np.square(value).sum() for value in gradients.values()))
+    assert (made.loss, made.grad_norm) == pytest.approx((loss, norm), rel=1e-12, abs=0)
+    share = (1 - config.optimizer.beta1) * min(1.0, config.optimizer.max_grad_norm / norm)
+    expected = {name: share * value for name, value in gradients.items()}
+    _assert_close(trainer.export().first_moment, expected)
+
+
+def test_one_micro_batch_is_what_a_loop_over_it_would_make_of_it(side):
+    """The loop is over it and a second one, in which no target counts."""
+    inputs, targets = _batch(0)
+    padded = (np.concatenate([inputs, inputs]), np.concatenate([targets, 0 * targets + IGNORED]))
+    one, loop = (
+        _gradients(side, _trainer(side, _config(micro_batches=len(batch[0]))), *batch)
+        for batch in ((inputs, targets), padded)
+    )
+    assert one[0] == pytest.approx(loop[0], rel=1e-12, abs=0)
+    _assert_close(one[1], loop[1])
+
+
 def test_recomputing_draws_the_same_dropout_again(side):
     expected = _train(_trainer(side, _config()), 0, 4)
     made = _train(_trainer(side, _config(recompute=True)), 0, 4)

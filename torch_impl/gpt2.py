@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from shared.config import IGNORED, LAYER_NORM_EPSILON, GPTConfig
 from torch_impl.dropout import MatchedDropout
+from torch_impl.loss import chunked_loss, cross_entropy
 
 
 def reference_attention(
@@ -150,13 +151,6 @@ class GPT2(nn.Module):
         return F.linear(x, self.wte.weight) if self.lm_head is None else self.lm_head(x)
 
 
-def cross_entropy(logits: Float[Tensor, "*N V"], targets: Int[Tensor, "*N"]) -> Float[Tensor, ""]:
-    """Sum of the cross-entropies in nats over the positions whose target is not ``IGNORED``."""
-    # In float32 at least: log-sum-exp over V terms is no work for 8 bits.
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, -2)
-    return F.cross_entropy(wide, targets.flatten(), ignore_index=IGNORED, reduction="sum")
-
-
 def loss_fn(
     model: GPT2, inputs: Int[Tensor, "B T"], targets: Int[Tensor, "B T"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "B T V"]]:
@@ -170,13 +164,8 @@ def summed_loss(
     model: GPT2, inputs: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], chunk: int
 ) -> Float[Tensor, ""]:
     """Sum of the same, with the logits of ``chunk`` positions in memory at once; 0 means all."""
-
-    def part(x: Float[Tensor, "N C"], y: Int[Tensor, "N"]) -> Float[Tensor, ""]:
-        return cross_entropy(model.logits(x), y)
-
     x, y = model.features(inputs).flatten(0, 1), targets.flatten()  # (B T, C), (B T)
     if not chunk:
-        return part(x, y)
-    parts = zip(x.split(chunk), y.split(chunk), strict=True)
-    # Without checkpoint every part's logits would wait for the backward pass.
-    return torch.stack([checkpoint(part, *xy, use_reentrant=False) for xy in parts]).sum()
+        return cross_entropy(model.logits(x), y)
+    weight = model.wte.weight if model.lm_head is None else model.lm_head.weight
+    return chunked_loss(x, weight, y, chunk)

@@ -9,12 +9,16 @@ import torch
 from torch import Tensor
 from torch.backends import cudnn
 
+from shared import memory
+
 DTYPES = {
     "float64": torch.float64,
     "float32": torch.float32,
     "tf32": torch.float32,
     "bfloat16": torch.bfloat16,
 }
+# Narrower matrices are multiplied sooner than oneDNN is called.
+ONEDNN_WIDTH = 256
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,36 @@ def configure(dtype: str, device: str) -> Runtime:
     torch.backends.cuda.enable_math_sdp(True)
     torch.backends.cuda.enable_cudnn_sdp(False)
     return Runtime(torch.device(device), DTYPES[dtype])
+
+
+def tune(device: str, dtype: str, width: int) -> list[str]:
+    """Switch on what makes a model of ``width`` faster and rounds no worse; returns what that was.
+
+    By rule, never by a stopwatch: the same run must choose the same kernels when it is resumed.
+    """
+    # Deterministic mode fills every new tensor, in case somebody reads it before writing to it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if device != "cpu":
+        return []
+    done = ["freed memory kept"] if memory.keep_freed() else []
+    # "medium" allows bfloat16. Where a processor multiplies that no faster than float32, it means
+    # oneDNN in float32: faster than MKL on some processors, but dearer to call.
+    wide = dtype == "float32" and width >= ONEDNN_WIDTH
+    if wide and _product_error("medium") <= 4 * _product_error("highest"):
+        torch.set_float32_matmul_precision("medium")
+        done.append("oneDNN for matrix products")
+    return done
+
+
+def _product_error(precision: str) -> float:
+    """Relative error (L2) of one float32 product at ``precision``, which is put back afterwards."""
+    before = torch.get_float32_matmul_precision()
+    a, b = (torch.arange(384.0 * 384.0).reshape(384, 384).mul(step).sin() for step in (0.7, 1.3))
+    exact = a.double() @ b.double()
+    torch.set_float32_matmul_precision(precision)
+    product = a @ b
+    torch.set_float32_matmul_precision(before)
+    return float((product.double() - exact).norm() / exact.norm())
 
 
 def settings() -> dict[str, str]:

@@ -82,6 +82,16 @@ class Trainer:
 
         Where loss or gradients are not finite, no parameter moves.
         """
+        loss = self.gradients(inputs, targets)
+        norm = self.optimizer.step()
+        self._narrow()
+        self.steps += 1
+        return Step(loss=float(loss), grad_norm=float(norm))
+
+    def gradients(
+        self, inputs: Int[np.ndarray, "A B T"], targets: Int[np.ndarray, "A B T"]
+    ) -> Float[Tensor, ""]:
+        """The loss of A micro-batches; their gradients are left on the parameters."""
         keys = step_keys(self.config.seed, self.steps, len(inputs), self.sites)
         count = counted(targets)
         self.computing.train()
@@ -89,10 +99,7 @@ class Trainer:
         losses = []
         for micro_batch in zip(inputs, targets, keys, strict=True):
             losses.append(self._accumulate(*micro_batch, count))
-        norm = self.optimizer.step()
-        self._narrow()
-        self.steps += 1
-        return Step(loss=float(torch.stack(losses).sum()), grad_norm=float(norm))
+        return torch.stack(losses).sum()
 
     def _accumulate(
         self, inputs: np.ndarray, targets: np.ndarray, keys: np.ndarray, count: int

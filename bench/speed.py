@@ -1,0 +1,619 @@
+"""``twingrad bench``: both frameworks and their peers, timed side by side on the same work.
+
+Every contestant has a process of its own, is certified against the float64 oracle at the very
+configuration that is timed, and takes its samples in turn with the others. What is found becomes a
+record that ``--check`` can judge without having seen the machine.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from safetensors.numpy import save_file
+
+from bench import ceilings, programs, race, record, sides, speed_record, standing, statistic
+from bench import workloads as kinds
+from bench.contestants import Contestant, Settings, choose, peers
+from bench.oracle import Question
+from bench.race import Entry, Failed, Process
+from bench.racers.racer import Job
+from bench.workloads import Stage
+from shared import data, params
+
+Batch = tuple[np.ndarray, ...]
+BATCHES = 8
+# Samples that are wanted of each contestant, and the time a call may take where nothing is said.
+WANTED = 7
+DEFAULT_BUDGET = 180.0
+# What is started where nobody is named.
+CONTESTANTS = ("jax-tuned", "torch-tuned", "jax-idiomatic", "torch-idiomatic")
+# Starts that a cold workload takes of each contestant and cache.
+COLD_STARTS = 3
+# The share of free memory that processes of one heat may come to.
+MEMORY_SHARE = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A call of ``bench``, its words already checked against the choices there are."""
+
+    workloads: tuple[str, ...] = ()
+    preset: str | None = None
+    device: str = "auto"
+    contestants: tuple[str, ...] = ()
+    peers: dict[str, Path] = field(default_factory=dict)
+    json: Path | None = None
+    budget: float | None = None
+    dtype: str | None = None
+    batch_size: int | None = None
+    length: int | None = None
+    samples: int = WANTED
+
+
+def run(asked: Asked, console: Console) -> int:
+    """Race, show, and write the record; 0 if every contestant was certified and timed, else 1."""
+    bench = Bench(asked, console)
+    code = 0
+    with console.status("starting") as status:
+        bench.tell = lambda text: _tell(console, status, f"{bench.elapsed():4.0f} s  {text}")
+        # Ended from outside, a run is worth as much as one that Ctrl-C ended.
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            bench.measure()
+        except KeyboardInterrupt:
+            bench.interrupted = True
+            code = 130
+    found = bench.report()
+    if asked.json:
+        record.write_json(asked.json, found)
+    standing.show(console, found)
+    print(json.dumps(standing.summary(found, asked.json)), flush=True)
+    if code:
+        console.print("Interrupted: what was measured until then is kept.")
+        return code
+    return 0 if standing.good(found) else 1
+
+
+def _tell(console: Console, status: Any, text: str) -> None:
+    """Progress: a line that changes on a terminal, lines on stderr elsewhere, but none a round."""
+    if console.is_terminal:
+        status.update(text)
+    elif " round " not in text:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+class Bench:
+    """One call: what is planned, what was found."""
+
+    def __init__(self, asked: Asked, console: Console):
+        self.asked, self.console = asked, console
+        self.tell: Callable[[str], Any] = lambda text: None
+        self.started = time.monotonic()
+        names = asked.contestants or CONTESTANTS
+        brought = peers(asked.peers)
+        if asked.peers and not asked.contestants:
+            names = (*names, *asked.peers)
+        self.device = _device(asked.device)
+        self.chosen = choose(list(names), self.device, brought)
+        _installed(self.chosen)
+        self.workloads = asked.workloads or kinds.DEFAULT
+        self.preset = asked.preset or ("124m" if self.device == "cuda" else "small")
+        self.dtype = asked.dtype or ("bfloat16" if self.device == "cuda" else "float32")
+        plain = not asked.workloads and not asked.preset and self.device == "cpu"
+        self.budget = asked.budget or (DEFAULT_BUDGET if plain else None)
+        self.stages = kinds.plan(
+            self.workloads, self.preset, self.device, self.chosen, asked.batch_size, asked.length
+        )
+        self.results: list[dict[str, Any]] = []
+        self.ratios: list[dict[str, Any]] = []
+        self.ceilings: list[dict[str, Any]] = []
+        self.skipped: list[dict[str, Any]] = []
+        self.seen: list[dict[str, Any]] = []
+        self.interrupted = False
+
+    def elapsed(self) -> float:
+        """Seconds since the call."""
+        return time.monotonic() - self.started
+
+    def left(self) -> float:
+        """Seconds of the budget that remain."""
+        return (self.budget or float("inf")) - self.elapsed()
+
+    def measure(self) -> None:
+        """Every stage within the budget; the record is written after each."""
+        self._measure_ceilings()
+        total = len(self.stages)
+        for number, stage in enumerate(self.stages):
+            if self.left() < 0.1 * (self.budget or 0):
+                why = f"the budget of {self.budget:.0f} s was spent"
+                self.skipped.append({"stage": stage.title, "why": why})
+                continue
+            share = self.left() / (total - number) if self.budget else float("inf")
+            # The first stages matter most: they may take twice their share.
+            until = time.monotonic() + min(2 * share, self.left())
+            try:
+                for heat in self._heats(stage):
+                    self._stage(heat, until)
+            except Failed as failure:
+                why = f"its float64 oracle failed: {failure}"
+                self.skipped.append({"stage": stage.title, "why": why})
+            if self.asked.json:
+                record.write_json(self.asked.json, self.report())
+
+    def _measure_ceilings(self) -> None:
+        config = next((s.config for s in self.stages if s.program == "gpt2"), None)
+        if config is None:
+            return
+        stage = next(s for s in self.stages if s.program == "gpt2")
+        for framework in dict.fromkeys(one.framework for one in self.chosen):
+            for fast in (False, True) if framework == "torch" and self.device == "cpu" else (True,):
+                self.tell(f"ceilings of {framework}")
+                name = f"{framework} alone"
+                entry = self._entry(_plain(name, framework), name)
+                with race.stable([entry]) as folder:
+                    self._start(entry, folder)
+                    try:
+                        found = entry.ask(
+                            "ceilings",
+                            race.WAIT_S["work"],
+                            framework=framework,
+                            config=config,
+                            positions=stage.batch_size * stage.length,
+                            dtype=self.dtype,
+                            device=self.device,
+                            fast=fast,
+                        )
+                    except Failed:
+                        continue
+                self.ceilings.append(found)
+
+    def _heats(self, stage: Stage) -> list[Stage]:
+        """The stage, divided where not all its processes fit into memory at once.
+
+        The first contestant then runs in every part, so that all can be held against it.
+        """
+        each = _needs(stage)
+        free = MEMORY_SHARE * _free_memory()
+        fit = max(2, int(free // each))
+        if stage.workloads == ("cold",) or len(stage.contestants) <= fit:
+            return [stage]
+        first, *others = stage.contestants
+        step = fit - 1
+        parts = [others[i : i + step] for i in range(0, len(others), step)]
+        return [_with(stage, (first, *part)) for part in parts]
+
+    def _stage(self, stage: Stage, until: float) -> None:
+        if stage.workloads == ("cold",):
+            return self._cold(stage, until)
+        values, batches = _given(stage)
+        entries = [self._entry(one, one.name) for one in stage.contestants]
+        with race.stable(entries) as folder:
+            save_file({n: np.asarray(v, order="C") for n, v in values.items()}, folder / "params")
+            # The loss and its gradients are certified once, for all workloads that take batches.
+            self._oracle(stage, folder, "loss", batches[:2])
+            for entry in entries:
+                self.tell(f"{stage.title}: starting {entry.label}")
+                try:
+                    self._start(entry, folder)
+                    entry.ask(
+                        "make",
+                        race.WAIT_S["start"],
+                        job=self._job(stage, entry.contestant),
+                        params=str(folder / "params"),
+                        batches=batches,
+                        answer=str(folder / "loss"),
+                    )
+                except Failed:
+                    pass
+            share = max(1.0, until - time.monotonic()) / len(self._legs(stage))
+            for number, leg in enumerate(self._legs(stage)):
+                ends = until - share * (len(self._legs(stage)) - number - 1)
+                self._leg(stage, leg, entries, folder, values, ends)
+
+    def _legs(self, stage: Stage) -> list[tuple[str, int]]:
+        """Workloads of a stage, decoding once for each number of rows."""
+        plain = [(workload, 0) for workload in stage.workloads if workload != "decode"]
+        return plain + [("decode", rows) for rows in stage.rows]
+
+    def _leg(
+        self,
+        stage: Stage,
+        leg: tuple[str, int],
+        entries: list[Entry],
+        folder: Path,
+        values: params.Params,
+        until: float,
+    ) -> None:
+        """One workload of a stage: warm up and certify in turn, then round by round."""
+        workload, rows = leg
+        asked: dict[str, Any] = {"workload": "train" if workload == "growth" else workload}
+        if rows:
+            prompts = data.token_batch(stage.config, rows, kinds.PROMPT - 1, 100)
+            asked |= {"prompts": prompts, "new_tokens": kinds.FOLLOWING}
+            self._oracle(stage, folder, f"decode {rows}", prompts=prompts)
+        for entry in entries:
+            entry.samples, entry.ready = [], {}
+            if not entry.alive:
+                continue
+            if rows and not _decodes(entry.contestant):
+                continue
+            entry.failed = None
+            self.tell(f"{workload}, {stage.title}: {entry.label} warms up and is certified")
+            try:
+                if rows:
+                    entry.ask("judged_by", 60, answer=str(folder / f"decode {rows}"))
+                entry.ready = entry.ask("ready", race.WAIT_S["work"], **asked)
+                entry.state = entry.state or entry.ask("state", race.WAIT_S["work"])
+            except Failed:
+                continue
+            if not entry.ready["parity"]["ok"]:
+                entry.failed = "parity"
+        racing = [e for e in entries if not rows or _decodes(e.contestant)]
+        variant = f"batch {rows}" if rows else stage.variant
+        try:
+            self.seen += race.rounds(
+                racing,
+                asked,
+                wanted=self.asked.samples,
+                until=until,
+                tell=lambda text: self.tell(f"{workload}, {stage.title}: {text}"),
+                check=lambda: _clocks(self.device),
+            )
+        finally:  # Ctrl-C loses no sample that was taken
+            found = [self._row(stage, workload, variant, rows, entry) for entry in racing]
+            self.results += found
+            self.ratios += _ratios(found)
+
+    def _oracle(
+        self,
+        stage: Stage,
+        folder: Path,
+        name: str,
+        batches: list[Batch] | None = None,
+        prompts: np.ndarray | None = None,
+    ) -> None:
+        self.tell(f"{stage.title}: the float64 oracle")
+        (folder / name).mkdir()
+        framework = "torch" if sides.installed("torch") else "jax"
+        entry = self._entry(_plain("oracle", framework), "oracle")
+        question = Question(
+            side=framework,
+            program=stage.program,
+            config=stage.config,
+            optimizer=stage.optimizer,
+            dtype=self.dtype,
+            batches=tuple(batches) if batches else None,
+            prompts=prompts,
+            new_tokens=kinds.FOLLOWING if prompts is not None else 0,
+        )
+        try:
+            self._start(entry, folder)
+            entry.ask(
+                "oracle",
+                race.WAIT_S["work"],
+                question=question,
+                params=str(folder / "params"),
+                folder=str(folder / name),
+            )
+        finally:
+            if entry.process is not None:
+                entry.process.end()
+
+    def _cold(self, stage: Stage, until: float) -> None:
+        """Process start to first loss, with compilation caches empty and filled."""
+        values, batches = _given(stage)
+        entries = {
+            (one.name, cache): self._entry(one, one.name)
+            for one in stage.contestants
+            for cache in ("empty cache", "filled cache")
+        }
+        with race.stable(list(entries.values())) as folder:
+            save_file({n: np.asarray(v, order="C") for n, v in values.items()}, folder / "params")
+            self._oracle(stage, folder, "loss", batches[:2])
+            for turn in range(COLD_STARTS):
+                if turn and time.monotonic() > until:
+                    break
+                # The empty cache is filled by the start that finds it empty.
+                for (name, cache), entry in entries.items():
+                    self.tell(f"cold, {stage.title}: {name}, {cache}, start {turn + 1}")
+                    self._cold_start(stage, entry, folder, batches, turn)
+        for cache in ("empty cache", "filled cache"):
+            found = [
+                self._row(stage, "cold", cache, 0, entry)
+                for (_, own), entry in entries.items()
+                if own == cache
+            ]
+            self.results += found
+            self.ratios += _ratios(found)
+
+    def _cold_start(
+        self, stage: Stage, entry: Entry, folder: Path, batches: list[Batch], turn: int
+    ) -> None:
+        if entry.failed:
+            return
+        caches = folder / f"caches {turn}"
+        begun = time.perf_counter()
+        try:
+            self._start(entry, folder, caches)
+            entry.ask(
+                "make",
+                race.WAIT_S["start"],
+                job=self._job(stage, entry.contestant),
+                params=str(folder / "params"),
+                batches=batches[:2],
+                answer=str(folder / "loss"),
+            )
+            answer = entry.ask("first", race.WAIT_S["work"])
+            seconds = time.perf_counter() - begun
+            entry.state = entry.state or entry.ask("state", race.WAIT_S["work"])
+        except Failed:
+            return
+        assert entry.process is not None
+        entry.process.end()
+        entry.samples.append([turn, seconds, answer["others"]])
+        entry.ready = {**answer, "first_s": seconds, "step_s": seconds, "peak_bytes": {}}
+        if not answer["parity"]["ok"]:
+            entry.failed = "parity"
+
+    def _entry(self, contestant: Contestant, label: str) -> Entry:
+        return Entry(contestant=contestant, label=label)
+
+    def _start(self, entry: Entry, folder: Path, caches: Path | None = None) -> None:
+        environment = race.environment(entry.contestant, caches or folder)
+        if caches is not None:
+            environment |= {
+                "JAX_ENABLE_COMPILATION_CACHE": "true",
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            }
+        entry.process = Process(entry.contestant.name.replace(" ", "-"), environment, folder)
+
+    def _job(self, stage: Stage, contestant: Contestant) -> Job:
+        return Job(
+            contestant=contestant,
+            program=stage.program,
+            config=stage.config,
+            optimizer=stage.optimizer,
+            batch_size=stage.batch_size,
+            length=stage.length,
+            dtype="float32" if stage.program != "gpt2" else self.dtype,
+            device=self.device,
+        )
+
+    def _row(
+        self, stage: Stage, workload: str, variant: str, rows: int, entry: Entry
+    ) -> dict[str, Any]:
+        """One contestant's result, timed or not."""
+        one, ready = entry.contestant, entry.ready
+        found: dict[str, Any] = {
+            "workload": workload,
+            "variant": variant,
+            "preset": stage.preset or stage.program,
+            "contestant": one.name,
+            "framework": one.framework,
+            "tier": one.tier,
+            "status": _status(entry),
+            "batch_size": rows or stage.batch_size,
+            "length": kinds.PROMPT + kinds.FOLLOWING if rows else stage.length,
+            "n_layers": stage.config.n_layers if stage.program == "gpt2" else 0,
+            "dtype": self.dtype if stage.program == "gpt2" else "float32",
+            "about": one.described(),
+            "state": entry.state,
+            "parity": ready.get("parity") or {"ok": False, "reason": entry.failed},
+            "samples": [
+                {"round": turn, "seconds": seconds, "others_cores": others}
+                for turn, seconds, others in entry.samples
+            ],
+        }
+        counted = speed_record.counted(found["samples"], race.QUIET)
+        if found["status"] != "timed":
+            return found | {"samples": [], "samples_s": []}
+        found |= {"samples_s": counted, **statistic.summary(counted)}
+        peak = ready["peak_bytes"]
+        found |= {
+            "first_s": ready["first_s"],
+            "step_s": ready["step_s"],
+            "peak_bytes": peak.get("device", peak.get("host")),
+            "peak_host_bytes": peak.get("host"),
+        }
+        # A step's or a continuation's work, of which all rates follow.
+        work: dict[str, float] = {}
+        if rows:
+            itemsize = 2 if self.dtype == "bfloat16" else 4
+            needed = kinds.decode_bytes(stage.config, itemsize) * kinds.FOLLOWING
+            work = {"tokens": rows * kinds.FOLLOWING, "bytes": needed}
+        elif stage.program == "gpt2" and workload != "cold":
+            flops = kinds.flops(
+                "train" if workload == "growth" else workload,
+                stage.config,
+                stage.batch_size,
+                stage.length,
+            )
+            work = {"tokens": stage.batch_size * stage.length, "flops": flops}
+        found |= {"work": work, "datasheet_flops_per_s": _datasheet(self.device)}
+        return found | speed_record.derived(found, ceilings.best(self.ceilings), race.QUIET)
+
+    def report(self) -> dict[str, Any]:
+        """The record, as the JSON contract and the schema have it."""
+        found: dict[str, Any] = {
+            "schema": speed_record.VERSION,
+            "environment": record.environment((), self.device) | _machine(self.device),
+            "asked": {
+                "workloads": list(self.workloads),
+                "preset": self.preset,
+                "dtype": self.dtype,
+                "budget_s": self.budget,
+                "samples": self.asked.samples,
+            },
+            "method": {
+                "formula": kinds.FORMULA,
+                "quiet_cores": race.QUIET,
+                "resampled": statistic.RESAMPLED,
+                "covered": statistic.COVERED,
+                "spread": statistic.SPREAD,
+            },
+            "seconds": self.elapsed(),
+            "interrupted": self.interrupted,
+            "skipped": self.skipped,
+            "ceilings": self.ceilings,
+            "clocks": self.seen,
+            "results": self.results,
+            "ratios": self.ratios,
+            "growth": speed_record.growth(self.results),
+        }
+        for row in self.results:
+            found["environment"]["versions"] |= row["state"].get("versions", {})
+        return found
+
+
+def _status(entry: Entry) -> str:
+    if entry.failed == "parity":
+        return "failed parity"
+    if entry.failed:
+        return entry.failed
+    return "timed" if entry.samples else "not reached"
+
+
+def _ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every pair of rows that raced one another."""
+    timed = [row for row in rows if row["status"] == "timed"]
+    return [
+        speed_record.ratio(ours, theirs)
+        for i, ours in enumerate(timed)
+        for theirs in timed[i + 1 :]
+    ]
+
+
+def _given(stage: Stage) -> tuple[params.Params, list[Batch]]:
+    """Parameters and batches that every contestant of a stage starts from."""
+    if stage.program != "gpt2":
+        program = programs.make(stage.program, steps=BATCHES)
+        return program.params, program.batches
+    # Spread gains and biases: at ones and zeros, a dropped one would go unnoticed.
+    values = params.init_gpt2(stage.config, 0, programs.SPREAD)
+    drawn = [
+        data.token_batch(stage.config, stage.batch_size, stage.length, seed)
+        for seed in range(BATCHES)
+    ]
+    return values, [data.split_tokens(batch) for batch in drawn]
+
+
+def _plain(name: str, framework: str) -> Contestant:
+    return Contestant(
+        name=name, family="", framework=framework, tier="", racer="", about="", settings=Settings()
+    )
+
+
+def _with(stage: Stage, contestants: tuple[Contestant, ...]) -> Stage:
+    from dataclasses import replace
+
+    return replace(stage, contestants=contestants)
+
+
+def _decodes(contestant: Contestant) -> bool:
+    return contestant.racer in ("torch_twin", "jax_twin", "hf", "nanogpt", "checkout")
+
+
+def _needs(stage: Stage) -> float:
+    """Bytes that a contestant will use, roughly: parameters, gradients, moments, and logits."""
+    if stage.program != "gpt2":
+        return 5e8
+    count = params.count(params.gpt2_shapes(stage.config))
+    logits = stage.batch_size * stage.length * stage.config.vocab_size
+    return 5e8 + 4 * (6 * count + 3 * logits)
+
+
+def _free_memory() -> float:
+    path = Path("/proc/meminfo")
+    if not path.exists():
+        return 8e9
+    lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
+    return 1024.0 * int(lines["MemAvailable"].split()[0])
+
+
+def _device(device: str) -> str:
+    present = tuple(sides.one(name) for name in sides.NAMES if sides.installed(name))
+    if not present:
+        raise ValueError("neither framework is installed: pip install 'twingrad[torch,jax]'")
+    if device == "cpu":
+        return device
+    # The frameworks are asked in a process that ends: this one must stay free of them.
+    names = [side.name for side in present]
+    code = (
+        "from bench import sides; "
+        f"print(sides.pick_device({device!r}, tuple(map(sides.one, {names}))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=record.ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise ValueError(done.stderr.strip().splitlines()[-1].removeprefix("ValueError: "))
+    return done.stdout.split()[-1]
+
+
+def _installed(contestants: list[Contestant]) -> None:
+    for framework in dict.fromkeys(one.framework for one in contestants):
+        sides.one(framework)
+    if any(one.racer == "hf" for one in contestants):
+        try:
+            import importlib.metadata
+
+            importlib.metadata.version("transformers")
+        except importlib.metadata.PackageNotFoundError:
+            raise ValueError("contestant hf needs transformers: pip install transformers") from None
+
+
+def _machine(device: str) -> dict[str, Any]:
+    """What a benchmark depends on besides the versions."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+    return {
+        "load_average": list(os.getloadavg()),
+        "threads": len(os.sched_getaffinity(0)),
+        "environment_variables": {name: os.environ[name] for name in names if name in os.environ},
+        "clocks": _clocks(device),
+    }
+
+
+_QUERY = ("name", "driver_version", "clocks.sm", "clocks.mem", "temperature.gpu", "power.draw")
+
+
+def _clocks(device: str) -> dict[str, Any]:
+    """Clocks and temperature now: of the GPU by nvidia-smi, of a CPU as the kernel has them."""
+    if device == "cuda":
+        command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        except (OSError, subprocess.SubprocessError):
+            return {}
+        first, *_ = done.stdout.splitlines() or [""]  # a line for each GPU
+        return dict(zip(_QUERY, (part.strip() for part in first.split(",")), strict=False))
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
+    heat = [
+        int(p.read_text()) / 1000 for p in Path("/sys/class/thermal").glob("thermal_zone*/temp")
+    ]
+    found = {"cpu_mhz": clocks}
+    return found | ({"celsius": heat} if heat else {})
+
+
+def _datasheet(device: str) -> float | None:
+    if device != "cuda":
+        return None
+    name = _clocks(device).get("name", "")
+    return next((peak for known, peak in kinds.DATASHEET.items() if known in name), None)

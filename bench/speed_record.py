@@ -1,0 +1,355 @@
+"""What a benchmark record must hold, and whether one does: form, figures and certificates."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench import ceilings, statistic
+
+VERSION = "twingrad-bench-1"
+# Clean samples that a figure needs before the disturbed ones are left out.
+FEWEST = 5
+# What identifies a row; a ratio names two of them, and all but the contestant must agree.
+KEYS = ("workload", "variant", "preset", "batch_size", "length", "n_layers", "dtype")
+# What may grow alone.
+AXES = ("batch_size", "length", "n_layers")
+
+_NUMBER = {"type": "number"}
+_MAYBE = {"type": ["number", "null"]}
+_TEXT = {"type": "string"}
+_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_KEY = {
+    "workload": _TEXT,
+    "variant": _TEXT,
+    "preset": _TEXT,
+    "batch_size": {"type": "integer"},
+    "length": {"type": "integer"},
+    "n_layers": {"type": "integer"},
+    "dtype": _TEXT,
+}
+_PARITY = {
+    "type": "object",
+    "required": ["ok"],
+    "properties": {"ok": {"type": "boolean"}, "error_u": _NUMBER, "limit_u": _NUMBER},
+}
+_SAMPLE = {
+    "type": "object",
+    "required": ["round", "seconds", "others_cores"],
+    "properties": {
+        "round": {"type": "integer", "minimum": 0},
+        "seconds": _POSITIVE,
+        "others_cores": {"type": "number", "minimum": 0},
+    },
+}
+_TIMED = {
+    "samples_s": {"type": "array", "items": _POSITIVE, "minItems": 1},
+    "median_s": _POSITIVE,
+    "quartile_low_s": _POSITIVE,
+    "quartile_high_s": _POSITIVE,
+    "first_s": _POSITIVE,
+    "step_s": _POSITIVE,
+    "work": {"type": "object", "additionalProperties": _POSITIVE},
+    "datasheet_flops_per_s": _MAYBE,
+    "bytes_per_s": _MAYBE,
+    "compile_s": {"type": "number", "minimum": 0},
+    "peak_bytes": {"type": ["integer", "null"]},
+    "tokens_per_s": _MAYBE,
+    "mfu": _MAYBE,
+    "mfu_datasheet": _MAYBE,
+    "clean": {"type": "boolean"},
+    "parity": {
+        "type": "object",
+        "required": ["ok", "judged", "worst", "error_u", "limit_u"],
+    },
+}
+_RESULT = {
+    "type": "object",
+    "required": [
+        *_KEY,
+        "contestant",
+        "framework",
+        "tier",
+        "status",
+        "about",
+        "state",
+        "parity",
+        "samples",
+        "samples_s",
+    ],
+    "properties": {
+        **_KEY,
+        "contestant": _TEXT,
+        "framework": {"enum": ["torch", "jax"]},
+        "tier": _TEXT,
+        "status": _TEXT,
+        "parity": _PARITY,
+        "samples": {"type": "array", "items": _SAMPLE},
+        "about": {"type": "object", "required": ["settings", "process_environment"]},
+        "state": {"type": "object"},
+    },
+    "if": {"properties": {"status": {"const": "timed"}}},
+    "then": {
+        "required": list(_TIMED),
+        "properties": {
+            **_TIMED,
+            "state": {"type": "object", "required": ["settings", "versions", "libraries"]},
+        },
+    },
+}
+_RATIO = {
+    "type": "object",
+    "required": ["numerator", "denominator", *_KEY, "ratio", "low", "high"],
+    "properties": {
+        **_KEY,
+        "numerator": _TEXT,
+        "denominator": _TEXT,
+        "ratio": _POSITIVE,
+        "low": _POSITIVE,
+        "high": _POSITIVE,
+    },
+}
+_CEILING = {
+    "type": "object",
+    "required": ["framework", "fast", "products", "copy_bytes_per_s"],
+    "properties": {
+        "products": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "object", "required": ["name", "shape", "flops_per_s"]},
+        },
+        "copy_bytes_per_s": _POSITIVE,
+    },
+}
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "A record of twingrad bench",
+    "type": "object",
+    "required": [
+        "schema",
+        "environment",
+        "asked",
+        "method",
+        "seconds",
+        "interrupted",
+        "skipped",
+        "ceilings",
+        "clocks",
+        "results",
+        "ratios",
+        "growth",
+    ],
+    "properties": {
+        "schema": {"const": VERSION},
+        "environment": {
+            "type": "object",
+            "required": [
+                "device",
+                "hardware",
+                "versions",
+                "commit",
+                "load_average",
+                "threads",
+                "environment_variables",
+                "clocks",
+            ],
+            "properties": {
+                "hardware": {"type": "object", "required": ["processor", "cores", "memory_bytes"]},
+                "versions": {"type": "object", "required": ["python", "numpy"]},
+                "commit": {"type": "object"},
+            },
+        },
+        "method": {
+            "type": "object",
+            "required": ["formula", "quiet_cores", "covered", "spread"],
+            "properties": {"quiet_cores": {"type": "number", "minimum": 0}},
+        },
+        "seconds": _POSITIVE,
+        "interrupted": {"type": "boolean"},
+        "ceilings": {"type": "array", "items": _CEILING},
+        "results": {"type": "array", "minItems": 1, "items": _RESULT},
+        "ratios": {"type": "array", "items": _RATIO},
+        "growth": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["contestant", "axis", "sizes", "median_s", "exponent", "r_squared"],
+                "properties": {
+                    "contestant": _TEXT,
+                    "axis": _TEXT,
+                    "exponent": _NUMBER,
+                    "r_squared": _NUMBER,
+                },
+            },
+        },
+    },
+}
+
+
+def counted(samples: list[dict[str, Any]], quiet: float) -> list[float]:
+    """Seconds of the samples that count: the undisturbed ones where there are enough, else all."""
+    clean = [s["seconds"] for s in samples if s["others_cores"] <= quiet]
+    return clean if len(clean) >= FEWEST else [s["seconds"] for s in samples]
+
+
+def derived(row: dict[str, Any], ceiling: float, quiet: float) -> dict[str, Any]:
+    """What follows from a timed row's samples, its first step and its work.
+
+    ``ceiling`` is the best rate of any matrix product alone, FLOP/s; 0 where none was measured.
+    """
+    median, work = row["median_s"], row["work"]
+    datasheet, flops = row["datasheet_flops_per_s"], work.get("flops")
+    clean = len([s for s in row["samples"] if s["others_cores"] <= quiet])
+    return {
+        "compile_s": max(0.0, row["first_s"] - row["step_s"]),
+        "tokens_per_s": work["tokens"] / median if work else None,
+        "bytes_per_s": work["bytes"] / median if "bytes" in work else None,
+        "mfu": flops / median / ceiling if flops and ceiling else None,
+        "mfu_datasheet": flops / median / datasheet if flops and datasheet else None,
+        "clean": clean >= min(FEWEST, len(row["samples"])),
+    }
+
+
+def ratio(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """The ratio of two rows' medians, with its interval."""
+    return {
+        "numerator": ours["contestant"],
+        "denominator": theirs["contestant"],
+        **{key: ours[key] for key in KEYS},
+        **statistic.ratio(ours["samples_s"], theirs["samples_s"]),
+    }
+
+
+def growth(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Exponents of a step's time against each size that was varied alone."""
+    rows = [row for row in results if row["workload"] == "growth" and row["status"] == "timed"]
+    rows = [row for row in rows if row["variant"].partition(" ")[0] in AXES]
+    found = []
+    groups = dict.fromkeys((row["contestant"], row["variant"].split()[0]) for row in rows)
+    for contestant, axis in groups:
+        own = [r for r in rows if r["contestant"] == contestant and r["variant"].split()[0] == axis]
+        sizes, seconds = [r[axis] for r in own], [r["median_s"] for r in own]
+        if len(own) > 2:
+            found.append(
+                {
+                    "contestant": contestant,
+                    "axis": axis,
+                    "sizes": sizes,
+                    "median_s": seconds,
+                    **statistic.exponent(sizes, seconds),
+                }
+            )
+    return found
+
+
+def check(path: Path) -> str:
+    """What a record holds, in one sentence.
+
+    Raises ``ValueError`` for what is no record, and ``Refused`` for one that does not hold: a field
+    that is missing, a figure that its samples do not give, a certificate that failed.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: give a file that bench --json wrote") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error}): give what bench --json wrote") from None
+    except _NoNumber as constant:
+        raise Refused(f"{path} does not hold: {constant} is no figure") from None
+    problem = next(problems(found), None)
+    if problem:
+        raise Refused(f"{path} does not hold: {problem}")
+    timed = sum(row["status"] == "timed" for row in found["results"])
+    others = len(found["results"]) - timed
+    left = f", {others} without a time, and why" if others else ""
+    return (
+        f"{path} holds: {timed} results{left}, {len(found['ratios'])} ratios, every figure follows "
+        f"from its samples, every certificate is good; on {found['environment']['device']}, "
+        f"{found['environment']['hardware']['processor']}"
+    )
+
+
+class Refused(Exception):
+    """A record that does not hold, and why."""
+
+
+class _NoNumber(Exception):
+    """NaN or an infinity, which Python reads and JSON does not have."""
+
+
+def _no_number(constant: str) -> None:
+    raise _NoNumber(constant)
+
+
+def problems(found: Any) -> Iterator[str]:
+    """Everything that is wrong with a record, the first that matters first."""
+    from jsonschema import Draft202012Validator
+
+    wrong = sorted(
+        Draft202012Validator(SCHEMA).iter_errors(found), key=lambda e: list(map(str, e.path))
+    )
+    for error in wrong:
+        place = "/".join(str(part) for part in error.path) or "the record"
+        yield f"{place}: {error.message[:200]}"
+    if wrong:
+        return
+    quiet = found["method"]["quiet_cores"]
+    rows: dict[tuple, list[dict[str, Any]]] = {}
+    for row in found["results"]:
+        name = f"{row['contestant']}, {row['workload']} {row['variant']} {row['preset']}".strip()
+        if row["status"] == "timed" and not row["parity"]["ok"]:
+            yield f"{name}: it is timed though its parity certificate failed"
+        if row["status"] != "timed":
+            if row["samples"] or "median_s" in row:
+                yield f"{name}: it has times though its status is {row['status']!r}"
+            continue
+        if row["parity"]["error_u"] > row["parity"]["limit_u"]:
+            yield (
+                f"{name}: parity error {row['parity']['error_u']:.3g} u is over its limit, "
+                f"{row['parity']['limit_u']:.3g} u"
+            )
+        expected = counted(row["samples"], quiet)
+        if row["samples_s"] != expected:
+            yield f"{name}: samples_s are not the samples that count"
+            continue
+        if key := statistic.close(row, statistic.summary(expected)):
+            right = statistic.summary(expected)[key]
+            yield f"{name}: {key} is {row[key]:.6g}, its samples give {right:.6g}"
+        for key, right in derived(row, ceilings.best(found["ceilings"]), quiet).items():
+            same = row[key] == right or (
+                isinstance(right, float)
+                and isinstance(row[key], float)
+                and statistic.close(row, {key: right}) is None
+            )
+            if not same:
+                yield f"{name}: {key} is {row[key]}, and should be {right}"
+        rows.setdefault((row["contestant"], *(row[key] for key in KEYS)), []).append(row)
+    yield from _wrong_ratios(found, rows)
+    ours = {(one["contestant"], one["axis"]): one for one in growth(found["results"])}
+    for one in found["growth"]:
+        own = ours.get((one["contestant"], one["axis"]))
+        plain = ("sizes", "median_s")
+        if own is None or any(one[key] != own.pop(key) for key in plain) or _apart(one, own):
+            yield f"growth of {one['contestant']} against {one['axis']} does not follow"
+
+
+def _apart(found: dict[str, Any], growth: dict[str, Any]) -> str | None:
+    figures = {key: growth[key] for key in ("exponent", "r_squared")}
+    return statistic.close(found, figures, relative=1e-6)
+
+
+def _wrong_ratios(found: dict[str, Any], rows: dict[tuple, list[dict[str, Any]]]) -> Iterator[str]:
+    for one in found["ratios"]:
+        rest = tuple(one[key] for key in KEYS)
+        pairs = [rows.get((one[side], *rest), []) for side in ("numerator", "denominator")]
+        name = f"ratio {one['numerator']}/{one['denominator']}, {one['workload']} {one['preset']}"
+        if not all(pairs):
+            yield f"{name}: one of the two was not timed"
+            continue
+        # A contestant that ran in two heats has two rows, and a ratio is of one heat.
+        wanted = [
+            statistic.ratio(a["samples_s"], b["samples_s"]) for a in pairs[0] for b in pairs[1]
+        ]
+        if all(statistic.close(one, right) for right in wanted):
+            key = statistic.close(one, wanted[0]) or "ratio"
+            yield f"{name}: {key} is {one[key]:.6g}, the samples give {wanted[0][key]:.6g}"
