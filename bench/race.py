@@ -116,14 +116,15 @@ class Entry:
     label: str
     process: Process | None = None
     failed: str | None = None
+    made: bool = False
     ready: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
     samples: list[list[float]] = field(default_factory=list)  # round, seconds, others' cores
 
     @property
     def alive(self) -> bool:
-        """Whether its process can still be asked."""
-        return self.process is not None and self.process.child.poll() is None
+        """Whether it was made, and its process can still be asked."""
+        return self.made and self.process is not None and self.process.child.poll() is None
 
     @property
     def racing(self) -> bool:

@@ -34,6 +34,7 @@ BATCHES = 8
 # Samples that are wanted of each contestant, and the time a call may take where nothing is said.
 WANTED = 7
 DEFAULT_BUDGET = 180.0
+UNLIMITED = 1e9
 # What is started where nobody is named.
 CONTESTANTS = ("jax-tuned", "torch-tuned", "jax-idiomatic", "torch-idiomatic")
 # Starts that a cold workload takes of each contestant and cache.
@@ -102,10 +103,11 @@ class Bench:
         self.asked, self.console = asked, console
         self.tell: Callable[[str], Any] = lambda text: None
         self.started = time.monotonic()
-        names = asked.contestants or CONTESTANTS
         brought = peers(asked.peers)
-        if asked.peers and not asked.contestants:
-            names = (*names, *asked.peers)
+        names = asked.contestants or CONTESTANTS
+        named = {one.family for one in brought if {one.name, one.family} & set(names)}
+        # Who is brought along races, in all its forms unless one of them is named.
+        names += tuple(one.name for one in brought if one.family not in named)
         self.device = _device(asked.device)
         self.chosen = choose(list(names), self.device, brought)
         _installed(self.chosen)
@@ -130,7 +132,7 @@ class Bench:
 
     def left(self) -> float:
         """Seconds of the budget that remain."""
-        return (self.budget or float("inf")) - self.elapsed()
+        return (self.budget or UNLIMITED) - self.elapsed()
 
     def measure(self) -> None:
         """Every stage within the budget; the record is written after each."""
@@ -141,7 +143,7 @@ class Bench:
                 why = f"the budget of {self.budget:.0f} s was spent"
                 self.skipped.append({"stage": stage.title, "why": why})
                 continue
-            share = self.left() / (total - number) if self.budget else float("inf")
+            share = self.left() / (total - number)
             # The first stages matter most: they may take twice their share.
             until = time.monotonic() + min(2 * share, self.left())
             try:
@@ -216,6 +218,7 @@ class Bench:
                         batches=batches,
                         answer=str(folder / "loss"),
                     )
+                    entry.made = True
                 except Failed:
                     pass
             share = max(1.0, until - time.monotonic()) / len(self._legs(stage))

@@ -188,7 +188,7 @@ def _both_kinds_of_sample(found):
     row = found["results"][0]
     for sample in row["samples"]:
         sample["seconds"] *= 0.5
-    row["samples_s"] = speed_record.counted(row["samples"])
+    row["samples_s"] = speed_record.counted(row["samples"], race.QUIET)
 
 
 def _disturbance(found):
@@ -471,6 +471,8 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(tmp_path, capsys):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # What a shell starts in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as bench:
         deadline = time.monotonic() + 60
         # The first stage is written down, and the second is under way.

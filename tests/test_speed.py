@@ -88,12 +88,12 @@ def _samples(*others: float) -> list[dict]:
 
 
 def test_disturbed_samples_are_left_out_where_enough_are_clean():
-    found = speed_record.counted(_samples(0.0, 0.9, 0.0, 0.05, 0.0, 0.0))
+    found = speed_record.counted(_samples(0.0, 0.9, 0.0, 0.05, 0.0, 0.0), race.QUIET)
     assert found == [1.0, 3.0, 4.0, 5.0, 6.0]
 
 
 def test_disturbed_samples_count_where_few_are_clean():
-    assert len(speed_record.counted(_samples(0.0, 0.9, 0.0, 0.9))) == 4
+    assert len(speed_record.counted(_samples(0.0, 0.9, 0.0, 0.9), race.QUIET)) == 4
 
 
 def test_growth_is_of_each_contestant_and_size_alone():
