@@ -16,7 +16,17 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
-from bench import ceilings, contestants, oracle, programs, race, speed, speed_record, statistic
+from bench import (
+    ceilings,
+    contestants,
+    oracle,
+    programs,
+    race,
+    record,
+    speed,
+    speed_record,
+    statistic,
+)
 from bench import sides as halves
 from bench import workloads as kinds
 from bench.contestants import Contestant
@@ -696,3 +706,23 @@ def test_where_there_is_no_glibc_nothing_is_kept(monkeypatch):
 
     monkeypatch.setattr(memory.platform, "libc_ver", lambda: ("", ""))
     assert memory.keep_freed() is False
+
+
+# The records that tables and plots are rendered from.
+
+RECORDS = sorted((record.ROOT / "bench" / "results").glob("speed-*.json"))
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_a_committed_record_holds(path):
+    assert "every figure follows" in speed_record.check(path)
+
+
+@pytest.mark.parametrize("key", ["tokens_per_s", "mfu", "compile_s", "clean", "step_s"])
+@pytest.mark.parametrize("path", RECORDS[:1], ids=lambda path: path.stem)
+def test_an_edited_rate_is_refused(path, key):
+    found = json.loads(path.read_text())
+    row = found["results"][0]
+    row[key] = (not row[key]) if key == "clean" else row[key] * 1.01
+    [problem] = speed_record.problems(found)
+    assert row["contestant"] in problem
