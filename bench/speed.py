@@ -110,6 +110,8 @@ class Bench:
         names += tuple(one.name for one in brought if one.family not in named)
         self.device = _device(asked.device)
         self.chosen = choose(list(names), self.device, brought)
+        if not asked.contestants:  # whoever has one framework races its half
+            self.chosen = [one for one in self.chosen if sides.installed(one.framework)]
         _installed(self.chosen)
         self.workloads = asked.workloads or kinds.DEFAULT
         self.preset = asked.preset or ("124m" if self.device == "cuda" else "small")
