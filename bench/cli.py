@@ -189,8 +189,8 @@ def _add_bench(commands: Any) -> None:
         "--workload",
         nargs="+",
         metavar="W",
-        help="overhead, forward, forward-backward, train, decode, cold, growth; default all but "
-        "the last two",
+        help="overhead, forward, forward-backward, train, decode, cold, growth; default overhead "
+        "and train, on a GPU the first five",
     )
     bench.add_argument("--preset", help=f"size of GPT-2: {', '.join(PRESETS)}; default small")
     bench.add_argument("--device", default="auto", help=", ".join(DEVICES))

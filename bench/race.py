@@ -24,6 +24,8 @@ from bench.record import ROOT
 
 # Cores that others may keep busy during a sample that counts.
 QUIET = 0.10
+# Rounds that are run however little time is left: one sample has no spread.
+LEAST = 5
 # How many samples are taken at most for each that is wanted.
 RETAKES = 3
 # A sample is made of as many steps as take this long.
@@ -170,13 +172,13 @@ def rounds(
 ) -> list[dict[str, Any]]:
     """Take samples of all that race, round by round, until each has ``wanted`` clean ones.
 
-    Ends earlier at ``until`` (``time.monotonic``), but not before every contestant has been asked
-    once. Returns what ``check`` saw before each round: clocks and temperature.
+    Ends earlier at ``until`` (``time.monotonic``), but not before ``LEAST`` rounds. Returns what
+    ``check`` saw before each round: clocks and temperature.
     """
     seen = []
     for turn in range(wanted * RETAKES):
         waiting = [e for e in entries if e.racing and len(e.clean()) < wanted]
-        if not waiting or (turn and time.monotonic() > until):
+        if not waiting or (turn >= LEAST and time.monotonic() > until):
             break
         seen.append(check())
         # Every contestant runs in every round, or rounds would not be comparable.

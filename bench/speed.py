@@ -113,7 +113,7 @@ class Bench:
         if not asked.contestants:  # whoever has one framework races its half
             self.chosen = [one for one in self.chosen if sides.installed(one.framework)]
         _installed(self.chosen)
-        self.workloads = asked.workloads or kinds.DEFAULT
+        self.workloads = asked.workloads or kinds.DEFAULT[self.device]
         self.preset = asked.preset or ("124m" if self.device == "cuda" else "small")
         self.dtype = asked.dtype or ("bfloat16" if self.device == "cuda" else "float32")
         plain = not asked.workloads and not asked.preset and self.device == "cpu"

@@ -6,7 +6,11 @@ from bench.contestants import Contestant
 from shared.config import AdamWConfig, GPTConfig, OptimizerConfig, SGDConfig, preset
 
 WORKLOADS = ("overhead", "forward", "forward-backward", "train", "decode", "cold", "growth")
-DEFAULT = ("overhead", "forward", "forward-backward", "train", "decode")
+# What a call without arguments runs: as much as three minutes on two cores give five samples of.
+DEFAULT = {
+    "cpu": ("overhead", "train"),
+    "cuda": ("overhead", "forward", "forward-backward", "train", "decode"),
+}
 SMALL_PROGRAMS = ("sigmoid-bce", "simple-net")
 # Sequences a step and tokens a sequence, where nothing else is asked for.
 SIZES = {"cpu": {"tiny": (8, 128), "small": (4, 256)}, "cuda": {"tiny": (64, 128)}}

@@ -222,7 +222,7 @@ def test_decoding_reads_every_matrix():
 
 def test_the_plan_for_cuda_puts_training_first_at_full_length():
     racing = contestants.choose(["torch", "jax"], "cuda", [])
-    first, *_ = kinds.plan(kinds.DEFAULT, "124m", "cuda", racing, None, None)
+    first, *_ = kinds.plan(kinds.DEFAULT["cuda"], "124m", "cuda", racing, None, None)
     assert first.workloads[0] == "train"
     assert (first.batch_size, first.length) == kinds.LARGE["cuda"] == (32, 1024)
     assert first.config.drop_rate == 0.0
@@ -496,10 +496,10 @@ def test_what_is_always_disturbed_ends_all_the_same():
     assert entry.clean() == []
 
 
-def test_time_that_is_up_ends_the_race_after_one_round():
+def test_time_that_is_up_ends_the_race_after_as_many_rounds_as_a_spread_needs():
     entries = [_entry("a", 0.0), _entry("b", 0.0)]
-    _rounds(entries, until=time.monotonic() - 1)
-    assert [len(entry.samples) for entry in entries] == [1, 1]
+    _rounds(entries, wanted=9, until=time.monotonic() - 1)
+    assert [len(entry.samples) for entry in entries] == [race.LEAST, race.LEAST]
 
 
 def test_the_others_go_on_when_one_fails():
