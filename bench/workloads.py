@@ -134,9 +134,8 @@ def plan(
     if "growth" in workloads:
         tuned = tuple(one for one in ours if one.tier == "tuned")
         for axis, sizes in GROWTH.items():
-            if axis == "length":
-                sizes = tuple(size for size in sizes if size <= config.context_length)
-            stages += [_grown(axis, size, tuned, base) for size in sizes]
+            fit = [n for n in sizes if axis != "length" or n <= config.context_length]
+            stages += [_grown(axis, n, tuned, base) for n in fit]
     return stages
 
 
