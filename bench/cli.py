@@ -199,7 +199,7 @@ def _add_bench(commands: Any) -> None:
         "--contestants",
         metavar="A,B",
         help="torch and jax (default, each idiomatic and tuned), torch-ladder, jax-ladder, hf, "
-        "flax-reference, or any of their members",
+        "hf-compiled, hf-tuned, flax-reference, flax-reference-tuned, or one member of a group",
     )
     bench.add_argument(
         "--peer",
@@ -365,12 +365,15 @@ def _bench(arguments: argparse.Namespace) -> int:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {value}: expected 1 or more")
+    named = [name.strip() for name in (arguments.contestants or "").split(",")]
+    if arguments.contestants is not None and not all(named):
+        raise ValueError(f"--contestants is {arguments.contestants!r}: expected names, as in A,B")
     _writable(arguments.json)
     asked = speed.Asked(
         workloads=tuple(dict.fromkeys(chosen)),
         preset=arguments.preset,
         device=arguments.device,
-        contestants=tuple(filter(None, (arguments.contestants or "").split(","))),
+        contestants=tuple(filter(None, named)),
         peers=dict(_peer(given) for given in arguments.peer),
         json=arguments.json,
         budget=_seconds(arguments.budget) if arguments.budget else None,

@@ -293,35 +293,6 @@ def ceilings(argument: str) -> str:
     return "\n".join(lines)
 
 
-def ladder(argument: str) -> str:
-    """What each setting adds, framework by framework."""
-    found = load(argument)
-    lines = ["| rung | step | of the naive one | GiB | first step |", "|---|---|---|---|---|"]
-    for name in sides.NAMES:
-        rows = [r for r in found["results"] if r["framework"] == name and r["tier"] == "ladder"]
-        rows = [row for row in rows if row["status"] == "timed"]
-        for row in rows:
-            share = row["median_s"] / rows[0]["median_s"]
-            lines.append(
-                f"| {show.NAMES[name]}: {row['about']['about']} | "
-                f"{standing.seconds(row['median_s'])} | {share:.2f} | "
-                f"{row['peak_bytes'] / 2**30:.2f} | {standing.seconds(row['first_s'])} |"
-            )
-    return "\n".join(lines)
-
-
-def growth(argument: str) -> str:
-    """Exponents of a step's time."""
-    lines = ["| | size | from | to | exponent | R² |", "|---|---|---|---|---|---|"]
-    for one in load(argument)["growth"]:
-        ends = [f"{one['sizes'][i]}: {standing.seconds(one['median_s'][i])}" for i in (0, -1)]
-        lines.append(
-            f"| {one['contestant']} | {one['axis'].replace('_', ' ')} | {' | '.join(ends)} | "
-            f"{one['exponent']:.2f} | {one['r_squared']:.3f} |"
-        )
-    return "\n".join(lines)
-
-
 BLOCKS: dict[str, Callable[[str], str]] = {
     "compare": comparison,
     "machine": machine,
@@ -334,8 +305,6 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "decoding": decoding,
     "speed": speed,
     "ceilings": ceilings,
-    "ladder": ladder,
-    "growth": growth,
 }
 
 
@@ -346,8 +315,7 @@ def draw(name: str, path: Path) -> None:
     matplotlib.use("svg")
     style: Any = {"svg.hashsalt": "twingrad", "font.family": "sans-serif", "font.size": 10}
     with matplotlib.rc_context(style):
-        drawn = {"equality": _equality, "training": _training, "ladder": _ladder, "growth": _growth}
-        figure = drawn[name]()
+        figure = {"equality": _equality, "training": _training}[name]()
         metadata = {"Date": None, "Description": f"records {digest(name)}"}
         figure.savefig(path, format="svg", metadata=metadata)
 
@@ -357,52 +325,6 @@ def _training() -> Any:
     run = load("training-cpu")["runs"]["default"]
     rows = {name: learning.rows(figures) for name, figures in run["frameworks"].items()}
     return curves.plot(rows, {"by frequency alone": run["corpus"]["unigram_nats"]})
-
-
-def _ladder() -> Any:
-    """A step's time on every rung, PyTorch beside JAX."""
-    from matplotlib.figure import Figure
-
-    found = load("speed-ladder-cpu")
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    axes = figure.subplots(1, 2, sharex=True)
-    for part, name, colour in zip(axes, sides.NAMES, ("#d1495b", "#2a7f9e"), strict=True):
-        rows = [r for r in found["results"] if r["framework"] == name and r["status"] == "timed"]
-        labels = [row["about"]["about"] for row in rows]
-        times = [row["median_s"] for row in rows]
-        spread = [
-            [row["median_s"] - row["quartile_low_s"] for row in rows],
-            [row["quartile_high_s"] - row["median_s"] for row in rows],
-        ]
-        part.barh(range(len(rows)), times, xerr=spread, color=colour, ecolor="#333333")
-        part.set_yticks(range(len(rows)), [label.replace(", ", ",\n", 1) for label in labels])
-        part.tick_params(axis="y", labelsize=7)
-        part.invert_yaxis()
-        part.set(title=show.NAMES[name], xlabel="seconds a training step, quartiles marked")
-        part.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def _growth() -> Any:
-    """A step's time against each size, on logarithmic axes, with the fitted exponent."""
-    from matplotlib.figure import Figure
-
-    found = load("speed-growth-cpu")["growth"]
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    names = list(dict.fromkeys(one["axis"] for one in found))
-    for part, axis in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
-        here = [one for one in found if one["axis"] == axis]
-        for one in here:
-            colour = "#2a7f9e" if one["contestant"].startswith("jax") else "#d1495b"
-            label = f"{one['contestant']}, exponent {one['exponent']:.2f}"
-            part.plot(one["sizes"], one["median_s"], "o-", color=colour, label=label)
-        part.set(xscale="log", yscale="log", xlabel=axis.replace("_", " "))
-        part.set_xticks(here[0]["sizes"], [str(size) for size in here[0]["sizes"]])
-        part.minorticks_off()
-        part.legend(frameon=False, fontsize=8)
-        part.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("seconds a training step")
-    return figure
 
 
 def _equality() -> Any:

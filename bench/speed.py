@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,7 @@ class Bench:
             for fast in (False, True) if framework == "torch" and self.device == "cpu" else (True,):
                 self.tell(f"ceilings of {framework}")
                 name = f"{framework} alone"
-                entry = self._entry(_plain(name, framework), name)
+                entry = Entry(contestant=_plain(name, framework), label=name)
                 with race.stable([entry]) as folder:
                     self._start(entry, folder)
                     try:
@@ -197,13 +197,13 @@ class Bench:
         first, *others = stage.contestants
         step = fit - 1
         parts = [others[i : i + step] for i in range(0, len(others), step)]
-        return [_with(stage, (first, *part)) for part in parts]
+        return [replace(stage, contestants=(first, *part)) for part in parts]
 
     def _stage(self, stage: Stage, until: float) -> None:
         if stage.workloads == ("cold",):
             return self._cold(stage, until)
         values, batches = _given(stage)
-        entries = [self._entry(one, one.name) for one in stage.contestants]
+        entries = [Entry(contestant=one, label=one.name) for one in stage.contestants]
         with race.stable(entries) as folder:
             save_file({n: np.asarray(v, order="C") for n, v in values.items()}, folder / "params")
             # The loss and its gradients are certified once, for all workloads that take batches.
@@ -226,7 +226,7 @@ class Bench:
             share = max(1.0, until - time.monotonic()) / len(self._legs(stage))
             for number, leg in enumerate(self._legs(stage)):
                 ends = until - share * (len(self._legs(stage)) - number - 1)
-                self._leg(stage, leg, entries, folder, values, ends)
+                self._leg(stage, leg, entries, folder, ends)
 
     def _legs(self, stage: Stage) -> list[tuple[str, int]]:
         """Workloads of a stage, decoding once for each number of rows."""
@@ -239,7 +239,6 @@ class Bench:
         leg: tuple[str, int],
         entries: list[Entry],
         folder: Path,
-        values: params.Params,
         until: float,
     ) -> None:
         """One workload of a stage: warm up and certify in turn, then round by round."""
@@ -293,7 +292,7 @@ class Bench:
         self.tell(f"{stage.title}: the float64 oracle")
         (folder / name).mkdir()
         framework = "torch" if sides.installed("torch") else "jax"
-        entry = self._entry(_plain("oracle", framework), "oracle")
+        entry = Entry(contestant=_plain("oracle", framework), label="oracle")
         question = Question(
             side=framework,
             program=stage.program,
@@ -321,7 +320,7 @@ class Bench:
         """Process start to first loss, with compilation caches empty and filled."""
         values, batches = _given(stage)
         entries = {
-            (one.name, cache): self._entry(one, one.name)
+            (one.name, cache): Entry(contestant=one, label=one.name)
             for one in stage.contestants
             for cache in ("empty cache", "filled cache")
         }
@@ -372,9 +371,6 @@ class Bench:
         entry.ready = {**answer, "first_s": seconds, "step_s": seconds, "peak_bytes": {}}
         if not answer["parity"]["ok"]:
             entry.failed = "parity"
-
-    def _entry(self, contestant: Contestant, label: str) -> Entry:
-        return Entry(contestant=contestant, label=label)
 
     def _start(self, entry: Entry, folder: Path, caches: Path | None = None) -> None:
         environment = race.environment(entry.contestant, caches or folder)
@@ -519,12 +515,6 @@ def _plain(name: str, framework: str) -> Contestant:
     return Contestant(
         name=name, family="", framework=framework, tier="", racer="", about="", settings=Settings()
     )
-
-
-def _with(stage: Stage, contestants: tuple[Contestant, ...]) -> Stage:
-    from dataclasses import replace
-
-    return replace(stage, contestants=contestants)
 
 
 def _decodes(contestant: Contestant) -> bool:

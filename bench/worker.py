@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 
 from bench import oracle
 from bench.racers import racer
+from bench.sides import Side
 
 _LIBRARIES = re.compile(
     r"/(lib(?:cudnn|cublas|nccl|mkl|dnnl|gomp|iomp|openblas|torch_c|tcmalloc|jemalloc)[^/\s]*\.so[.\d]*)$"
@@ -67,8 +68,8 @@ class Worker:
     """The contestant, and its batches."""
 
     def __init__(self) -> None:
-        self.started = time.perf_counter()
         self.racer: Any = None
+        self.pristine = True
 
     def make(self, job: racer.Job, params: str, batches: list, answer: str) -> dict[str, Any]:
         """Build the model from the parameters in a file; seconds until it stands."""
@@ -93,7 +94,9 @@ class Worker:
             begun = time.perf_counter()
             call()
             seconds.append(time.perf_counter() - begun)
-        peak = self._peak()
+        # Afterwards the process has held what it was judged by, too.
+        peak = self._peak() if self.pristine else {}
+        self.pristine = False
         parity = oracle.certificate(self._judged(workload, prompts, new_tokens))
         return {
             "first_s": first,
@@ -124,8 +127,9 @@ class Worker:
         load, begun = Load(), time.perf_counter()
         loss = self.racer.wait(self.racer.forward_backward(self.batches[0]))
         seconds = time.perf_counter() - begun
+        others = load.others(seconds)
         parity = oracle.certificate(self.judge.losses([loss]))
-        return {"seconds": seconds, "others": load.others(seconds), "parity": parity}
+        return {"seconds": seconds, "others": others, "parity": parity}
 
     def judged_by(self, answer: str) -> dict[str, Any]:
         """Another oracle's answer to be held against from here on."""
@@ -201,10 +205,7 @@ class Worker:
         found = re.search(r"VmHWM:\s+(\d+) kB", text)
         peak = {"host": int(found[1]) * 1024 if found else 0}
         if self.job.device == "cuda":
-            framework = self.job.contestant.framework
-            peak["device"] = racer.importlib.import_module(f"{framework}_impl.runtime").peak_memory(
-                "cuda"
-            )
+            peak["device"] = Side(self.job.contestant.framework).runtime.peak_memory("cuda")
         return peak
 
 

@@ -49,6 +49,8 @@ def refused(capsys, *call: str, code: int = 2) -> str:
         (["--workload", "train,sleep"], ["'sleep'", "train"]),
         (["--contestants", "keras"], ["'keras'", "torch-tuned"]),
         (["--contestants", "torch,keras"], ["'keras'"]),
+        (["--contestants", ","], ["','", "A,B"]),
+        (["--contestants", ""], ["''", "A,B"]),
         (["--preset", "125m"], ["'125m'", "124m"]),
         (["--dtype", "float16"], ["'float16'", "bfloat16"]),
         (["--device", "tpu"], ["'tpu'", "cuda"]),

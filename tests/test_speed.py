@@ -726,3 +726,52 @@ def test_an_edited_rate_is_refused(path, key):
     row[key] = (not row[key]) if key == "clean" else row[key] * 1.01
     [problem] = speed_record.problems(found)
     assert row["contestant"] in problem
+
+
+# What is switched on for speed.
+
+
+@pytest.fixture
+def torch_runtime():
+    if not halves.installed("torch"):
+        pytest.skip("torch is not installed")
+    runtime = halves.Side("torch").runtime
+    yield runtime
+    runtime.configure("float32", "cpu")
+
+
+@pytest.mark.parametrize(("error", "precision"), [(2e-7, "medium"), (4e-3, "highest")])
+def test_the_faster_library_is_taken_only_where_it_rounds_no_worse(
+    torch_runtime, monkeypatch, error, precision
+):
+    errors = {"highest": 1e-7, "medium": error}
+    monkeypatch.setattr(torch_runtime, "_product_error", errors.get)
+    torch_runtime.configure("float32", "cpu")
+    said = torch_runtime.tune("cpu", "float32", torch_runtime.ONEDNN_WIDTH)
+    assert torch_runtime.settings()["float32_matmul_precision"] == precision
+    assert ("oneDNN for matrix products" in said) == (precision == "medium")
+
+
+@pytest.mark.parametrize(("dtype", "narrower"), [("float32", 1), ("float64", 0), ("bfloat16", 0)])
+def test_narrow_models_and_other_dtypes_keep_their_library(torch_runtime, dtype, narrower):
+    torch_runtime.configure(dtype, "cpu")
+    torch_runtime.tune("cpu", dtype, torch_runtime.ONEDNN_WIDTH - narrower)
+    assert torch_runtime.settings()["float32_matmul_precision"] == "highest"
+
+
+def test_the_error_of_a_product_is_that_of_its_precision(torch_runtime):
+    torch_runtime.configure("float32", "cpu")
+    assert 0 < torch_runtime._product_error("highest") < 1e-6
+    assert torch_runtime.settings()["float32_matmul_precision"] == "highest"
+
+
+def test_memory_is_given_for_what_ran_before_the_oracles_answer_was_read(monkeypatch):
+    from bench import worker
+
+    one = worker.Worker()
+    monkeypatch.setattr(one, "_call", lambda *_: lambda: None)
+    monkeypatch.setattr(one, "_peak", lambda: {"host": 1})
+    monkeypatch.setattr(
+        one, "_judged", lambda *_: [{"name": "a", "error_u": 0.0, "limit_u": 1.0, "ok": True}]
+    )
+    assert [one.ready("train")["peak_bytes"] for _ in range(2)] == [{"host": 1}, {}]

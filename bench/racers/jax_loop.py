@@ -176,8 +176,5 @@ def jax_state(program: str) -> dict[str, Any]:
 
 
 def prepare(job: Job) -> runtimes.Runtime:
-    """Precision as the job asks for, and whatever the settings switch on."""
-    runtime = runtimes.configure(job.dtype, job.device)
-    if job.contestant.tier == "tuned":
-        runtimes.tune(job.device, job.dtype, job.config.emb_dim)
-    return runtime
+    """Precision as the job asks for; the process's environment has it keep memory or not."""
+    return runtimes.configure(job.dtype, job.device)

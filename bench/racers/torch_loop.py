@@ -17,7 +17,28 @@ from torch_impl import runtime as runtimes
 from torch_impl.params import export_tensors, import_tensors
 
 
-class TorchLoop:
+class TorchWaits:
+    """What is the same for everything that PyTorch runs step by step."""
+
+    job: Job
+    forward_backward: Callable[..., Any]
+    train: Callable[..., Any]
+    gradients: Callable[[], Params]
+
+    def wait(self, loss: Any) -> float:
+        """The loss on the host, once the device has done all that it was given."""
+        if self.job.device == "cuda":
+            torch.cuda.synchronize()
+        return float(loss)
+
+    def first_step(self, batch: Any) -> tuple[float, Params, bool]:
+        """The gradients are taken before the update, whose clipping may write to them."""
+        self.wait(self.forward_backward(batch))
+        gradients = self.gradients()
+        return self.wait(self.train(batch)), gradients, False
+
+
+class TorchLoop(TorchWaits):
     """``loss_of(model, inputs, targets)``, backward, clip, AdamW, with ``Settings`` switched on.
 
     A subclass gives the model, and says what it calls its parameters.
@@ -75,22 +96,10 @@ class TorchLoop:
         self.steps += 1
         return loss
 
-    def wait(self, loss: Tensor) -> float:
-        """The loss on the host; reading it waits for the stream that made it."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return float(loss)
-
     def gradients(self) -> Params:
         """What ``backward`` left on the parameters."""
         named = self.model.named_parameters()
         return self._exported({name: p.grad for name, p in named if p.requires_grad})
-
-    def first_step(self, batch: Any) -> tuple[float, Params, bool]:
-        """The gradients are taken before the update, whose clipping may write to them."""
-        self.wait(self.forward_backward(batch))
-        gradients = self.gradients()
-        return self.wait(self.train(batch)), gradients, False
 
     def reset(self, params: Params) -> None:
         """Parameters in place, so that what is compiled stays compiled; no moments."""

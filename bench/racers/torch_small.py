@@ -8,14 +8,14 @@ from torch import Tensor
 
 from bench import programs
 from bench.racers.racer import Job
-from bench.racers.torch_loop import prepare
+from bench.racers.torch_loop import TorchWaits, prepare
 from bench.sides import Side
 from shared.params import Params
 from torch_impl import params as torch_params
 from torch_impl.params import export_tensors, import_tensors
 
 
-class Racer:
+class Racer(TorchWaits):
     """SGD, batch after batch, where arithmetic costs nothing and calls cost everything."""
 
     def __init__(self, job: Job, params: Params):
@@ -71,12 +71,6 @@ class Racer:
             held.copy_(part)
         self._graph.replay()
         return self._captured
-
-    def wait(self, loss: Tensor) -> float:
-        """The loss on the host."""
-        if self.job.device == "cuda":
-            torch.cuda.synchronize()
-        return float(loss)
 
     def gradients(self) -> Params:
         """What ``backward`` left on the parameters."""

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from bench import programs
 from bench.racers.racer import Job
-from bench.racers.torch_loop import TorchLoop, prepare, torch_state
+from bench.racers.torch_loop import TorchLoop, TorchWaits, prepare, torch_state
 from bench.sides import Side
 from shared.config import TrainConfig
 from shared.params import Params
@@ -58,8 +57,8 @@ class Loop(TorchLoop):
         return decode(model, self.runtime, prompts, new_tokens)
 
 
-class Tuned:
-    """What ``twingrad train`` runs in PyTorch."""
+class Tuned(TorchWaits):
+    """The trainer of ``twingrad train`` in PyTorch."""
 
     def __init__(self, job: Job, params: Params):
         self.job = job
@@ -90,22 +89,10 @@ class Tuned:
         """One step of the trainer."""
         return self.trainer.step(*batch).loss
 
-    def wait(self, loss: Any) -> float:
-        """The loss on the host."""
-        if self.job.device == "cuda":
-            torch.cuda.synchronize()
-        return float(loss)
-
     def gradients(self) -> Params:
         """What ``backward`` left on the parameters."""
         named = self.trainer.model.named_parameters()
         return export_tensors(self.trainer.model, {name: p.grad for name, p in named})
-
-    def first_step(self, batch: Any) -> tuple[float, Params, bool]:
-        """The gradients are taken before the update, whose clipping may write to them."""
-        self.wait(self.forward_backward(batch))
-        gradients = self.gradients()
-        return self.wait(self.train(batch)), gradients, False
 
     def reset(self, params: Params) -> None:
         """Back to the beginning, as a checkpoint is restored."""
