@@ -443,8 +443,8 @@ jax
 
 last-chunk-lost-in-evaluation (loss.py): without gradients, the last chunk is not counted
 torch
-- return torch.stack([_part(weight, *part) for part in parts]).sum()
-+ return torch.stack([_part(weight, *part) for part in parts][:-1]).sum()
+- for z, y in parts]).sum()
++ for z, y in list(parts)[:-1]]).sum()
 jax
 - _parts(x, targets, chunk)).sum()
 + _parts(x, targets, chunk))[:-1].sum()
@@ -460,8 +460,10 @@ torch
 -     return _ChunkedLoss.apply(x, weight, targets, chunk)
 - parts =
 + parts =
-- return torch.stack([_part(weight, *part) for part in parts]).sum()
-+ means = [_part(weight, x, y) / (y != IGNORED).sum().clamp(min=1) for x, y in parts]
+- return torch.stack([cross_entropy(F.linear(z, weight), y) for z, y in parts]).sum()
++ means = [
++     cross_entropy(F.linear(z, weight), y) / (y != IGNORED).sum().clamp(min=1) for z, y in parts
++ ]
 + return torch.stack(means).mean() * (targets != IGNORED).sum()
 jax
 - @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -483,32 +485,41 @@ jax
 
 chunk-gradient-of-last-only (loss.py): the head's gradient is the last chunk's, not the sum
 torch
-- dweight += d
-+ dweight = d
+- dweight.addmm_(d.T, part)
++ dweight = d.T @ part
 jax
 - return dweight + d, (loss, dx)
 + return d.astype(dweight.dtype), (loss, dx)
 
 chunk-incoming-gradient-ignored (loss.py): the backward pass takes the gradient of the sum itself
 torch
-- ((d[0] * z.to(d[0].dtype)).to(z.dtype) for
-+ (z for
+- dx = (dx.to(dweight.dtype) * d[0]).to(dx.dtype)
+- return dx, dweight.mul_(d[0]).to(dx.dtype), None, None
++ return dx, dweight.to(dx.dtype), None, None
 jax
 - return (d * dx).astype(dx.dtype), (d * dweight).astype(dweight.dtype), None
 + return dx, dweight, None
 
 chunk-incoming-gradient-for-head-ignored (loss.py): only the features' gradient is multiplied by it
 torch
-- return dx, dweight, None, None
-+ return dx, ctx.saved_tensors[1], None, None
+- dweight.mul_(d[0]).to
++ dweight.to
 jax
 - (d * dweight).astype(dweight.dtype)
 + dweight
 
+chunk-ignored-have-gradients (loss.py): in chunks, ignored targets pull as the first token does
+torch
+- d.scatter_add_(1, index, -torch.ones_like(index, dtype=d.dtype)).mul_(counts)
++ d.scatter_add_(1, index, -torch.ones_like(index, dtype=d.dtype))
+jax
+- losses, dx) = jax.lax.scan(add, start, _parts(x, targets, chunk))
++ losses, dx) = jax.lax.scan(add, start, _parts(x, jnp.maximum(targets, 0), chunk))
+
 chunk-gradients-reversed (loss.py): the features' gradients come back last chunk first
 torch
-- torch.cat(dx)
-+ torch.cat(dx[::-1])
+- ctx.save_for_backward(dx, dweight)
++ ctx.save_for_backward(torch.cat(dx.split(chunk)[::-1]), dweight)
 jax
 - dx = dx.reshape(-1, x.shape[-1])
 + dx = dx[::-1].reshape(-1, x.shape[-1])
@@ -564,7 +575,7 @@ jax
 
 loss-in-bfloat16 (loss.py): in float32, the cross-entropy keeps 8 bits
 torch
-- wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+- wide = logits.to(_wide(logits))
 + wide = (logits.bfloat16() if logits.dtype == torch.float32 else logits)
 jax
 - wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

@@ -69,7 +69,7 @@ class Contestant:
 
 
 # How many positions' logits exist at once where a setting asks for few.
-CHUNK = 256
+CHUNK = 128
 
 _Rung = tuple[str, str, dict[str, Any]]
 _TORCH_RUNGS: tuple[_Rung, ...] = (
@@ -80,6 +80,7 @@ _TORCH_RUNGS: tuple[_Rung, ...] = (
     # In this order: what switches the library on keeps memory too.
     ("memory", "freed memory kept", {"kept_memory": True}),
     ("matmul", "the faster matrix library", {"fast_matmul": True}),
+    ("unfused", "attention written out, for the compiler to fuse", {"attention": "reference"}),
     ("chunked", "the loss in chunks, its gradient on the way forward", {"chunk": CHUNK}),
 )
 _JAX_RUNGS: tuple[_Rung, ...] = (
@@ -98,11 +99,23 @@ _NAIVE = {
 _RUNGS = {"torch": _TORCH_RUNGS, "jax": _JAX_RUNGS}
 _GRAPHS: _Rung = ("graphs", "kernels replayed as one graph", {"graphs": True})
 
+# Settings of one device alone: both kinds of memory, libraries and kernels differ.
+_ON_CPU_ALONE = ("memory", "matmul", "unfused")
+
 TUNED = {
     "torch": Settings(
-        compiled="none", optimizer="fused", fast_matmul=True, kept_memory=True, chunk=CHUNK
+        attention="reference",
+        compiled="loss",
+        optimizer="fused",
+        fast_matmul=True,
+        kept_memory=True,
     ),
-    "jax": Settings(compiled="step", split=True, donate=True, kept_memory=True, chunk=CHUNK),
+    "jax": Settings(compiled="step", split=True, donate=True, kept_memory=True),
+}
+# Where memory is dearer than time. Eager: what a compiler needs to compile stays with the process.
+LEAN = {
+    "torch": replace(TUNED["torch"], attention="fused", compiled="none", chunk=CHUNK),
+    "jax": replace(TUNED["jax"], chunk=CHUNK),
 }
 # What of it a peer's own code can be given from outside.
 OURS = {
@@ -116,7 +129,7 @@ def ladder(framework: str, device: str) -> list[Contestant]:
     settings, found = _NAIVE[framework], []
     rungs = _RUNGS[framework]
     if device == "cuda":
-        rungs = (*(rung for rung in rungs if rung[0] not in ("matmul", "memory")), _GRAPHS)
+        rungs = (*(rung for rung in rungs if rung[0] not in _ON_CPU_ALONE), _GRAPHS)
     for number, (name, about, change) in enumerate(rungs):
         settings = replace(settings, **change)
         found.append(
@@ -135,10 +148,10 @@ def ladder(framework: str, device: str) -> list[Contestant]:
 
 def built_in(device: str) -> list[Contestant]:
     """Everybody who can race here without being brought along, ours first."""
-    graphs = device == "cuda"
-    tuned = {name: replace(settings, graphs=graphs) for name, settings in TUNED.items()}
-    if graphs:
-        tuned["torch"] = replace(tuned["torch"], compiled="loss")
+    tuned, lean = (
+        {name: _suited(settings, device) for name, settings in tier.items()}
+        for tier in (TUNED, LEAN)
+    )
     rows = [
         ("jax-tuned", "jax", "tuned", "jax_twin", "the trainer of twingrad train", tuned["jax"]),
         (
@@ -164,6 +177,15 @@ def built_in(device: str) -> list[Contestant]:
             "torch_twin",
             "eager, as PyTorch's tutorials have it",
             Settings(),
+        ),
+        ("jax-lean", "jax", "lean", "jax_twin", "the trainer, the loss in chunks", lean["jax"]),
+        (
+            "torch-lean",
+            "torch",
+            "lean",
+            "torch_twin",
+            "the trainer, the loss in chunks",
+            lean["torch"],
         ),
         (
             "flax-reference",
@@ -194,7 +216,8 @@ def built_in(device: str) -> list[Contestant]:
     ]
     found = []
     for name, framework, tier, racer, about, settings in rows:
-        family = framework if tier in ("idiomatic", "tuned") else racer.replace("_", "-")
+        own = {"idiomatic": framework, "tuned": framework, "lean": "lean"}
+        family = own.get(tier, racer.replace("_", "-"))
         found.append(
             Contestant(
                 name=name,
@@ -207,6 +230,13 @@ def built_in(device: str) -> list[Contestant]:
             )
         )
     return found
+
+
+def _suited(settings: Settings, device: str) -> Settings:
+    """``settings`` as they are best on ``device``."""
+    if device != "cuda":
+        return settings
+    return replace(settings, attention="fused", graphs=True)
 
 
 # Checkouts that an adapter of ours knows how to drive, and the file it looks for.

@@ -75,10 +75,9 @@ class Worker:
         """Build the model from the parameters in a file; seconds until it stands."""
         begun = time.perf_counter()
         self.job = job
-        self.params = load_file(params)
-        module = racer.make(job, self.params)
-        self.racer = module
-        self.batches = [module.put(*batch) for batch in batches]
+        self.params = params  # the path: what only judges must not count as the contestant's memory
+        self.racer = racer.make(job, load_file(params))
+        self.batches = [self.racer.put(*batch) for batch in batches]
         self.judge = oracle.Judge(Path(answer), job.dtype)
         self._forget_peak()
         return {"seconds": time.perf_counter() - begun}
@@ -177,7 +176,7 @@ class Worker:
 
     def _judged(self, workload: str, prompts: Any, new_tokens: int) -> list[dict[str, Any]]:
         module, (first, second, *_) = self.racer, self.batches
-        module.reset(self.params)
+        module.reset(load_file(self.params))
         if workload == "decode":
             return self.judge.tokens(module.decode(prompts, new_tokens))
         if workload == "forward":

@@ -145,6 +145,8 @@ class GPT2(nnx.Module):
         x = self.drop(x)
         for block in self.h:
             x = nnx.remat(Block.__call__)(block, x) if self.recompute else block(x)
+            # Else XLA would fuse every later block's gradient into each of the earlier ones.
+            x = jax.lax.optimization_barrier(x)
         return self.ln_f(x)
 
     def logits(self, x: Float[Array, "*N C"]) -> Float[Array, "*N V"]:

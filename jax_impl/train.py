@@ -96,9 +96,10 @@ class Trainer:
         self.graphdef, state = nnx.split((model, optimizer))
         # What is donated must not be referred to from anywhere else.
         self.state = jax.device_put(jax.tree.map(jnp.copy, state), runtime.device)
-        self._step = jax.jit(self._updated, donate_argnums=0)
-        self._gradients = jax.jit(self._differentiated)
-        self._evaluate = jax.jit(self._evaluated)
+        jit = partial(jax.jit, compiler_options=_options(runtime))
+        self._step = jit(self._updated, donate_argnums=0)
+        self._gradients = jit(self._differentiated)
+        self._evaluate = jit(self._evaluated)
 
     def step(self, inputs: Int[np.ndarray, "A B T"], targets: Int[np.ndarray, "A B T"]) -> Step:
         """One update from A micro-batches, as if they were one batch.
@@ -196,3 +197,9 @@ class Trainer:
     def _narrow(self, params: nnx.State) -> nnx.State:
         """The parameters, rounded to the compute dtype; their gradients are widened again."""
         return jax.tree.map(lambda p: p.astype(self.runtime.dtype), params)
+
+
+def _options(runtime: Runtime) -> dict[str, str] | None:
+    """What XLA is told besides. On a CPU it would forget the model's barriers before it fuses."""
+    keep = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    return keep if runtime.device.platform == "cpu" else None

@@ -35,8 +35,8 @@ def build(job: Job, params: Params) -> tuple[gpt2.GPT2, Any]:
 
 def make(job: Job, params: Params) -> Any:
     """The tuned contestant is the trainer itself; the others show the way there."""
-    tuned = job.contestant.tier == "tuned"
-    return Tuned(job, params) if tuned else Loop(job, params)
+    own = job.contestant.tier in ("tuned", "lean")
+    return Tuned(job, params) if own else Loop(job, params)
 
 
 class Loop(JaxLoop):
