@@ -14,6 +14,7 @@ from rich.console import Console
 from shared.config import PRESETS, TRAINING_DTYPES
 
 DTYPES = ("float64", "float32", "bfloat16", "tf32", "all")
+DIAGNOSED = ("sigmoid-bce", "simple-net", "gpt2")
 PROGRAMS = ("all", "tensors", "sigmoid-bce", "simple-net", "gpt2")
 DEVICES = ("auto", "cpu", "cuda")
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -96,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser(
         "compare", help="run the programs in both frameworks and judge every tensor"
     )
-    compare.add_argument("program", nargs="?", default="all", help=", ".join(PROGRAMS))
+    compare.add_argument(
+        "program", nargs="?", default="all", help=f"{', '.join(PROGRAMS)}, or a pair file"
+    )
     compare.add_argument("--preset", help=f"size of GPT-2: {', '.join(PRESETS)}")
     compare.add_argument("--dtype", help=f"{', '.join(DTYPES)}; float64 always runs first")
     compare.add_argument("--device", default="auto", help=", ".join(DEVICES))
@@ -125,10 +128,31 @@ def _parser() -> argparse.ArgumentParser:
     mutants.add_argument("--only", nargs="+", metavar="NAME", help="these bugs alone")
     mutants.add_argument("--device", default="auto", help=", ".join(DEVICES))
     mutants.set_defaults(run=_mutants)
+    _add_diagnose(commands)
     _add_train(commands)
     _add_sample(commands)
     _add_bench(commands)
     return parser
+
+
+def _add_diagnose(commands: Any) -> None:
+    diagnose = commands.add_parser(
+        "diagnose", help="find where two models that should be one first part, and why"
+    )
+    diagnose.add_argument(
+        "program",
+        nargs="?",
+        default="gpt2",
+        help=f"{', '.join(DIAGNOSED)}, or a pair file; default gpt2",
+    )
+    diagnose.add_argument("--preset", help=f"size of GPT-2: {', '.join(PRESETS)}; default tiny")
+    diagnose.add_argument("--all", action="store_true", help="every place, not the first alone")
+    diagnose.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
+    diagnose.set_defaults(run=_diagnose)
+
+    begin = commands.add_parser("init-pair", help="write a pair file to fill in")
+    begin.add_argument("file", type=Path, metavar="FILE")
+    begin.set_defaults(run=_init_pair)
 
 
 def _add_train(commands: Any) -> None:
@@ -256,6 +280,8 @@ def _tensors(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from bench import session
 
+    if arguments.program.endswith(".py"):
+        return _compare_pair(arguments)
     _choice("program", arguments.program, PROGRAMS)
     if arguments.preset is not None:
         _choice("preset", arguments.preset, tuple(PRESETS))
@@ -274,6 +300,51 @@ def _compare(arguments: argparse.Namespace) -> int:
         save=arguments.save,
     )
     return session.run(asked, _console())
+
+
+def _compare_pair(arguments: argparse.Namespace) -> int:
+    from bench import session
+    from bench.diagnosis import pairs
+
+    for option in ("preset", "weights", "tokens", "save"):
+        if getattr(arguments, option) is not None:
+            raise ValueError(f"--{option} is for gpt2: a pair file says itself what it compares")
+    if arguments.dtype not in (None, "float64", "float32"):
+        raise ValueError(f"dtype {arguments.dtype!r}: a pair is compared in float64 and float32")
+    if arguments.device not in ("auto", "cpu"):
+        raise ValueError(f"device {arguments.device!r}: a pair is compared on the cpu")
+    _writable(arguments.json)
+    pair = pairs.load(Path(arguments.program))
+    return session.run_pair(pair, arguments.dtype, arguments.json, _console())
+
+
+def _diagnose(arguments: argparse.Namespace) -> int:
+    from bench.diagnosis import inquiry
+
+    _writable(arguments.json)
+    if not arguments.program.endswith(".py"):
+        _choice("program", arguments.program, DIAGNOSED)
+    if arguments.preset is not None:
+        if arguments.program != "gpt2":
+            raise ValueError("--preset is for gpt2: say twingrad diagnose gpt2 --preset ...")
+        _choice("preset", arguments.preset, tuple(PRESETS))
+    asked = inquiry.Asked(
+        program=arguments.program,
+        preset=arguments.preset,
+        every=arguments.all,
+        json=arguments.json,
+    )
+    return inquiry.run(asked, _console())
+
+
+def _init_pair(arguments: argparse.Namespace) -> int:
+    from bench.diagnosis import pairs
+
+    pairs.begin(arguments.file)
+    print(f"{arguments.file} is a pair that compares; put your models in it, then:")
+    print(f"  twingrad compare {arguments.file}")
+    print(f"  twingrad diagnose {arguments.file}")
+    return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:

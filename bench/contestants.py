@@ -90,6 +90,7 @@ _JAX_RUNGS: tuple[_Rung, ...] = (
     ("split", "jax.jit over split state", {"split": True}),
     ("donation", "the old state donated", {"donate": True}),
     ("memory", "freed memory kept", {"kept_memory": True}),
+    ("unfused", "attention written out, for the compiler to fuse", {"attention": "reference"}),
     ("chunked", "the loss in chunks, its gradient on the way forward", {"chunk": CHUNK}),
 )
 _NAIVE = {
@@ -110,7 +111,9 @@ TUNED = {
         fast_matmul=True,
         kept_memory=True,
     ),
-    "jax": Settings(compiled="step", split=True, donate=True, kept_memory=True),
+    "jax": Settings(
+        attention="reference", compiled="step", split=True, donate=True, kept_memory=True
+    ),
 }
 # Where memory is dearer than time. Eager: what a compiler needs to compile stays with the process.
 LEAN = {

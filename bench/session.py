@@ -13,6 +13,7 @@ from rich.console import Console
 
 from bench import lessons, programs, record, show, sides
 from bench.compare import Comparison, Gate, Outcome
+from bench.diagnosis.pairs import Pair
 from bench.programs import Program
 from shared import data, params
 from shared.config import GPTConfig, preset
@@ -88,6 +89,26 @@ def run(asked: Asked, console: Console) -> int:
         report = _report(everything, pair, device, ok) | {"seconds": round(seconds, 1)}
         record.write_json(asked.json, report)
     show.closing(console, found, seconds)
+    return 0 if ok else 1
+
+
+def run_pair(pair: Pair, dtype: str | None, json: Path | None, console: Console) -> int:
+    """Compare somebody's own pair; 0 if every gate holds, else 1. Raises ``ValueError``."""
+    started = time.perf_counter()
+    both = sides.both()
+    from bench.diagnosis import compare_pair  # it needs both frameworks
+
+    dtypes = ("float64",) if dtype == "float64" else ("float64", "float32")
+    with console.status("starting") as status:
+        outcomes = compare_pair.compare(pair, dtypes, status.update)
+    finished = Finished(title=pair.name, outcomes=outcomes)
+    ok = all(outcome.ok for outcome in outcomes)
+    _show(console, finished, detailed=True)
+    seconds = time.perf_counter() - started
+    if json:
+        found = _report([finished], both, "cpu", ok) | {"seconds": round(seconds, 1)}
+        record.write_json(json, found)
+    show.closing(console, outcomes, seconds)
     return 0 if ok else 1
 
 

@@ -32,7 +32,7 @@ def table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) 
     return made
 
 
-def _put(console: Console, rows: Table) -> None:
+def put(console: Console, rows: Table) -> None:
     """Print a table under its title, which may be wider than the table is."""
     if rows.title:
         console.print(rows.title, style="bold", highlight=False)
@@ -74,7 +74,7 @@ def outcomes(console: Console, title: str, found: list[Outcome]) -> None:
                 f"{units(worst.limit_u)} u",
                 verdict(gate.ok),
             )
-    _put(console, rows)
+    put(console, rows)
     for outcome in found:
         if not outcome.ok:
             console.print(_divergence(outcome))
@@ -111,7 +111,7 @@ def worst_tensors(console: Console, gate: Gate, dtype: str, count: int = WORST) 
     if len(by_factor) > count:
         rows.caption = f"and {len(by_factor) - count:,} more, further from their limits"
         rows.caption_justify = "left"
-    _put(console, rows)
+    put(console, rows)
 
 
 def _cells(tensor: Verdict) -> list[str]:
@@ -144,7 +144,7 @@ def neuron(console: Console, lesson: dict[str, Any]) -> None:
     rows = table("", *heads, title=f"One neuron: {point}", right=tuple(heads))
     for key in next(iter(columns.values())):
         rows.add_row(key, *(f"{column[key]:.4f}" for column in columns.values()))
-    _put(console, rows)
+    put(console, rows)
 
 
 def saturation(console: Console, lesson: list[dict[str, Any]]) -> None:
@@ -160,7 +160,7 @@ def saturation(console: Console, lesson: list[dict[str, Any]]) -> None:
     for row in lesson:
         cells = (f"{_short(row[key]['loss'])}, {_short(row[key]['gradient'])}" for key in keys)
         rows.add_row(f"{row['z']:g}", *cells)
-    _put(console, rows)
+    put(console, rows)
     console.print(
         "This project takes the loss from the logit: exact however large |z| is. From the "
         "activation,\nPyTorch clamps each logarithm at -100 and its gradient vanishes; plain JAX "
@@ -196,7 +196,7 @@ def step_sizes(console: Console, lesson: dict[str, Any]) -> None:
             for kind in ("forward", "central")
         ]
         rows.add_row(f"{row['step']:.0e}", *cells)
-    _put(console, rows)
+    put(console, rows)
     automatic = ", ".join(f"{NAMES[k]} {v:.1e}" for k, v in lesson["automatic"].items())
     console.print(f"Automatic differentiation has no step to choose: {automatic}.\n")
 
@@ -224,7 +224,7 @@ def cost(console: Console, lesson: list[dict[str, Any]]) -> None:
             f"{row['ratio']:.1f}",
             f"{row['finite_differences_forwards']:,} forwards, {row['finite_differences_s']:.3g} s",
         )
-    _put(console, rows)
+    put(console, rows)
 
 
 def graphs(console: Console, lesson: dict[str, str]) -> None:
@@ -249,7 +249,7 @@ def accumulation(console: Console, lesson: dict[str, Any]) -> None:
         ("uncleared", "second step with nothing cleared, against that step alone"),
     ):
         rows.add_row(text, *(f"{ratios[key]:.15g}" for ratios in lesson.values()))
-    _put(console, rows)
+    put(console, rows)
     console.print(
         "PyTorch's backward() adds to .grad until zero_grad() clears it. JAX returns gradients "
         "as values:\nadding them is written out, and there is nothing to forget.\n"
@@ -268,7 +268,7 @@ def parameters(console: Console, title: str, lesson: list[dict[str, Any]]) -> No
     )
     for row in lesson:
         rows.add_row(row["part"], f"{row['parameters']:,}", f"{row['share']:.1%}")
-    _put(console, rows)
+    put(console, rows)
 
 
 def closing(console: Console, found: list[Outcome], seconds: float) -> None:

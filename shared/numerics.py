@@ -25,6 +25,8 @@ _SMALLEST_NORMAL = {"float64": 2.0**-1022}
 # float64, one side against the other: relative.
 FLOAT64_RELATIVE = 1e-12
 FLOAT64_TRAJECTORY_RELATIVE = 1e-10
+# One module's own computation, from the same numbers: what rounding does to it alone.
+OWN_RELATIVE = {"float64": 1e-11, "float32": 64 * 2.0**-24}
 # Central differences lose half the digits: step² from one end, u/step from the other.
 CENTRAL_DIFFERENCE_RELATIVE = 1e-7
 # Lower precision, each side against the float64 oracle: at most RATIO times the other side's error,

@@ -1,0 +1,1 @@
+"""Where two models that should be one first part, and why."""

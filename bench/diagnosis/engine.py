@@ -1,0 +1,299 @@
+"""Where a port first goes wrong, and probably why.
+
+In float64, so that nothing is rounding: the parameters, then every module's own computation from
+the same input, forward and backward, then the optimizer's updates on the same gradients. Where
+float64 finds nothing, float32 may: some faults are of precision alone.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bench.diagnosis import causes, probe_torch
+from bench.diagnosis.calls import Key
+from bench.diagnosis.causes import Scene
+from bench.diagnosis.pairs import Pair
+from bench.diagnosis.replays import LOSS, ROOT, Both, Place, Replay, named
+from shared import numerics
+
+Say = Callable[[str], None]
+More = Callable[[Both, Replay], Iterable["Finding"]]
+Scales = dict[tuple[str, str, str], numerics.Size]
+DTYPES = ("float64", "float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One divergence: at which stage and where, by what cause, and how that is known."""
+
+    stage: str
+    where: str
+    cause: str | None
+    evidence: str
+
+
+def silent(text: str) -> None:
+    """Nobody to tell."""
+
+
+def diagnose(
+    pair: Pair, say: Say = silent, every: bool = False, more: More | None = None
+) -> list[Finding]:
+    """The first divergence of every stage that has one; with ``every``, all places.
+
+    ``more`` looks further where the pass itself is equal. Raises ``ValueError`` for a pair that
+    cannot be judged.
+    """
+    scales: Scales = {}
+    for dtype in DTYPES:
+        say(f"{pair.name}, {dtype}: building both")
+        both = Both.build(pair, dtype)
+        if dtype == "float64":
+            _deterministic(both, say)
+        found = list(_of_values(both))
+        say(f"{pair.name}, {dtype}: every module from the other side's input")
+        replay = Replay.run(both)
+        found += _of_places(replay, pair, dtype, every, scales)
+        if dtype == "float64" and (every or not found):
+            found += _of_state(both, replay)
+            found += _of_updates(both, replay)
+            if more is not None and not found:
+                found += more(both, replay)
+        if found:
+            return found
+    return []
+
+
+def _deterministic(both: Both, say: Say) -> None:
+    """Refuse a pair that gives another loss when it is run again."""
+    say(f"{both.pair.name}: running both twice")
+    losses = {
+        "torch": [both.run_torch().loss for _ in range(2)],
+        "jax": [both.run_jax().loss for _ in range(2)],
+    }
+    for side, (first, second) in losses.items():
+        if first != second:
+            raise ValueError(
+                f"the {side} model is not deterministic: its loss was {first:.12g}, and "
+                f"{second:.12g} when it was run again; switch dropout off, or seed it"
+            )
+
+
+def _of_values(both: Both) -> Iterator[Finding]:
+    """Parameters that differ before anything is computed."""
+    ours = both.ours(probe_torch.arrays(both.torch))
+    theirs = both.in_torch({path: np.asarray(x) for path, x in both.jax.tensors.items()})
+    limit = numerics.OWN_RELATIVE[both.dtype]
+    for name, value in ours.items():
+        size = numerics.size(value).l2
+        gap = numerics.distance(value, theirs[name]).l2
+        if gap > limit * size:
+            scene = Scene(stage="forward", what="parameter", torch=value, jax=theirs[name],
+                          dtype=both.dtype)  # fmt: skip
+            yield Finding(
+                stage="forward",
+                where=name,
+                cause=_of_parameter(value, theirs[name]) or causes.explain(scene),
+                evidence=f"parameters differ by {gap / (size or 1.0):.3g} before the first step",
+            )
+            return
+
+
+def _of_parameter(ours: np.ndarray, theirs: np.ndarray) -> str | None:
+    square = ours.ndim == 2 and ours.shape[0] == ours.shape[1]
+    if square and numerics.distance(ours.T, theirs).l2 <= 1e-6 * numerics.size(ours).l2:
+        return "it is read transposed on one side"
+    return None
+
+
+def _of_places(
+    replay: Replay, pair: Pair, dtype: str, every: bool, scales: Scales
+) -> list[Finding]:
+    """The first place of the forward pass, else of the backward pass; with ``every``, all.
+
+    ``scales`` keeps what float64 errors are relative to, and gives it to float32: a gradient that
+    is zero but for rounding has another size there.
+    """
+    limit = numerics.OWN_RELATIVE[dtype]
+    found: list[Finding] = []
+    for places in (replay.forward(), replay.backward()):
+        wrong = [place for place in _scaled(places, scales) if not place.error <= limit]
+        told: set[tuple[Key, str]] = set()
+        for place in wrong:
+            if (place.owner, place.what) in told:
+                continue
+            told.add((place.owner, place.what))
+            found.append(_finding(replay, place, pair, dtype))
+            if not every:
+                return found
+    return found
+
+
+def _scaled(places: Iterable[Place], scales: Scales) -> Iterator[Place]:
+    for place in places:
+        key = (place.stage, place.what, place.name)
+        yield replace(place, scale=scales.setdefault(key, place.scale))
+
+
+def _finding(replay: Replay, place: Place, pair: Pair, dtype: str) -> Finding:
+    scene = Scene(
+        stage=place.stage,
+        what=place.what,
+        torch=place.torch,
+        jax=place.jax,
+        dtype=dtype,
+        kind=place.call.kind if place.call else "",
+        call=place.call,
+        before=replay.seen.calls.get(place.before) if place.before else None,
+        sources=replay.sources(place) if place.stage == "forward" else {},
+        values=replay.own_values(place.owner),
+        everything=replay.values,
+        elsewhere=_elsewhere(replay, place) if place.stage == "forward" else _parts(replay, place),
+        batch=tuple(pair.batch),
+    )
+    shown = f"{place.name}: relative distance {place.error:.3g}, limit "
+    shown += f"{numerics.OWN_RELATIVE[dtype]:g} in {dtype}"
+    return Finding(
+        stage=place.stage,
+        where=_where(replay, place),
+        cause=causes.explain(scene),
+        evidence=f"{shown}; {statistics(place.torch, place.jax)}",
+    )
+
+
+def _where(replay: Replay, place: Place) -> str:
+    """The module by PyTorch's name, and by JAX's where that is another."""
+    if place.what == "parameter":
+        return place.name
+    if place.owner == LOSS:
+        return "loss"
+    if place.owner == ROOT:
+        return "model"
+    other = replay.back.get(place.owner)
+    return str(place.owner) + (
+        f" ({other} in JAX)" if other and other.path != place.owner.path else ""
+    )
+
+
+def _elsewhere(replay: Replay, place: Place) -> dict[str, np.ndarray]:
+    """Other tensors of PyTorch's pass of the same shape: one of them may have been taken."""
+    found = {}
+    for key, call in replay.seen.calls.items():
+        name = named(key)
+        for x in call.outputs[:1]:
+            if x.shape == place.torch.shape and (place.what, place.owner) != ("out", key):
+                found[f"what leaves {name}"] = x
+        for x in call.inputs[:1]:
+            if x.shape == place.torch.shape and place.before != key:
+                found[f"what enters {name}"] = x
+    return found
+
+
+def _parts(replay: Replay, place: Place) -> dict[str, np.ndarray]:
+    """Of a gradient with several uses, each use's own part: a tied embedding's, say."""
+    call = place.call
+    if place.what != "parameter" or call is None or not call.integers or place.torch.ndim != 2:
+        return {}
+    part = np.zeros_like(place.torch)
+    np.add.at(part, call.integers[0].ravel(),
+              call.output_gradients[0].reshape(-1, place.torch.shape[1]))  # fmt: skip
+    return {
+        "both uses' gradient": place.torch if _larger(place) else place.jax,
+        "the lookup's part of the tied gradient alone": part,
+        "the head's part of the tied gradient alone": (place.torch if _larger(place) else place.jax)
+        - part,
+    }
+
+
+def _larger(place: Place) -> bool:
+    """Whether PyTorch's has the more of it."""
+    return numerics.size(place.torch).l2 >= numerics.size(place.jax).l2
+
+
+def statistics(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """Both tensors in a few numbers."""
+
+    def told(x: np.ndarray) -> str:
+        x = x.astype(np.float64)
+        return f"mean {x.mean():.4g}, deviation {x.std():.4g}" if x.size > 1 else f"{x:.12g}"
+
+    shape = "" if ours.shape == () else f" of shape {ours.shape}"
+    return f"PyTorch{shape} {told(ours)}; JAX {told(theirs)}"
+
+
+def _of_state(both: Both, replay: Replay) -> Iterator[Finding]:
+    """Running statistics after a pass in training mode."""
+    ours = both.ours(replay.seen.tensors)
+    theirs = both.in_torch(both.run_jax().state)
+    before = both.ours(replay.values)
+    for name, value in theirs.items():
+        if name not in ours or name in replay.seen.gradients:
+            continue
+        scale = numerics.size(ours[name]).l2
+        gap = numerics.distance(ours[name], value).l2
+        if gap > numerics.OWN_RELATIVE["float64"] * scale:
+            yield Finding(
+                stage="forward",
+                where=name,
+                cause=_momentum(before[name], ours[name], value),
+                evidence=f"after one pass in training mode the statistic is {gap / scale:.3g} off; "
+                + statistics(ours[name], value),
+            )
+            return
+
+
+def _momentum(before: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> str | None:
+    """How far each side went: PyTorch's momentum is what comes, Flax's what stays."""
+    step, other = ours - before, theirs - before
+    if not step.any() or not other.any():
+        return "one side does not update it: it is in evaluation mode, or its momentum is 1"
+    ratio = float((step * other).sum() / (step * step).sum())
+    if numerics.distance(other, ratio * step).l2 <= 1e-9 * numerics.size(other).l2:
+        return (
+            f"JAX's step is {ratio:.6g} times PyTorch's: PyTorch's momentum is the share that is "
+            "new, Flax's the share that stays, and PyTorch's variance is over n - 1"
+        )
+    return "PyTorch's running variance is over n - 1, Flax's over n, or the momenta differ"
+
+
+def _of_updates(both: Both, replay: Replay) -> Iterator[Finding]:
+    """The optimizers' updates, both given PyTorch's gradients."""
+    pair = both.pair
+    if pair.torch_optimizer is None or pair.jax_optimizer is None:
+        return
+    from bench.diagnosis import updates
+
+    yield from updates.compare(both, replay)
+
+
+def located(findings: list[Finding]) -> str:
+    """The first finding in one line, for a table or an assertion."""
+    if not findings:
+        return "no divergence"
+    first = findings[0]
+    return f"{first.stage} of {first.where}: {first.cause or 'no known cause fits'}"
+
+
+def renamed(pair: Pair, name: str) -> Pair:
+    """The pair under another name."""
+    return replace(pair, name=name)
+
+
+def as_object(findings: list[Finding], seconds: float, environment: Any) -> dict[str, Any]:
+    """The findings as the JSON contract has them."""
+    rows = [vars(finding) for finding in findings]
+    return {
+        "ok": not rows,
+        "seconds": round(seconds, 1),
+        "findings": rows,
+        "environment": environment,
+    }
+
+
+def timed(run: Callable[[], list[Finding]]) -> tuple[list[Finding], float]:
+    """Findings, and the seconds that they took."""
+    begun = time.perf_counter()
+    return run(), time.perf_counter() - begun
