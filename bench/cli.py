@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE.safetensors",
         help="write logits, losses and gradients of both sides",
     )
+    compare.add_argument("--html", type=Path, metavar="FILE", help="write it as a page to look at")
     compare.set_defaults(run=_compare)
 
     mutants = commands.add_parser(
@@ -132,6 +133,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_sample(commands)
     _add_bench(commands)
+    report = commands.add_parser(
+        "report", help="write a page: the twins side by side, and all that was measured of them"
+    )
+    report.add_argument(
+        "--html", type=Path, default=Path("report.html"), metavar="FILE", help="default report.html"
+    )
+    report.set_defaults(run=_report)
     return parser
 
 
@@ -222,8 +230,8 @@ def _add_bench(commands: Any) -> None:
     bench.add_argument(
         "--contestants",
         metavar="A,B",
-        help="torch and jax (default, each idiomatic and tuned), torch-ladder, jax-ladder, hf, "
-        "hf-compiled, hf-tuned, flax-reference, flax-reference-tuned, or one member of a group",
+        help="torch and jax (default, each idiomatic and tuned), lean, torch-ladder, jax-ladder, "
+        "hf, hf-compiled, hf-tuned, flax-reference, flax-reference-tuned, or one of a group",
     )
     bench.add_argument(
         "--peer",
@@ -288,7 +296,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.dtype is not None:
         _choice("dtype", arguments.dtype, DTYPES)
     _choice("device", arguments.device, DEVICES)
-    _writable(arguments.json, arguments.save)
+    _writable(arguments.json, arguments.save, arguments.html)
     asked = session.Asked(
         program=arguments.program,
         preset=arguments.preset,
@@ -298,6 +306,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         tokens=arguments.tokens,
         json=arguments.json,
         save=arguments.save,
+        html=arguments.html,
     )
     return session.run(asked, _console())
 
@@ -313,9 +322,9 @@ def _compare_pair(arguments: argparse.Namespace) -> int:
         raise ValueError(f"dtype {arguments.dtype!r}: a pair is compared in float64 and float32")
     if arguments.device not in ("auto", "cpu"):
         raise ValueError(f"device {arguments.device!r}: a pair is compared on the cpu")
-    _writable(arguments.json)
-    pair = pairs.load(Path(arguments.program))
-    return session.run_pair(pair, arguments.dtype, arguments.json, _console())
+    _writable(arguments.json, arguments.html)
+    asked = session.Asked(dtype=arguments.dtype, json=arguments.json, html=arguments.html)
+    return session.run_pair(pairs.load(Path(arguments.program)), asked, _console())
 
 
 def _diagnose(arguments: argparse.Namespace) -> int:
@@ -335,6 +344,15 @@ def _diagnose(arguments: argparse.Namespace) -> int:
         json=arguments.json,
     )
     return inquiry.run(asked, _console())
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from bench import report
+
+    _writable(arguments.html)
+    report.write(arguments.html)
+    print(f"{arguments.html} holds the twins side by side, and all that was measured of them")
+    return 0
 
 
 def _init_pair(arguments: argparse.Namespace) -> int:

@@ -28,11 +28,13 @@ PAGES = (
     "docs/decisions.md",
     "docs/training.md",
     "docs/benchmark.md",
+    "docs/defaults.md",
 )
 # Each picture, and the records that it is drawn from.
 PICTURES = {
     "equality": ("compare-cpu", "mutants-cpu"),
     "training": ("training-cpu",),
+    "ladder": ("speed-ladder-cpu",),
 }
 _BLOCK = re.compile(r"(<!-- from (?P<name>[\w.:-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -293,6 +295,45 @@ def ceilings(argument: str) -> str:
     return "\n".join(lines)
 
 
+def ladder(argument: str) -> str:
+    """What each setting adds, framework by framework."""
+    lines = ["| rung | step | of PyTorch's naive one | GiB | first step |", "|---|---|---|---|---|"]
+    for row, share in rungs(load(argument)):
+        lines.append(
+            f"| {show.NAMES[row['framework']]}: {row['about']['about']} | "
+            f"{standing.seconds(row['median_s'])} | {share:.2f} | "
+            f"{row['peak_bytes'] / 2**30:.2f} | {standing.seconds(row['first_s'])} |"
+        )
+    return "\n".join(lines)
+
+
+def rungs(found: dict[str, Any]) -> list[tuple[dict[str, Any], float]]:
+    """Every rung that was timed, with its step as a share of the first one's.
+
+    Where not all fit into memory at once, the first one ran again beside the others, and each is
+    held against the one that it ran beside.
+    """
+    rows: dict[str, tuple[dict[str, Any], float]] = {}
+    beside = 1.0
+    for row in found["results"]:
+        if row["tier"] != "ladder" or row["status"] != "timed":
+            continue
+        if not rows or row["contestant"] == next(iter(rows)):
+            beside = row["median_s"]
+        rows.setdefault(row["contestant"], (row, row["median_s"] / beside))
+    return list(rows.values())
+
+
+def defaults(argument: str) -> str:
+    """What either framework does unless told, and what that costs."""
+    lines = ["| | PyTorch | JAX | effect | | so that they agree |", "|---|---|---|---|---|---|"]
+    for row in load(argument)["rows"]:
+        cells = (row["topic"], row["torch"], row["jax"], row["effect"], f"{row['size']:.2g}")
+        advice = row["how"].replace("|", "\\|")
+        lines.append(f"| {' | '.join(cells)} | {advice} |")
+    return "\n".join(lines)
+
+
 BLOCKS: dict[str, Callable[[str], str]] = {
     "compare": comparison,
     "machine": machine,
@@ -305,6 +346,8 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "decoding": decoding,
     "speed": speed,
     "ceilings": ceilings,
+    "ladder": ladder,
+    "defaults": defaults,
 }
 
 
@@ -315,7 +358,8 @@ def draw(name: str, path: Path) -> None:
     matplotlib.use("svg")
     style: Any = {"svg.hashsalt": "twingrad", "font.family": "sans-serif", "font.size": 10}
     with matplotlib.rc_context(style):
-        figure = {"equality": _equality, "training": _training}[name]()
+        drawn = {"equality": _equality, "training": _training, "ladder": _ladder}
+        figure = drawn[name]()
         metadata = {"Date": None, "Description": f"records {digest(name)}"}
         figure.savefig(path, format="svg", metadata=metadata)
 
@@ -410,6 +454,30 @@ def _draw_units(axes: Any, found: list[record.Outcome]) -> None:
     )
     axes.legend(frameon=False, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _ladder() -> Any:
+    """A step's time on every rung, PyTorch beside JAX."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True)
+    found = rungs(load("speed-ladder-cpu"))
+    for part, name, colour in zip(axes, sides.NAMES, ("#d1495b", "#2a7f9e"), strict=True):
+        own = [(row, share) for row, share in found if row["framework"] == name]
+        labels = [row["about"]["about"] for row, _ in own]
+        shares = [share for _, share in own]
+        spread = [
+            [share * (1 - row["quartile_low_s"] / row["median_s"]) for row, share in own],
+            [share * (row["quartile_high_s"] / row["median_s"] - 1) for row, share in own],
+        ]
+        part.barh(range(len(own)), shares, xerr=spread, color=colour, ecolor="#333333")
+        part.set_yticks(range(len(own)), [label.replace(", ", ",\n", 1) for label in labels])
+        part.tick_params(axis="y", labelsize=7)
+        part.invert_yaxis()
+        part.set(title=show.NAMES[name], xlabel="a step, of PyTorch's naive one; quartiles marked")
+        part.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class Asked:
     tokens: Path | None = None
     json: Path | None = None
     save: Path | None = None
+    html: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,29 +86,38 @@ def run(asked: Asked, console: Console) -> int:
     if asked.save:
         record.write_observed(asked.save, everything[-1].observed, tasks[-1].dtypes[-1])
     seconds = time.perf_counter() - started
-    if asked.json:
-        report = _report(everything, pair, device, ok) | {"seconds": round(seconds, 1)}
-        record.write_json(asked.json, report)
+    _write(asked, everything, device, ok, seconds)
     show.closing(console, found, seconds)
     return 0 if ok else 1
 
 
-def run_pair(pair: Pair, dtype: str | None, json: Path | None, console: Console) -> int:
+def _write(asked: Asked, everything: list[Finished], device: str, ok: bool, seconds: float) -> None:
+    """The record and the page, where they are asked for."""
+    if not (asked.json or asked.html):
+        return
+    found = _report(everything, sides.both(), device, ok) | {"seconds": round(seconds, 1)}
+    if asked.json:
+        record.write_json(asked.json, found)
+    if asked.html:
+        from bench import report
+
+        report.write(asked.html, found)
+
+
+def run_pair(pair: Pair, asked: Asked, console: Console) -> int:
     """Compare somebody's own pair; 0 if every gate holds, else 1. Raises ``ValueError``."""
     started = time.perf_counter()
-    both = sides.both()
+    sides.both()
     from bench.diagnosis import compare_pair  # it needs both frameworks
 
-    dtypes = ("float64",) if dtype == "float64" else ("float64", "float32")
+    dtypes = ("float64",) if asked.dtype == "float64" else ("float64", "float32")
     with console.status("starting") as status:
         outcomes = compare_pair.compare(pair, dtypes, status.update)
     finished = Finished(title=pair.name, outcomes=outcomes)
     ok = all(outcome.ok for outcome in outcomes)
     _show(console, finished, detailed=True)
     seconds = time.perf_counter() - started
-    if json:
-        found = _report([finished], both, "cpu", ok) | {"seconds": round(seconds, 1)}
-        record.write_json(json, found)
+    _write(asked, [finished], "cpu", ok, seconds)
     show.closing(console, outcomes, seconds)
     return 0 if ok else 1
 

@@ -67,12 +67,14 @@ def run(asked: Asked, console: Console) -> int:
     with console.status("starting") as status:
         bench.tell = lambda text: _tell(console, status, f"{bench.elapsed():4.0f} s  {text}")
         # Ended from outside, a run is worth as much as one that Ctrl-C ended.
-        signal.signal(signal.SIGTERM, _interrupt)
+        before = signal.signal(signal.SIGTERM, _interrupt)
         try:
             bench.measure()
         except KeyboardInterrupt:
             bench.interrupted = True
             code = 130
+        finally:
+            signal.signal(signal.SIGTERM, before)
     found = bench.report()
     if asked.json:
         record.write_json(asked.json, found)

@@ -224,6 +224,30 @@ def test_ignored_targets_have_no_gradient_in_chunks(side):
     assert ((gradient == 0).all(axis=1) == (_head()[2] == IGNORED)).all()
 
 
+def test_gradients_in_chunks_are_given_once_and_not_wrong_twice(side):
+    """PyTorch's are multiplied where they lie, so a second backward pass must be refused."""
+    if side.name == "jax":
+        pytest.skip("values have no second time")
+    import torch
+
+    x, weight, y = _head()
+    x, weight = (torch.tensor(a, requires_grad=True) for a in (x, weight))
+    loss = side.gpt2.chunked_loss(x, weight, torch.tensor(y), 7) / 3
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_barriers_between_blocks_outlive_the_compiler(side):
+    """Else XLA computes each later block's gradient again in every earlier one, on a CPU."""
+    if side.name == "torch":
+        pytest.skip("PyTorch fuses nothing unasked")
+    trainer = _trainer(side, _config(dtype="float32"), TWO_LAYERS)
+    batch = trainer._batch(*_batch(0))
+    text = trainer._step.lower(trainer.state, batch).compile().as_text()
+    assert text.count(" opt-barrier(") >= 2 * TWO_LAYERS.n_layers - 1
+
+
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_chunks_change_no_gradient_of_the_model(side, tied):
     model = replace(NO_DROPOUT, tie_embeddings=tied)

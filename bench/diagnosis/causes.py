@@ -180,7 +180,7 @@ def _integers(scene: Scene) -> Iterator[Guess]:
     ids = scene.torch
     yield "the indices", ids
     for by in (1, -1, 2):
-        yield f"the indices and {by}", ids + by
+        yield f"the indices {'plus' if by > 0 else 'less'} {abs(by)}", ids + by
     yield "all 0", np.zeros_like(ids)
 
 

@@ -9,7 +9,7 @@ from bench.compare import Gate, Outcome
 from bench.diagnosis.calls import Pass
 from bench.diagnosis.pairs import Pair
 from bench.diagnosis.probe_jax import Plain, laid
-from bench.diagnosis.replays import Both
+from bench.diagnosis.replays import Both, arithmetic
 from shared import numerics
 from shared.numerics import Verdict, gaps, judge_float64, judge_rounded
 
@@ -25,7 +25,8 @@ def compare(
     for dtype in dtypes:
         begun = time.perf_counter()
         say(f"{pair.name}, {dtype}: forward and backward on both sides")
-        torch, jax = _values(Both.build(pair, dtype))
+        with arithmetic(dtype):
+            torch, jax = _values(Both.build(pair, dtype))
         oracle = oracle or torch
         gate = Gate(name=dtype, tensors=_verdicts(torch, jax, oracle, dtype))
         outcome = Outcome(

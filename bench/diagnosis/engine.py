@@ -16,7 +16,7 @@ from bench.diagnosis import causes, probe_torch
 from bench.diagnosis.calls import Key
 from bench.diagnosis.causes import Scene
 from bench.diagnosis.pairs import Pair
-from bench.diagnosis.replays import LOSS, ROOT, Both, Place, Replay, named
+from bench.diagnosis.replays import LOSS, ROOT, Both, Place, Replay, arithmetic, named
 from shared import numerics
 
 Say = Callable[[str], None]
@@ -49,22 +49,36 @@ def diagnose(
     """
     scales: Scales = {}
     for dtype in DTYPES:
-        say(f"{pair.name}, {dtype}: building both")
-        both = Both.build(pair, dtype)
-        if dtype == "float64":
-            _deterministic(both, say)
-        found = list(_of_values(both))
-        say(f"{pair.name}, {dtype}: every module from the other side's input")
-        replay = Replay.run(both)
-        found += _of_places(replay, pair, dtype, every, scales)
-        if dtype == "float64" and (every or not found):
-            found += _of_state(both, replay)
-            found += _of_updates(both, replay)
-            if more is not None and not found:
-                found += more(both, replay)
+        with arithmetic(dtype):
+            found = list(_stages(pair, dtype, say, every, more, scales))
         if found:
             return found
     return []
+
+
+def _stages(
+    pair: Pair, dtype: str, say: Say, every: bool, more: More | None, scales: Scales
+) -> Iterator[Finding]:
+    """Findings in one dtype, stage by stage, until a stage has one, or of all stages."""
+    say(f"{pair.name}, {dtype}: building both")
+    both = Both.build(pair, dtype)
+    if dtype == "float64":
+        _deterministic(both, say)
+    say(f"{pair.name}, {dtype}: every module from the other side's input")
+    replay = Replay.run(both)
+    stages: list[Callable[[], Iterable[Finding]]] = [
+        lambda: _of_values(both),
+        lambda: _of_places(replay, pair, dtype, every, scales),
+    ]
+    if dtype == "float64":
+        stages += [lambda: _of_state(both, replay), lambda: _of_updates(both, replay)]
+        if more is not None:
+            stages.append(lambda: more(both, replay))
+    for stage in stages:
+        found = list(stage())
+        yield from found
+        if found and not every:
+            return
 
 
 def _deterministic(both: Both, say: Say) -> None:
@@ -275,11 +289,6 @@ def located(findings: list[Finding]) -> str:
         return "no divergence"
     first = findings[0]
     return f"{first.stage} of {first.where}: {first.cause or 'no known cause fits'}"
-
-
-def renamed(pair: Pair, name: str) -> Pair:
-    """The pair under another name."""
-    return replace(pair, name=name)
 
 
 def as_object(findings: list[Finding], seconds: float, environment: Any) -> dict[str, Any]:

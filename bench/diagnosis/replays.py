@@ -5,6 +5,7 @@ caller PyTorch's output, so that no error is passed on: each place speaks for it
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -60,12 +61,8 @@ class Both:
     @classmethod
     def build(cls, pair: Pair, dtype: str) -> "Both":
         """Make both models; ``ValueError`` says in one sentence what went wrong."""
-        import jax
         import torch
 
-        jax.config.update("jax_enable_x64", dtype == "float64")
-        # A few passes are run, mostly operation by operation: the compiler is told to hurry.
-        jax.config.update("jax_disable_most_optimizations", True)
         torch.manual_seed(0)
         ours = _made("torch", pair.torch)
         if not isinstance(ours, torch.nn.Module):
@@ -131,6 +128,34 @@ class Both:
         """Whether JAX has channels behind what they are channels of."""
         kinds = {call.kind for call in torch.calls.values()}
         return any(kind.startswith(("Conv1d", "Conv2d", "Conv3d")) for kind in kinds)
+
+
+@contextmanager
+def arithmetic(dtype: str) -> Iterator[None]:
+    """Within, JAX computes on the CPU, in ``dtype`` and in full precision.
+
+    Few passes are run of what is compiled, so the compiler is told to hurry.
+    """
+    import jax
+
+    wanted = {
+        "jax_enable_x64": dtype == "float64",
+        "jax_default_matmul_precision": "highest",
+        "jax_default_device": jax.devices("cpu")[0],
+        "jax_disable_most_optimizations": True,
+    }
+    # Options that also have a context manager are attributes, the others are read by name.
+    before = {
+        name: getattr(jax.config, name) if hasattr(jax.config, name) else jax.config.read(name)
+        for name in wanted
+    }
+    for name, value in wanted.items():
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def _made(what: str, make: Callable[[], Any]) -> Any:
