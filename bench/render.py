@@ -297,30 +297,23 @@ def ceilings(argument: str) -> str:
 
 def ladder(argument: str) -> str:
     """What each setting adds, framework by framework."""
-    lines = ["| rung | step | of PyTorch's naive one | GiB | first step |", "|---|---|---|---|---|"]
-    for row, share in rungs(load(argument)):
+    lines = ["| rung | step | quartiles | GiB | first step |", "|---|---|---|---|---|"]
+    for row in rungs(load(argument)):
+        low, high = (standing.seconds(row[f"quartile_{end}_s"]) for end in ("low", "high"))
         lines.append(
             f"| {show.NAMES[row['framework']]}: {row['about']['about']} | "
-            f"{standing.seconds(row['median_s'])} | {share:.2f} | "
+            f"{standing.seconds(row['median_s'])} | {low}–{high} | "
             f"{row['peak_bytes'] / 2**30:.2f} | {standing.seconds(row['first_s'])} |"
         )
     return "\n".join(lines)
 
 
-def rungs(found: dict[str, Any]) -> list[tuple[dict[str, Any], float]]:
-    """Every rung that was timed, with its step as a share of the first one's.
-
-    Where not all fit into memory at once, the first one ran again beside the others, and each is
-    held against the one that it ran beside.
-    """
-    rows: dict[str, tuple[dict[str, Any], float]] = {}
-    beside = 1.0
+def rungs(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every rung that was timed; of one that ran beside each half of the others, the first time."""
+    rows: dict[str, dict[str, Any]] = {}
     for row in found["results"]:
-        if row["tier"] != "ladder" or row["status"] != "timed":
-            continue
-        if not rows or row["contestant"] == next(iter(rows)):
-            beside = row["median_s"]
-        rows.setdefault(row["contestant"], (row, row["median_s"] / beside))
+        if row["tier"] == "ladder" and row["status"] == "timed":
+            rows.setdefault(row["contestant"], row)
     return list(rows.values())
 
 
@@ -464,18 +457,18 @@ def _ladder() -> Any:
     axes = figure.subplots(1, 2, sharex=True)
     found = rungs(load("speed-ladder-cpu"))
     for part, name, colour in zip(axes, sides.NAMES, ("#d1495b", "#2a7f9e"), strict=True):
-        own = [(row, share) for row, share in found if row["framework"] == name]
-        labels = [row["about"]["about"] for row, _ in own]
-        shares = [share for _, share in own]
+        own = [row for row in found if row["framework"] == name]
+        labels = [row["about"]["about"] for row in own]
+        times = [row["median_s"] for row in own]
         spread = [
-            [share * (1 - row["quartile_low_s"] / row["median_s"]) for row, share in own],
-            [share * (row["quartile_high_s"] / row["median_s"] - 1) for row, share in own],
+            [row["median_s"] - row["quartile_low_s"] for row in own],
+            [row["quartile_high_s"] - row["median_s"] for row in own],
         ]
-        part.barh(range(len(own)), shares, xerr=spread, color=colour, ecolor="#333333")
+        part.barh(range(len(own)), times, xerr=spread, color=colour, ecolor="#333333")
         part.set_yticks(range(len(own)), [label.replace(", ", ",\n", 1) for label in labels])
         part.tick_params(axis="y", labelsize=7)
         part.invert_yaxis()
-        part.set(title=show.NAMES[name], xlabel="a step, of PyTorch's naive one; quartiles marked")
+        part.set(title=show.NAMES[name], xlabel="seconds a training step, quartiles marked")
         part.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -467,15 +467,17 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(tmp_path, capsys):
         pytest.skip("jax is not installed")
     path = tmp_path / "record.json"
     call = [*OVERHEAD, "jax-tuned", "--samples", "1", "--json", str(path)]
-    with subprocess.Popen(
+    # What a shell starts in the background ignores Ctrl-C, and so would its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    started = subprocess.Popen(
         [sys.executable, "-m", "bench", *call],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # What a shell starts in the background ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as bench:
+    )
+    signal.signal(signal.SIGINT, before)
+    with started as bench:
         deadline = time.monotonic() + 60
         # The first stage is written down, and the second is under way.
         while not (path.exists() and (workers := _workers(bench.pid))):

@@ -39,7 +39,7 @@ def test_signed_words_give_the_same_bits(key, counter, answer):
 def test_bits_are_those_of_jax(seed, size):
     import jax
 
-    theirs = jax.random.bits(jax.random.key(np.uint32(seed)), (size,))
+    theirs = jax.random.bits(jax.random.key(np.uint32(seed)), (size,), np.uint32)
     assert (random.bits(random.key(seed), size) == np.asarray(theirs)).all()
 
 
