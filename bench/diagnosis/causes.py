@@ -461,9 +461,10 @@ def _plain(scene: Scene) -> str | None:
         side = "JAX" if not theirs.any() else "PyTorch"
         return f"no gradient flows in {side}: it is stopped" if flow else f"{side} has zeros there"
     ratio = float((ours * theirs).sum() / (ours * ours).sum())
-    if (
-        numerics.distance(theirs, np.asarray(ratio * ours)).l2
-        <= FIT[scene.dtype] * numerics.size(theirs).l2
+    left = numerics.distance(theirs, np.asarray(ratio * ours)).l2
+    # A factor explains only what goes away with it.
+    if left <= min(
+        FIT[scene.dtype] * numerics.size(theirs).l2, 0.01 * numerics.distance(theirs, ours).l2
     ):
         named = {-1.0: "the sign is turned"}
         return named.get(round(ratio, 9), f"JAX's is {ratio:.6g} times PyTorch's")
