@@ -10,6 +10,7 @@ from bench import sides as halves
 if not all(halves.installed(name) for name in ("torch", "jax")):
     pytest.skip("a pair needs both frameworks", allow_module_level=True)
 
+import jax
 import jax.numpy as jnp
 import torch
 from flax import nnx
@@ -171,6 +172,7 @@ BAD = {
     "nothing": ("x = 1", "nothing called pair"),
     "no-pair": ("pair = 3", "int called pair"),
     "syntax": ("def", "SyntaxError"),
+    "exits": ("import sys; sys.exit(0)", "SystemExit: 0"),
 }
 
 
@@ -232,6 +234,29 @@ def test_what_the_users_code_raises_is_passed_on():
         raise KeyError("lost")
 
     assert "the pair's jax raised KeyError" in _refused(jax=broken)
+
+
+def test_what_a_loss_asserts_is_passed_on():
+    def strict(model, x, y):
+        assert x.shape == (1, 1), "one row at a time"
+
+    assert "torch_loss raised AssertionError: one row" in _refused(torch_loss=strict)
+
+
+def test_a_parameter_is_judged_whatever_it_is_called():
+    """A function's parameters are all trained: one named after a statistic is no statistic."""
+
+    def make():
+        torch.manual_seed(0)
+        return torch.nn.Linear(3, 2)
+
+    def function(params, x):
+        return x @ jax.lax.stop_gradient(params["static"]["kernel"]) + params["static"]["bias"]
+
+    params = {"static": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}}
+    (found,) = diagnose.diagnose(Pair(**_linear_pair(torch=make, jax=lambda: (function, params))))
+    assert (found.stage, found.where) == ("backward", "weight")
+    assert "no gradient flows in JAX" in found.cause
 
 
 def test_a_wrong_kind_of_model_is_refused():

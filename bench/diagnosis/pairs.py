@@ -129,7 +129,7 @@ def load(path: Path) -> Pair:
     sys.path.insert(0, str(path.resolve().parent))  # it may import what lies beside it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{path} raised {_said(error)}: mend the file") from error
     finally:
         sys.path.pop(0)
@@ -142,7 +142,7 @@ def load(path: Path) -> Pair:
     return found
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else 'no reason given'}"
 

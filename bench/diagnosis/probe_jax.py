@@ -78,8 +78,10 @@ class Subject:
         self.tensors = {
             path: self._cast(value) for path, (_, value) in zip(paths, flat, strict=True)
         }
+        # Linen's variables stand in collections; of a function's parameters all are trained.
+        kinds = [_path(path[:1], wraps_linen=False) for path, _ in flat]
         self.trained = {
-            p for p, (path, _) in zip(paths, flat, strict=True) if "stat" not in str(path)
+            p for p, kind in zip(paths, kinds, strict=True) if not wraps_linen or kind == "params"
         }
         self.kinds = {}
 
