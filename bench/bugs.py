@@ -578,7 +578,7 @@ torch
 - wide = logits.to(_wide(logits))
 + wide = (logits.bfloat16() if logits.dtype == torch.float32 else logits)
 jax
-- wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+- wide = logits.astype(_wide(logits))
 + wide = logits.astype(jnp.bfloat16 if logits.dtype == jnp.float32 else logits.dtype)
 
 moments-in-bfloat16 (optim.py): in float32, AdamW's first moment keeps 8 bits

@@ -17,7 +17,7 @@ from shared.config import IGNORED
 def cross_entropy(logits: Float[Array, "*N V"], targets: Int[Array, "*N"]) -> Float[Array, ""]:
     """Sum of the cross-entropies in nats over the positions whose target is not ``IGNORED``."""
     # In float32 at least: log-sum-exp over V terms is no work for 8 bits.
-    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    wide = logits.astype(_wide(logits))
     losses = optax.softmax_cross_entropy_with_integer_labels(wide, targets)
     return jnp.where(targets == IGNORED, 0.0, losses).sum()
 
@@ -46,13 +46,11 @@ def _part(weight: Array, x: Array, targets: Array) -> Array:
 
 
 def _forward(x: Array, weight: Array, targets: Array, chunk: int) -> tuple[Array, tuple]:
-    wide = jnp.promote_types(weight.dtype, jnp.float32)
-
     def add(dweight: Array, part: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
         loss, (d, dx) = jax.value_and_grad(_part, argnums=(0, 1))(weight, *part)
         return dweight + d, (loss, dx)
 
-    start = jnp.zeros_like(weight, dtype=wide)
+    start = jnp.zeros_like(weight, dtype=_wide(weight))
     dweight, (losses, dx) = jax.lax.scan(add, start, _parts(x, targets, chunk))
     dx = dx.reshape(-1, x.shape[-1])[: len(x)]
     return losses.sum(), (dx, dweight.astype(weight.dtype))
@@ -61,6 +59,10 @@ def _forward(x: Array, weight: Array, targets: Array, chunk: int) -> tuple[Array
 def _backward(chunk: int, saved: tuple[Array, Array], d: Array) -> tuple[Array, Array, None]:
     dx, dweight = saved
     return (d * dx).astype(dx.dtype), (d * dweight).astype(dweight.dtype), None
+
+
+def _wide(x: Array) -> jnp.dtype:
+    return jnp.promote_types(x.dtype, jnp.float32)
 
 
 chunked_loss.defvjp(_forward, _backward)

@@ -61,6 +61,7 @@ class _ChunkedLoss(torch.autograd.Function):
 
 def _differentiated(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Summed loss, and its gradient with respect to the logits: softmax minus one at the target."""
+    # Written out, so that it overwrites what it is made of. XLA does so with what it derives.
     counts = (targets != IGNORED)[:, None]
     index = targets[:, None].clamp(min=0)
     logs = torch.log_softmax(logits, dim=-1, dtype=_wide(logits))

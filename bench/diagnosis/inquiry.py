@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -36,11 +37,11 @@ def run(asked: Asked, console: Console) -> int:
 def _found(asked: Asked, both: sides.Sides, say: Say) -> list[Finding]:
     if asked.program.endswith(".py"):
         return engine.diagnose(pairs.load(Path(asked.program)), say, asked.every)
-    options = {}
+    options: dict[str, Any] = {}
     if asked.program == "gpt2":
-        options = {"preset_name": asked.preset or "tiny"}
+        options["preset_name"] = asked.preset or "tiny"
         if asked.preset not in (None, "tiny"):
-            options |= {"optimizer_layers": 1}  # type: ignore[dict-item]
+            options["optimizer_layers"] = 1
     return builtin.find(programs.make(asked.program, **options), both, say, asked.every)
 
 
