@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import curves, learning, record, show, sides, standing
+from bench import curves, learning, record, show, sides, speed_record, standing
 from bench.record import ROOT
 from shared.numerics import FLOAT64_RELATIVE, UNIT_ROUNDOFF
 
@@ -35,6 +35,7 @@ PICTURES = {
     "equality": ("compare-cpu", "mutants-cpu"),
     "training": ("training-cpu",),
     "ladder": ("speed-ladder-cpu",),
+    "growth": ("speed-growth-cpu",),
 }
 _BLOCK = re.compile(r"(<!-- from (?P<name>[\w.:-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -317,6 +318,32 @@ def rungs(found: dict[str, Any]) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
+def growth(argument: str) -> str:
+    """Exponents of a step's time."""
+    lines = ["| | size | from | to | exponent | R² |", "|---|---|---|---|---|---|"]
+    for one in load(argument)["growth"]:
+        ends = [f"{one['sizes'][i]}: {standing.seconds(one['median_s'][i])}" for i in (0, -1)]
+        lines.append(
+            f"| {one['contestant']} | {one['axis'].replace('_', ' ')} | {' | '.join(ends)} | "
+            f"{one['exponent']:.2f} | {one['r_squared']:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def repeated(argument: str) -> str:
+    """Ratios of two calls, ``RECORD::RECORD``, and whether each interval has the other's in it."""
+    first, _, second = argument.partition("::")
+    found = speed_record.repeated(load(first), load(second))
+    lines = ["| | first call | second call | in each other's interval |", "|---|---|---|---|"]
+    for one, other, covered in found:
+        cells = (f"{r['ratio']:.2f} ({r['low']:.2f}–{r['high']:.2f})" for r in (one, other))
+        names = f"{one['numerator']} / {one['denominator']}"
+        lines.append(f"| {names} | {' | '.join(cells)} | {'yes' if covered else '**no**'} |")
+    held = sum(covered for *_, covered in found)
+    lines += ["", f"{held} of {len(found)}."]
+    return "\n".join(lines)
+
+
 def defaults(argument: str) -> str:
     """What either framework does unless told, and what that costs."""
     lines = ["| | PyTorch | JAX | effect | | so that they agree |", "|---|---|---|---|---|---|"]
@@ -340,6 +367,8 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "speed": speed,
     "ceilings": ceilings,
     "ladder": ladder,
+    "growth": growth,
+    "repeated": repeated,
     "defaults": defaults,
 }
 
@@ -351,7 +380,7 @@ def draw(name: str, path: Path) -> None:
     matplotlib.use("svg")
     style: Any = {"svg.hashsalt": "twingrad", "font.family": "sans-serif", "font.size": 10}
     with matplotlib.rc_context(style):
-        drawn = {"equality": _equality, "training": _training, "ladder": _ladder}
+        drawn = {"equality": _equality, "training": _training, "ladder": _ladder, "growth": _growth}
         figure = drawn[name]()
         metadata = {"Date": None, "Description": f"records {digest(name)}"}
         figure.savefig(path, format="svg", metadata=metadata)
@@ -470,6 +499,30 @@ def _ladder() -> Any:
         part.invert_yaxis()
         part.set(title=show.NAMES[name], xlabel="seconds a training step, quartiles marked")
         part.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _growth() -> Any:
+    """A step's time against each size, on logarithmic axes, with the fitted exponent."""
+    from matplotlib.figure import Figure
+
+    found = load("speed-growth-cpu")["growth"]
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    names = list(dict.fromkeys(one["axis"] for one in found))
+    ticks = (0.25, 0.5, 1, 2, 4)
+    for part, axis in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
+        here = [one for one in found if one["axis"] == axis]
+        for one in here:
+            colour = "#2a7f9e" if one["contestant"].startswith("jax") else "#d1495b"
+            label = f"{one['contestant']}, exponent {one['exponent']:.2f}"
+            part.plot(one["sizes"], one["median_s"], "o-", color=colour, label=label)
+        part.set(xscale="log", yscale="log", xlabel=axis.replace("_", " "))
+        part.set_xticks(here[0]["sizes"], [str(size) for size in here[0]["sizes"]])
+        part.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        part.minorticks_off()
+        part.legend(frameon=False, fontsize=8)
+        part.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("seconds a training step")
     return figure
 
 

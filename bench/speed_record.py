@@ -242,6 +242,22 @@ def growth(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def repeated(
+    first: dict[str, Any], second: dict[str, Any]
+) -> list[tuple[dict[str, Any], dict[str, Any], bool]]:
+    """Ratios that two records share, and whether each one's interval has the other's in it."""
+    keys = ("numerator", "denominator", *KEYS)
+    again = {tuple(one[key] for key in keys): one for one in second["ratios"]}
+    pairs = [(one, again.get(tuple(one[key] for key in keys))) for one in first["ratios"]]
+    return [
+        (one, other, _within(one, other) and _within(other, one)) for one, other in pairs if other
+    ]
+
+
+def _within(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one["low"] <= other["ratio"] <= one["high"]
+
+
 def check(path: Path) -> str:
     """What a record holds, in one sentence.
 

@@ -124,6 +124,25 @@ def test_growth_is_of_each_contestant_and_size_alone():
     assert found == pytest.approx(wanted)
 
 
+def _called(ratio, low, high, **named):
+    keys = dict.fromkeys(("numerator", "denominator", *speed_record.KEYS), "the same")
+    return {"ratios": [keys | named | {"ratio": ratio, "low": low, "high": high}]}
+
+
+@pytest.mark.parametrize(
+    ("other", "covered"),
+    [((1.1, 1.0, 1.2), True), ((1.1, 1.05, 1.2), False), ((1.3, 0.9, 1.4), False)],
+)
+def test_two_calls_agree_where_each_interval_has_the_others_ratio(other, covered):
+    [(_, _, found)] = speed_record.repeated(_called(1.0, 0.9, 1.2), _called(*other))
+    assert found is covered
+
+
+def test_only_ratios_of_the_same_two_are_held_against_each_other():
+    first, second = _called(1.0, 0.9, 1.1), _called(1.0, 0.9, 1.1, preset="another")
+    assert speed_record.repeated(first, second) == []
+
+
 # Contestants.
 
 
