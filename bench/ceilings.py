@@ -1,7 +1,9 @@
 """What a framework reaches on matrix products and copies alone: what no training step can beat."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -30,7 +32,8 @@ def measure(
     *,
     framework: str,
     config: GPTConfig,
-    positions: int,
+    batch_size: int,
+    length: int,
     dtype: str,
     device: str,
     fast: bool,
@@ -38,12 +41,15 @@ def measure(
     """Rates of every product (best and median of REPEATS, FLOP/s) and of a copy (bytes/s).
 
     ``fast`` takes whatever ``tune`` switches on. A rate is of the products' nominal arithmetic, two
-    operations a multiply-add; a copy's bytes are counted once read and once written.
+    operations a multiply-add; a copy's bytes are counted once read and once written. What else a
+    step is made of is timed forward and backward together, in elements/s (median).
     """
-    products, copy = {"torch": _torch, "jax": _jax}[framework](dtype, device, fast, config.emb_dim)
+    products, copy, parts = {"torch": _torch, "jax": _jax}[framework](
+        dtype, device, fast, config.emb_dim
+    )
     random = np.random.default_rng(0)
     rows = []
-    for name, (m, k, n) in shapes(config, positions).items():
+    for name, (m, k, n) in shapes(config, batch_size * length).items():
         left = random.standard_normal((m, k), np.float32)
         right = random.standard_normal((k, n), np.float32)
         seconds = _times(products(left, right))
@@ -57,10 +63,15 @@ def measure(
             }
         )
     seconds = _times(copy(np.ones(COPIED // 4, np.float32)))
+    others = [
+        {"name": name, "elements": size, "elements_per_s": size / median(_times(call))}
+        for name, size, call in parts(config, batch_size, length)
+    ]
     return {
         "framework": framework,
         "fast": fast,
         "products": rows,
+        "parts": others,
         "copy_bytes_per_s": 2 * COPIED / min(seconds),
     }
 
@@ -81,12 +92,26 @@ def _times(call: Callable[[], None]) -> list[float]:
     return found
 
 
-Made = Callable[..., Callable[[], None]]
+Call = Callable[[], None]
+Made = Callable[..., Call]
+Parts = Callable[[GPTConfig, int, int], Iterator[tuple[str, int, Call]]]
+RATE = 0.1  # of dropout
 
 
-def _torch(dtype: str, device: str, fast: bool, width: int) -> tuple[Made, Made]:
+def _sizes(config: GPTConfig, batch_size: int, length: int) -> tuple[tuple[int, ...], ...]:
+    """Shapes of a stream, of its heads, of GELU's input, and of the logits."""
+    stream = (batch_size, length, config.emb_dim)
+    heads = (batch_size, length, config.n_heads, config.head_dim)
+    logits = (batch_size * length, config.vocab_size)
+    return stream, heads, (*stream[:2], 4 * config.emb_dim), logits
+
+
+def _torch(dtype: str, device: str, fast: bool, width: int) -> tuple[Made, Made, Parts]:
     import torch
+    import torch.nn.functional as F
+    from torch import nn
 
+    from torch_impl import dropout, gpt2, loss
     from torch_impl import runtime as runtimes
 
     runtime = runtimes.configure(dtype, device)
@@ -118,13 +143,45 @@ def _torch(dtype: str, device: str, fast: bool, width: int) -> tuple[Made, Made]
 
         return call
 
-    return products, copy
+    def both(function: Callable, *sizes: tuple[int, ...]) -> Call:
+        """Forward and backward of ``function`` of tensors of these sizes."""
+        inputs = [runtime.batch(np.full(size, 0.5, np.float32))[0] for size in sizes]
+        for z in inputs:
+            z.requires_grad_()
+
+        def call() -> None:
+            out = function(*inputs)
+            torch.autograd.grad(out, inputs, torch.ones_like(out))
+            wait()
+
+        return call
+
+    def parts(config: GPTConfig, B: int, T: int) -> Iterator[tuple[str, int, Call]]:
+        stream, heads, wide, logits = _sizes(config, B, T)
+        targets = torch.zeros(logits[0], dtype=torch.int64, device=runtime.device)
+        nothing = nn.Dropout(0.0)
+        weights = B * config.n_heads * T * T
+        for name in ("reference", "fused"):
+            attention = partial(getattr(gpt2, f"{name}_attention"), dropout=nothing)
+            label = "attention" if name == "reference" else "fused attention"
+            yield label, weights, both(attention, heads, heads, heads)
+        for label, layer in (
+            ("matched dropout", dropout.MatchedDropout(RATE)),
+            ("native dropout", nn.Dropout(RATE)),
+        ):
+            yield label, math.prod(stream), both(layer, stream)
+        yield "GELU", math.prod(wide), both(partial(F.gelu, approximate="tanh"), wide)
+        yield "loss", math.prod(logits), both(lambda x: loss.cross_entropy(x, targets), logits)
+
+    return products, copy, parts
 
 
-def _jax(dtype: str, device: str, fast: bool, width: int) -> tuple[Made, Made]:
+def _jax(dtype: str, device: str, fast: bool, width: int) -> tuple[Made, Made, Parts]:
     import jax
     import jax.numpy as jnp
+    from flax import nnx
 
+    from jax_impl import dropout, gpt2, loss
     from jax_impl import runtime as runtimes
 
     runtime = runtimes.configure(dtype, device)
@@ -141,4 +198,43 @@ def _jax(dtype: str, device: str, fast: bool, width: int) -> tuple[Made, Made]:
         duplicate = jax.jit(jnp.copy)
         return lambda: jax.block_until_ready(duplicate(a))
 
-    return products, copy
+    def both(function: Callable, *sizes: tuple[int, ...], state: Any = ()) -> Call:
+        """Forward and backward of ``function`` of arrays of these sizes, after ``state``."""
+        inputs = runtime.batch(*(np.full(size, 0.5, np.float32) for size in sizes))
+        d = jnp.ones_like(jax.eval_shape(function, *state, *inputs))
+
+        # Whatever is not an argument, XLA would compute while it compiles.
+        @jax.jit
+        def passes(d: Any, state: Any, *inputs: Any) -> Any:
+            out, backward = jax.vjp(partial(function, *state), *inputs)
+            return out, backward(d)
+
+        return lambda: jax.block_until_ready(passes(d, state, *inputs))
+
+    def parts(config: GPTConfig, B: int, T: int) -> Iterator[tuple[str, int, Call]]:
+        stream, heads, wide, logits = _sizes(config, B, T)
+        targets = jnp.zeros(logits[0], jnp.int32)
+        nothing = nnx.Dropout(0.0)
+        weights = B * config.n_heads * T * T
+        for name in ("reference", "fused"):
+            attention = partial(getattr(gpt2, f"{name}_attention"), dropout=nothing)
+            label = "attention" if name == "reference" else "fused attention"
+            yield label, weights, both(attention, heads, heads, heads)
+        for label, layer in (
+            ("matched dropout", dropout.MatchedDropout(RATE)),
+            ("native dropout", nnx.Dropout(RATE, rngs=nnx.Rngs(jax.random.key(0, impl="rbg")))),
+        ):
+            graphdef, state = nnx.split(layer)
+            call = partial(_merged, graphdef)
+            yield label, math.prod(stream), both(call, stream, state=(state,))
+        yield "GELU", math.prod(wide), both(partial(nnx.gelu, approximate=True), wide)
+        yield "loss", math.prod(logits), both(lambda x: loss.cross_entropy(x, targets), logits)
+
+    return products, copy, parts
+
+
+def _merged(graphdef: Any, state: Any, x: Any) -> Any:
+    """The module that ``graphdef`` and ``state`` make, of ``x``."""
+    from flax import nnx
+
+    return nnx.merge(graphdef, state, copy=True)(x)

@@ -133,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_sample(commands)
     _add_bench(commands)
+    _add_plan(commands)
     report = commands.add_parser(
         "report", help="write a page: the twins side by side, and all that was measured of them"
     )
@@ -175,13 +176,19 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--stop-after", type=int, metavar="K", help="end at step K, checkpointed")
     train.add_argument("--device", default="auto", help=", ".join(DEVICES))
     train.add_argument("--tensorboard", action="store_true", help="also write TensorBoard's files")
-    for name, (kind, meaning) in SETTINGS.items():
-        option = "--" + name.replace("_", "-")
-        if kind is bool:
-            train.add_argument(option, action="store_true", default=None, help=meaning)
-        else:
-            train.add_argument(option, type=kind, help=meaning)
+    for name in SETTINGS:
+        _add_setting(train, name)
     train.set_defaults(run=_train)
+
+
+def _add_setting(parser: Any, name: str) -> None:
+    """The option for a run's setting; None where it is left out."""
+    kind, meaning = SETTINGS[name]
+    option = "--" + name.replace("_", "-")
+    if kind is bool:
+        parser.add_argument(option, action="store_true", default=None, help=meaning)
+    else:
+        parser.add_argument(option, type=kind, help=meaning)
 
 
 def _add_sample(commands: Any) -> None:
@@ -250,6 +257,35 @@ def _add_bench(commands: Any) -> None:
         "--render", action="store_true", help="make tables and plots anew from committed records"
     )
     bench.set_defaults(run=_bench)
+
+
+# Settings of a run that decide what a step takes.
+PLANNED = (
+    "preset", "dtype", "dropout", "drop_rate", "batch_size", "micro_batches", "length",
+    "loss_chunk", "recompute",
+)  # fmt: skip
+
+
+def _add_plan(commands: Any) -> None:
+    plan = commands.add_parser(
+        "plan", help="memory, exchange and time of a training step, without taking one"
+    )
+    plan.add_argument("--framework", default="both", help="torch, jax, both")
+    plan.add_argument("--device", default="cpu", help="cpu, cuda")
+    for name in PLANNED:
+        _add_setting(plan, name)
+    plan.add_argument(
+        "--devices", type=int, metavar="N", help="how many: every arrangement of them is planned"
+    )
+    plan.add_argument("--data-parallel", type=int, metavar="N", help="that hold the same parts")
+    plan.add_argument("--sharded", type=int, metavar="M", help="that share one model's parts")
+    plan.add_argument(
+        "--ceilings", type=Path, metavar="FILE", help="a record of twingrad bench to take rates of"
+    )
+    plan.add_argument("--measure", action="store_true", help="measure them on this machine now")
+    plan.add_argument("--link", type=float, metavar="GB/S", help="what a device can send")
+    plan.add_argument("--json", type=Path, metavar="FILE", help="write the plan as JSON")
+    plan.set_defaults(run=_plan)
 
 
 def _console() -> Console:
@@ -472,6 +508,54 @@ def _bench(arguments: argparse.Namespace) -> int:
         samples=arguments.samples or speed.WANTED,
     )
     return speed.run(asked, _console())
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from bench import planning, runs
+    from bench.plan import FRAMEWORKS, Plan
+
+    _choice("framework", arguments.framework, (*FRAMEWORKS, "both"))
+    _choice("device", arguments.device, ("cpu", "cuda"))
+    given = {name: getattr(arguments, name) for name in PLANNED}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "preset" in given:
+        _choice("preset", given["preset"], tuple(PRESETS))
+    for name in ("devices", "data_parallel", "sharded", "link"):
+        value = getattr(arguments, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}: expected more than 0")
+    layout = (arguments.data_parallel or 1, arguments.sharded or 1)
+    devices = arguments.devices or layout[0] * layout[1]
+    named = arguments.data_parallel is not None or arguments.sharded is not None
+    if named and devices != layout[0] * layout[1]:
+        raise ValueError(
+            f"--data-parallel {layout[0]} times --sharded {layout[1]} is {layout[0] * layout[1]}, "
+            f"and --devices is {devices}: leave --devices out"
+        )
+    if arguments.measure and arguments.ceilings:
+        raise ValueError("--measure and --ceilings exclude one another: leave one of them out")
+    # A run's eight sequences a step, for each device.
+    run = runs.resolve({"batch_size": 8 * devices} | given)
+    step = Plan(
+        model=run.model,
+        train=run.train,
+        length=run.length,
+        data_parallel=devices,
+        device=arguments.device,
+    )
+    _writable(arguments.json)
+    asked = planning.Asked(
+        step=step,
+        preset=run.preset,
+        devices=devices,
+        layout=layout if named or devices == 1 else None,
+        frameworks=FRAMEWORKS if arguments.framework == "both" else (arguments.framework,),
+        ceilings=arguments.ceilings,
+        measure=arguments.measure,
+        link=arguments.link * 1e9 if arguments.link else None,
+        json=arguments.json,
+    )
+    return planning.run(asked, _console())
 
 
 def _peer(given: str) -> tuple[str, Path]:

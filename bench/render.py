@@ -29,6 +29,7 @@ PAGES = (
     "docs/training.md",
     "docs/benchmark.md",
     "docs/defaults.md",
+    "docs/plan.md",
 )
 # Each picture, and the records that it is drawn from.
 PICTURES = {
@@ -354,6 +355,68 @@ def defaults(argument: str) -> str:
     return "\n".join(lines)
 
 
+def planned(argument: str) -> str:
+    """Plans next to what runs of the same sizes took."""
+    found = load(argument)
+    lines = [
+        "| a step of | | peak, planned | measured | | time, planned | measured | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for size in found["sizes"]:
+        name = f"{size['preset']}, B {size['batch_size']}, T {size['length']}"
+        for row in size["rows"]:
+            plan, measured, errors = row["planned"], row["measured"], row["errors"]
+            lines.append(
+                f"| {name} | {show.NAMES[row['framework']]} | {_gib(plan)} | {_gib(measured)} "
+                f"| {errors['peak']:+.0%} | {standing.seconds(plan['step_s'])} "
+                f"| {standing.seconds(measured['step_s'])} | {errors['step']:+.0%} |"
+            )
+    floors = " and ".join(
+        f"{show.NAMES[name]}'s {size / 2**30:.2f} GiB" for name, size in found["floors"].items()
+    )
+    return "\n".join(lines) + f"\n\nOf both peaks, {floors} are the process's own."
+
+
+def _gib(row: dict[str, Any]) -> str:
+    return f"{row['peak_bytes'] / 2**30:.2f} GiB"
+
+
+def spent(argument: str) -> str:
+    """What the planned memory and time of one size is made of, ``RECORD::PRESET``."""
+    name, _, preset = argument.partition("::")
+    size = next(size for size in load(name)["sizes"] if size["preset"] == preset)
+    columns: dict[str, dict[str, str]] = {}
+    for row in size["rows"]:
+        memory = row["planned"]["memory"]
+        held = memory["state"] | {"kept for the backward pass": memory["kept"]}
+        held |= {"at work": memory["working"]} | memory["lost"]
+        columns[row["framework"]] = {k: f"{v / 2**20:,.0f} MiB" for k, v in held.items()}
+    keys = list(dict.fromkeys(key for column in columns.values() for key in column))
+    for row in size["rows"]:
+        spent = row["planned"]["seconds"]
+        columns[row["framework"]] |= {k: standing.seconds(v) for k, v in spent.items()}
+        keys += [key for key in spent if key not in keys]
+    lines = ["| | " + " | ".join(show.NAMES[name] for name in columns) + " |"]
+    lines.append("|---|" + "---|" * len(columns))
+    for key in keys:
+        lines.append(f"| {key} | {' | '.join(c.get(key, '') for c in columns.values())} |")
+    return "\n".join(lines)
+
+
+def example(argument: str) -> str:
+    """What ``twingrad plan --preset PRESET --devices 64`` prints."""
+    from bench import planning, runs
+    from bench.plan import Plan
+
+    run = runs.resolve({"preset": argument, "batch_size": 8 * 64})
+    step = Plan(model=run.model, train=run.train, length=run.length, data_parallel=64)
+    text = io.StringIO()
+    console = Console(file=text, width=116, highlight=False, color_system=None)
+    planning.run(planning.Asked(step=step, preset=argument, devices=64), console)
+    lines = (line.rstrip() for line in text.getvalue().splitlines())
+    return "```\n" + "\n".join(lines).strip("\n") + "\n```"
+
+
 BLOCKS: dict[str, Callable[[str], str]] = {
     "compare": comparison,
     "machine": machine,
@@ -370,6 +433,9 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "growth": growth,
     "repeated": repeated,
     "defaults": defaults,
+    "plan": planned,
+    "spent": spent,
+    "example": example,
 }
 
 

@@ -668,7 +668,8 @@ def test_ceilings_are_measured_in_a_process_of_their_own(framework, tmp_path):
             60.0,
             framework=framework,
             config=preset("tiny"),
-            positions=16,
+            batch_size=2,
+            length=8,
             dtype="float32",
             device="cpu",
             fast=True,
@@ -679,6 +680,9 @@ def test_ceilings_are_measured_in_a_process_of_their_own(framework, tmp_path):
     rates = [row["flops_per_s"] for row in found["products"]]
     assert min(rates) > 0
     assert found["copy_bytes_per_s"] > 0
+    parts = {row["name"]: row["elements_per_s"] for row in found["parts"]}
+    assert {"attention", "matched dropout", "GELU", "loss"} < set(parts)
+    assert min(parts.values()) > 0
     assert ceilings.best([found]) == max(rates)
     assert ceilings.best([]) == 0
 
