@@ -80,6 +80,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        place = "" if error.filename is None else f"{str(error.filename)[:200]}: "
+        print(f"twingrad: {place}{error.strerror or error}; give another path", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"twingrad: not enough memory ({error}): ask for something smaller", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,7 +105,10 @@ def _parser() -> argparse.ArgumentParser:
         "compare", help="run the programs in both frameworks and judge every tensor"
     )
     compare.add_argument(
-        "program", nargs="?", default="all", help=f"{', '.join(PROGRAMS)}, or a pair file"
+        "program",
+        nargs="?",
+        default="all",
+        help=f"{', '.join(PROGRAMS)}, or a pair file, which is run",
     )
     compare.add_argument("--preset", help=f"size of GPT-2: {', '.join(PRESETS)}")
     compare.add_argument("--dtype", help=f"{', '.join(DTYPES)}; float64 always runs first")
@@ -152,7 +162,7 @@ def _add_diagnose(commands: Any) -> None:
         "program",
         nargs="?",
         default="gpt2",
-        help=f"{', '.join(DIAGNOSED)}, or a pair file; default gpt2",
+        help=f"{', '.join(DIAGNOSED)}, or a pair file, which is run; default gpt2",
     )
     diagnose.add_argument("--preset", help=f"size of GPT-2: {', '.join(PRESETS)}; default tiny")
     diagnose.add_argument("--all", action="store_true", help="every place, not the first alone")
@@ -245,7 +255,7 @@ def _add_bench(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=PATH",
-        help="a checkout: nanogpt=PATH, or a Python file that defines a class Racer",
+        help="a checkout, which is run: nanogpt=PATH, or a Python file that defines a class Racer",
     )
     bench.add_argument("--batch-size", type=int, metavar="B", help="sequences a step")
     bench.add_argument("--length", type=int, metavar="T", help="tokens a sequence")

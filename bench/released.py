@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from shared import checkpoint, params
+from shared import checkpoint, params, tokenizer
 from shared.config import GPTConfig, preset
 from shared.params import Params
 
@@ -48,7 +48,7 @@ def _tokenizer_of(folder: Path) -> dict[str, Any] | None:
     path = folder / "tokenizer.json"
     if not path.is_file():
         return None
-    return {"kind": "bpe", "definition": path.read_text(encoding="utf-8")}
+    return {"kind": "bpe", "definition": tokenizer.read_definition(path)}
 
 
 def _released(name: str) -> Path:

@@ -8,17 +8,19 @@ import argparse
 import ast
 import hashlib
 import io
-import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from rich.console import Console
 
 from bench import curves, learning, record, show, sides, speed_record, standing
 from bench.record import ROOT
+from shared import files
 from shared.numerics import FLOAT64_RELATIVE, UNIT_ROUNDOFF
 
 RESULTS = ROOT / "bench" / "results"
@@ -38,6 +40,8 @@ PICTURES = {
     "ladder": ("speed-ladder-cpu",),
     "growth": ("speed-growth-cpu",),
 }
+# What a record of another form leads to, where it is shown.
+_UNEXPECTED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError)
 _BLOCK = re.compile(r"(<!-- from (?P<name>[\w.:-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -50,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     for page in PAGES:
         path = ROOT / page
         text = path.read_text()
-        fresh = _BLOCK.sub(_filled, text)
+        fresh = fill(text)
         if fresh != text:
             stale.append(page)
             if not check:
@@ -70,14 +74,37 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def fill(text: str) -> str:
+    """A page with all that stands between its markers made anew; raises ``ValueError``."""
+    return _BLOCK.sub(_filled, text)
+
+
 def _filled(match: re.Match[str]) -> str:
     name, _, argument = match["name"].partition(":")
-    return f"{match[1]}{BLOCKS[name](argument)}\n{match[3]}"
+    with showing(argument):
+        return f"{match[1]}{BLOCKS[name](argument)}\n{match[3]}"
 
 
 def load(name: str) -> dict[str, Any]:
-    """The committed record ``name``."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
+    """The committed record ``name``; ``ValueError`` if it is no JSON object."""
+    path = RESULTS / f"{name}.json"
+    try:
+        found = files.read_json(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not readable JSON ({error}): make it anew") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is not a JSON object: make it anew")
+    return found
+
+
+@contextmanager
+def showing(name: str) -> Iterator[None]:
+    """Within, what the record ``name`` lacks or has otherwise is said: raises ``ValueError``."""
+    try:
+        yield
+    except _UNEXPECTED as error:
+        said = f"{type(error).__name__}: {error}"[:200]
+        raise ValueError(f"{name} is not what its command writes ({said}): make it anew") from error
 
 
 def digest(picture: str) -> str:

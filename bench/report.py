@@ -80,26 +80,36 @@ T = TypeVar("T")
 
 
 def make(comparison: dict[str, Any] | None = None) -> str:
-    """The page; ``comparison`` is what ``compare --json`` writes, by default the record of it."""
+    """The page; ``comparison`` is what ``compare --json`` writes, by default the record of it.
+
+    Raises ``ValueError`` naming a record that is not what its command writes.
+    """
     given = recorded(COMPARISON) if comparison is None else comparison
-    found = record.outcomes(given) if given else []
     training, mutants = recorded(TRAINING), recorded(MUTANTS)
     speeds = {p.stem: render.load(p.stem) for p in sorted(render.RESULTS.glob("speed-*.json"))}
     origin = f"{COMPARISON}.json" if comparison is None else "the comparison given"
     used = {origin: given}
     used |= {f"{name}.json": recorded(name) for name in (DEFAULTS, TRAINING, MUTANTS, *speeds)}
-    return _page(
-        origin=origin,
-        records={"defaults": DEFAULTS, "training": TRAINING, "planted": MUTANTS},
-        summary=summary(given, found) if given else None,
-        rooms=rooms(found),
-        defaults=defaults(),
-        layers=layers(found),
-        training=trainings(training) if training else [],
-        planted=planted(mutants) if mutants else None,
-        speed=speed(speeds),
-        environments={name: found["environment"] for name, found in used.items() if found},
-    )
+    sections: dict[str, Any] = {}
+    with render.showing(origin):
+        found = record.outcomes(given) if given else []
+        sections |= {"summary": summary(given, found) if given else None}
+        sections |= {"rooms": rooms(found), "layers": layers(found)}
+    with render.showing(DEFAULTS):
+        sections["defaults"] = defaults()
+    with render.showing(TRAINING):
+        sections["training"] = trainings(training) if training else []
+    with render.showing(MUTANTS):
+        sections["planted"] = planted(mutants) if mutants else None
+    with render.showing("a record of the benchmark"):
+        sections["speed"] = speed(speeds)
+    with render.showing("a record"):
+        return _page(
+            origin=origin,
+            records={"defaults": DEFAULTS, "training": TRAINING, "planted": MUTANTS},
+            environments={name: found["environment"] for name, found in used.items() if found},
+            **sections,
+        )
 
 
 def write(path: Path, comparison: dict[str, Any] | None = None) -> None:

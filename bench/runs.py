@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from bench import sides
 from bench.sides import Side
-from shared import checkpoint, params
+from shared import checkpoint, files, params
 from shared.checkpoint import Checkpoint
-from shared.config import AdamWConfig, GPTConfig, TrainConfig, preset
+from shared.config import AdamWConfig, GPTConfig, TrainConfig, is_number, is_whole, preset
 from shared.corpus import Corpus
 
 CONFIG, TOKENIZER, METRICS, PLOT = "config.json", "tokenizer.json", "metrics.jsonl", "loss.png"
 # What a resumed run may be asked to do otherwise, since no number depends on it.
 _FREE = {"eval_every", "eval_batches", "checkpoint_every", "keep", "compile"}
+# What every line of the metrics holds.
+_FIGURES = {"step", "loss", "grad_norm", "lr", "tokens_per_s"}
 # What the command line calls otherwise than the configuration does.
 _FIELDS = {"steps": "total_steps", "warmup": "warmup_steps"}
 
@@ -44,14 +47,24 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("length", "eval_every", "eval_batches", "checkpoint_every", "keep"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}: expected a whole number, 1 or more")
+            self._require_count(name)
+        if self.token_count is not None:
+            self._require_count("token_count")
+        for name in ("preset", "data", "tokenizer"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is {getattr(self, name)!r}: expected its name")
+        if self.init is not None and not isinstance(self.init, str):
+            raise ValueError(f"init is {self.init!r}: expected a name or a path")
         if self.length > self.model.context_length:
             raise ValueError(
                 f"length {self.length} is over the model's context_length "
                 f"{self.model.context_length}: choose a shorter one"
             )
+
+    def _require_count(self, name: str) -> None:
+        value = getattr(self, name)
+        if not is_whole(value) or not 1 <= value < 1 << 32:
+            raise ValueError(f"{name} is {value!r}: expected a whole number, 1 or more")
 
     @property
     def steps(self) -> int:
@@ -134,8 +147,8 @@ def differences(stored: RunConfig, asked: RunConfig) -> list[str]:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in ``path``; ``ValueError`` if it is not one."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raw = files.read_json(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not readable JSON ({error}): restore it") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path} is not a JSON object: expected what train wrote there")
@@ -157,9 +170,22 @@ def stored(out: Path) -> RunConfig:
         ) from None
 
 
+def refuse_links(out: Path) -> None:
+    """Refuse a run folder through whose links what is written would end up elsewhere."""
+    for folder in (out, *(out / name for name in sides.NAMES)):
+        for path in sorted(folder.glob("*")):
+            if path.is_symlink():
+                raise ValueError(
+                    f"{path} is a link, and a run writes inside its own folder: put there what it "
+                    "leads to, or make the whole folder a link"
+                )
+
+
 def check_data(out: Path, text: Corpus) -> None:
     """Refuse to resume on other data than the run was begun with."""
-    stored = read_json(out / CONFIG).get("corpus", {})
+    stored = read_json(out / CONFIG).get("corpus")
+    if not isinstance(stored, dict):
+        raise ValueError(f"{out / CONFIG} does not say what data the run is of: restore it")
     if stored.get("sha256") != text.description.get("sha256"):
         raise ValueError(
             f"the data has changed since the run in {out} began: its SHA-256 is "
@@ -187,16 +213,17 @@ def newest(
                     for side, folder in zip(chosen, own, strict=True)
                 }
             except ValueError as error:
-                console.print(f"Passed over: {error}", soft_wrap=True)
+                console.print(f"Passed over: {escape(str(error))}", soft_wrap=True)
     others = [folder for folder in folders.values() if folder not in own]
     found, passed_over = checkpoint.newest([*own, *others])
     for reason in passed_over:
-        console.print(f"Passed over: {reason}", soft_wrap=True)
+        console.print(f"Passed over: {escape(reason)}", soft_wrap=True)
     if found is None and passed_over:
         raise ValueError(f"no checkpoint in {out} is whole: {passed_over[0]}")
     if found is None:
         return {}
-    console.print(f"Going on from {found.path}, written by {found.checkpoint.framework}")
+    origin = escape(f"{found.path}, written by {found.checkpoint.framework}")
+    console.print(f"Going on from {origin}")
     return {side.name: _checked(found.checkpoint, config) for side in chosen}
 
 
@@ -212,18 +239,34 @@ def _checked(found: Checkpoint, config: RunConfig) -> Checkpoint:
 
 
 def read_metrics(path: Path, step: int) -> list[dict[str, Any]]:
-    """The metrics up to ``step``; what a killed run wrote after its last checkpoint is left out."""
+    """The metrics up to ``step``; what a killed run wrote after its last checkpoint is left out.
+
+    Raises ``ValueError`` if the file cannot be read.
+    """
+    try:
+        lines = files.read_bytes(path).splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}: restore or remove it") from None
     rows = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                row = json.loads(line)
-                is_kept = row["step"] <= step
-            except (ValueError, TypeError, KeyError):
-                break  # the line that the run was killed in
-            if is_kept:
-                rows.append(row)
+    for line in lines:
+        try:
+            row = files.parse_json(line)
+        except ValueError:
+            break  # the line that the run was killed in
+        if not _is_row(row):
+            break
+        if row["step"] <= step:
+            rows.append(row)
     return rows
+
+
+def _is_row(row: Any) -> bool:
+    """Whether ``row`` is a step's metrics: numbers, and all of them that are drawn or summed up."""
+    if not isinstance(row, dict) or not row.keys() >= _FIGURES:
+        return False
+    return all(is_number(value) for value in row.values())
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

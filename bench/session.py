@@ -78,7 +78,7 @@ def run(asked: Asked, console: Console) -> int:
     console.print("Running the same programs in PyTorch and in JAX, from the same numbers.\n")
     everything: list[Finished] = []
     with console.status("starting") as status:
-        for finished in _finished(tasks, asked, status.update):
+        for finished in _finished(tasks, asked, show.saying(status)):
             everything.append(finished)
             _show(console, finished, detailed=len(tasks) == 1)
     found = [outcome for finished in everything for outcome in finished.outcomes]
@@ -112,7 +112,7 @@ def run_pair(pair: Pair, asked: Asked, console: Console) -> int:
 
     dtypes = ("float64",) if asked.dtype == "float64" else ("float64", "float32")
     with console.status("starting") as status:
-        outcomes = compare_pair.compare(pair, dtypes, status.update)
+        outcomes = compare_pair.compare(pair, dtypes, show.saying(status))
     finished = Finished(title=pair.name, outcomes=outcomes)
     ok = all(outcome.ok for outcome in outcomes)
     _show(console, finished, detailed=True)

@@ -1,11 +1,13 @@
 """What a person reads in the terminal: verdicts, worst tensors first, and the lessons' tables."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.status import Status
 from rich.table import Table
 
 from bench.compare import Gate, Outcome
@@ -35,9 +37,14 @@ def table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) 
 def put(console: Console, rows: Table) -> None:
     """Print a table under its title, which may be wider than the table is."""
     if rows.title:
-        console.print(rows.title, style="bold", highlight=False)
+        console.print(rows.title, style="bold", highlight=False, markup=False)
         rows.title = None
     console.print(rows)
+
+
+def saying(status: Status) -> Callable[[str], None]:
+    """A function that shows what is being done, in words that may hold names of others."""
+    return lambda text: status.update(escape(text))
 
 
 def units(value: float) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from safetensors.numpy import save_file
 
 from bench import ceilings, programs, race, record, sides, speed_record, standing, statistic
@@ -89,7 +90,7 @@ def run(asked: Asked, console: Console) -> int:
 def _tell(console: Console, status: Any, text: str) -> None:
     """Progress: a line that changes on a terminal, lines on stderr elsewhere, but none a round."""
     if console.is_terminal:
-        status.update(text)
+        status.update(escape(text))
     elif " round " not in text:
         print(text, file=sys.stderr, flush=True)
 

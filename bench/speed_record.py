@@ -1,11 +1,11 @@
 """What a benchmark record must hold, and whether one does: form, figures and certificates."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench import ceilings, statistic
+from shared import files
 
 VERSION = "twingrad-bench-1"
 # Clean samples that a figure needs before the disturbed ones are left out.
@@ -15,17 +15,23 @@ KEYS = ("workload", "variant", "preset", "batch_size", "length", "n_layers", "dt
 # What may grow alone.
 AXES = ("batch_size", "length", "n_layers")
 
-_NUMBER = {"type": "number"}
-_MAYBE = {"type": ["number", "null"]}
+# Beyond any figure, and such that a ratio of two is still a float: JSON writes larger ones too.
+_TINY, _HUGE = 1e-15, 1e30
+_NUMBER = {"type": "number", "minimum": -_HUGE, "maximum": _HUGE}
+_MAYBE = _NUMBER | {"type": ["number", "null"]}
+_NOT_NEGATIVE = _NUMBER | {"minimum": 0}
 _TEXT = {"type": "string"}
-_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_POSITIVE = _NUMBER | {"minimum": _TINY}
+_COUNT = {"type": "integer", "minimum": 0, "maximum": 1 << 48}
+# Intervals are drawn from all samples, and every one takes memory for that.
+_MOST_SAMPLES = 10_000
 _KEY = {
     "workload": _TEXT,
     "variant": _TEXT,
     "preset": _TEXT,
-    "batch_size": {"type": "integer"},
-    "length": {"type": "integer"},
-    "n_layers": {"type": "integer"},
+    "batch_size": _COUNT,
+    "length": _COUNT,
+    "n_layers": _COUNT,
     "dtype": _TEXT,
 }
 _PARITY = {
@@ -37,9 +43,9 @@ _SAMPLE = {
     "type": "object",
     "required": ["round", "seconds", "others_cores"],
     "properties": {
-        "round": {"type": "integer", "minimum": 0},
+        "round": _COUNT,
         "seconds": _POSITIVE,
-        "others_cores": {"type": "number", "minimum": 0},
+        "others_cores": _NOT_NEGATIVE,
     },
 }
 _TIMED = {
@@ -49,11 +55,15 @@ _TIMED = {
     "quartile_high_s": _POSITIVE,
     "first_s": _POSITIVE,
     "step_s": _POSITIVE,
-    "work": {"type": "object", "additionalProperties": _POSITIVE},
+    "work": {
+        "type": "object",
+        "additionalProperties": _POSITIVE,
+        "anyOf": [{"maxProperties": 0}, {"required": ["tokens"]}],
+    },
     "datasheet_flops_per_s": _MAYBE,
     "bytes_per_s": _MAYBE,
-    "compile_s": {"type": "number", "minimum": 0},
-    "peak_bytes": {"type": ["integer", "null"]},
+    "compile_s": _NOT_NEGATIVE,
+    "peak_bytes": _COUNT | {"type": ["integer", "null"]},
     "tokens_per_s": _MAYBE,
     "mfu": _MAYBE,
     "mfu_datasheet": _MAYBE,
@@ -84,7 +94,7 @@ _RESULT = {
         "tier": _TEXT,
         "status": _TEXT,
         "parity": _PARITY,
-        "samples": {"type": "array", "items": _SAMPLE},
+        "samples": {"type": "array", "items": _SAMPLE, "maxItems": _MOST_SAMPLES},
         "about": {"type": "object", "required": ["settings", "process_environment"]},
         "state": {"type": "object"},
     },
@@ -116,7 +126,11 @@ _CEILING = {
         "products": {
             "type": "array",
             "minItems": 1,
-            "items": {"type": "object", "required": ["name", "shape", "flops_per_s"]},
+            "items": {
+                "type": "object",
+                "required": ["name", "shape", "flops_per_s"],
+                "properties": {"name": _TEXT, "flops_per_s": _POSITIVE},
+            },
         },
         "copy_bytes_per_s": _POSITIVE,
     },
@@ -162,7 +176,7 @@ SCHEMA: dict[str, Any] = {
         "method": {
             "type": "object",
             "required": ["formula", "quiet_cores", "covered", "spread"],
-            "properties": {"quiet_cores": {"type": "number", "minimum": 0}},
+            "properties": {"quiet_cores": _NOT_NEGATIVE},
         },
         "seconds": _POSITIVE,
         "interrupted": {"type": "boolean"},
@@ -229,7 +243,7 @@ def growth(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for contestant, axis in groups:
         own = [r for r in rows if r["contestant"] == contestant and r["variant"].split()[0] == axis]
         sizes, seconds = [r[axis] for r in own], [r["median_s"] for r in own]
-        if len(own) > 2:
+        if len(set(sizes)) > 2 and min(sizes) > 0:
             found.append(
                 {
                     "contestant": contestant,
@@ -265,10 +279,10 @@ def check(path: Path) -> str:
     that is missing, a figure that its samples do not give, a certificate that failed.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        found = files.read_json(path, parse_constant=_no_number)
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: give a file that bench --json wrote") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not JSON ({error}): give what bench --json wrote") from None
     except _NoNumber as constant:
         raise Refused(f"{path} does not hold: {constant} is no figure") from None

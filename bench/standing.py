@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.speed_record import KEYS
@@ -47,7 +48,7 @@ def show(console: Console, found: dict[str, Any]) -> None:
     if found["growth"]:
         console.print(growth(found))
     for one in found["skipped"]:
-        console.print(f"Not reached: {one['stage']}, as {one['why']}.")
+        console.print(f"Not reached: {one['stage']}, as {one['why']}.", markup=False)
 
 
 def ceilings(console: Console, found: dict[str, Any]) -> None:
@@ -90,7 +91,7 @@ def table(rows: list[dict[str, Any]], ratios: list[dict[str, Any]]) -> Table:
     for name in (*HEAD[:-1], last, "parity, worst"):
         shown.add_column(name, justify="left" if name == "contestant" else "right", no_wrap=True)
     for row in rows:
-        shown.add_row(*cells(row, first, ratios))
+        shown.add_row(*map(escape, cells(row, first, ratios)))
     return shown
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -84,7 +85,7 @@ def run(asked: Asked, console: Console) -> int:
         with _signals() as interrupted:
             session.train(interrupted)
     except Stopped as stop:
-        console.print(f"[red]Stopped[/red] {stop}", soft_wrap=True)
+        console.print(f"[red]Stopped[/red] {escape(str(stop))}", soft_wrap=True)
         return 1
     finally:
         session.close()
@@ -197,11 +198,13 @@ class _Session:
             f"{self.until:,} of {config.steps:,}{from_step}, "
             f"{config.train.batch_size} x {config.length} tokens each",
             soft_wrap=True,
+            markup=False,
         )
         self.console.print(
             f"{about.get('name', config.data)}: {len(self.corpus.train):,} tokens to train on, "
             f"{len(self.corpus.validation):,} to validate with; the run is in {self.out}",
             soft_wrap=True,
+            markup=False,
         )
         tuned = [f"{show.NAMES[t.side.name]}: {', '.join(t.tuned)}" for t in self.twins if t.tuned]
         if tuned:
@@ -359,8 +362,9 @@ class _Session:
             self.console.print(
                 f"Stopped at step {self.step} of {self.config.steps}; go on with {again}",
                 soft_wrap=True,
+                markup=False,
             )
-        self.console.print(f"Curves in {self.out / runs.PLOT}", soft_wrap=True)
+        self.console.print(f"Curves in {self.out / runs.PLOT}", soft_wrap=True, markup=False)
 
     def close(self) -> None:
         """Nothing is left open."""
@@ -393,6 +397,7 @@ def _resumed(asked: Asked, out: Path) -> Start:
     """Those of the run in ``out``, which nothing that is asked for may contradict."""
     if not asked.resume:
         raise ValueError(f"{out} holds a run already: --resume it, or choose another --out")
+    runs.refuse_links(out)
     stored = runs.stored(out)
     config = runs.changed(stored, asked.given)
     if different := runs.differences(stored, config):

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from shared import files
 from shared.config import AdamWConfig, GPTConfig, TrainConfig
 from shared.params import Params, check, gpt2_shapes, read_safetensors
 
@@ -352,13 +353,13 @@ def _verify(path: Path) -> dict[str, Any]:
 def _read_state(path: Path) -> dict[str, Any]:
     """``state.json``, its digest checked and every field there with its type."""
     try:
-        content = path.read_bytes()
-        state = json.loads(content.decode())
+        content = files.read_bytes(path)
+        state = files.parse_json(content)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{path} does not exist: give a checkpoint folder, step-...") from None
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}: check its permissions") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{path} is not readable JSON ({error}): resume from another checkpoint"
         ) from None
@@ -391,7 +392,7 @@ def _read_state(path: Path) -> dict[str, Any]:
 def _verify_file(path: Path, expected: Any) -> None:
     """Hold size and SHA-256 of the file ``path`` against what ``state.json`` says of it."""
     try:
-        size = path.stat().st_size
+        size = files.require_regular(path)
         if not isinstance(expected, dict) or size != expected.get("bytes"):
             asked = expected.get("bytes") if isinstance(expected, dict) else expected
             raise ValueError(

@@ -1,6 +1,8 @@
 """Configurations that both sides read: models and optimizers, by the names people know."""
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, fields
+from typing import Any
 
 # GPT-2's own value. Flax defaults to 1e-6 and PyTorch to 1e-5, so both sides write it out.
 LAYER_NORM_EPSILON = 1e-5
@@ -8,9 +10,26 @@ LAYER_NORM_EPSILON = 1e-5
 IGNORED = -1
 
 
+# Sizes beyond which a configuration is a mistake: an index is of 32 bits, and the names of ten
+# thousand layers are still quickly made.
+_LARGEST_SIZE = (1 << 31) - 1
+_MOST_LAYERS = 10_000
+_MOST_STEPS = 1 << 48
+
+
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise ValueError(message)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether ``value`` is a whole number; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether ``value`` is a finite number; an integer beyond the largest float is none."""
+    return (is_whole(value) or isinstance(value, float)) and abs(value) <= sys.float_info.max
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +51,12 @@ class GPTConfig:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
             value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            _require(whole and value > 0, f"{name} is {value!r}: expected a positive whole number")
+            _require(
+                is_whole(value) and value > 0,
+                f"{name} is {value!r}: expected a positive whole number",
+            )
+            most = _MOST_LAYERS if name == "n_layers" else _LARGEST_SIZE
+            _require(value <= most, f"{name} is {value!r}: expected at most {most}")
         for name in ("qkv_bias", "tie_embeddings"):
             value = getattr(self, name)
             _require(isinstance(value, bool), f"{name} is {value!r}: expected true or false")
@@ -85,7 +108,8 @@ class SGDConfig:
 
     def __post_init__(self) -> None:
         _require(
-            self.learning_rate > 0, f"learning_rate is {self.learning_rate!r}: expected over 0"
+            is_number(self.learning_rate) and self.learning_rate > 0,
+            f"learning_rate is {self.learning_rate!r}: expected over 0",
         )
 
 
@@ -108,15 +132,24 @@ class AdamWConfig:
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value, steps = getattr(self, field.name), field.name.endswith("_steps")
+            _require(
+                is_whole(value) if steps else is_number(value),
+                f"{field.name} is {value!r}: expected a {'whole' if steps else 'finite'} number",
+            )
         rates = 0 <= self.min_learning_rate <= self.learning_rate
         _require(
             rates,
             f"min_learning_rate is {self.min_learning_rate!r}: expected from 0 to learning_rate "
             f"{self.learning_rate!r}",
         )
-        steps = 0 <= self.warmup_steps < self.total_steps
         _require(
-            steps,
+            self.total_steps < _MOST_STEPS,
+            f"total_steps is {self.total_steps!r}: expected under {_MOST_STEPS}",
+        )
+        _require(
+            0 <= self.warmup_steps < self.total_steps,
             f"warmup_steps is {self.warmup_steps!r}: expected from 0 to under total_steps "
             f"{self.total_steps!r}",
         )
@@ -168,9 +201,8 @@ class TrainConfig:
             ("loss_chunk", 0),
         ):
             value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool)
             _require(
-                whole and least <= value < 1 << 32,
+                is_whole(value) and least <= value < 1 << 32,
                 f"{name} is {value!r}: expected a whole number, {least} or more",
             )
         _require(

@@ -110,7 +110,7 @@ def load(
     with _reading(data):
         source = _text_source(data)
         if source is None:
-            return _load_binary(Path(data).expanduser(), vocab_size, validation_fraction)
+            return _load_binary(_path(data), vocab_size, validation_fraction)
         if tokenizer is None:
             raise ValueError(f"{data} is text: give a tokenizer, such as bytes")
         folder = default_cache() if cache is None else cache
@@ -169,7 +169,7 @@ def _text_source(data: str) -> _Texts | None:
         return _Texts(name=name, kind="python", parts=(_python,))
     if data.startswith("hf:"):
         return _hugging_face(data)
-    path = Path(data).expanduser()
+    path = _path(data)
     if data and path.is_dir():
         if any(_shards(path)):
             return None
@@ -182,6 +182,13 @@ def _text_source(data: str) -> _Texts | None:
     if path.suffix == ".bin":
         return None
     return _Texts(name=data, kind="file", parts=(functools.partial(_file, path),))
+
+
+def _path(data: str) -> Path:
+    try:
+        return Path(data).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{data} begins with the home of somebody unknown: give a path") from None
 
 
 def _file(path: Path) -> Iterator[str]:
@@ -224,7 +231,9 @@ def _documents(root: Path, suffix: str, left_out: Callable[[str], bool]) -> Iter
             for path in paths
             if path.name.endswith(suffix) and path.is_file()
         ]
-    for name in sorted(names, key=lambda name: hashlib.sha256(name.as_posix().encode()).digest()):
+    for name in sorted(
+        names, key=lambda name: hashlib.sha256(os.fsencode(name.as_posix())).digest()
+    ):
         content = (root / name).read_bytes()
         try:
             text = content.decode()
@@ -564,7 +573,7 @@ def _entropy(probabilities: np.ndarray) -> np.ndarray:
 
 def _load_markov(data: str, vocab_size: int) -> Corpus:
     name, _, seed = data.partition(":")
-    if name != data and not (seed.isdecimal() and int(seed) < 1 << 32):
+    if name != data and not (seed.isdecimal() and len(seed) <= 10 and int(seed) < 1 << 32):
         raise ValueError(f"{data} has seed {seed!r}: expected markov:SEED with a whole number")
     if vocab_size < MARKOV_SYMBOLS:
         raise ValueError(

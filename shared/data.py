@@ -1,15 +1,29 @@
 """Batches that both sides read: seeded or from a file, checked before a framework sees them."""
 
+import math
 import os
 import tokenize
+import warnings
 
 import numpy as np
 from jaxtyping import Int
+from numpy.lib import format as npy
 
+from shared import files
 from shared.config import GPTConfig
 
-# What NumPy raises on damaged files: a header is parsed as Python, and may ask for any size.
-_UNREADABLE = (OSError, ValueError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError)
+# What NumPy raises on damaged files: a header is parsed as Python.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+    SyntaxError,
+    tokenize.TokenError,
+)
 
 
 def check_tokens(tokens: np.ndarray, config: GPTConfig, source: str = "tokens") -> np.ndarray:
@@ -39,9 +53,7 @@ def check_tokens(tokens: np.ndarray, config: GPTConfig, source: str = "tokens") 
 def load_tokens(path: str | os.PathLike[str], config: GPTConfig) -> np.ndarray:
     """Token ids [B, T+1], int32, from a ``.npy`` file; never unpickles. Raises ``ValueError``."""
     try:
-        # Not numpy.load, which would also take archives and has more ways to fail.
-        with open(path, "rb") as file:
-            tokens = np.lib.format.read_array(file, allow_pickle=False)
+        tokens = _read_array(path)
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: give a .npy file of integers [B, T+1]") from None
     except _UNREADABLE as error:
@@ -49,6 +61,26 @@ def load_tokens(path: str | os.PathLike[str], config: GPTConfig) -> np.ndarray:
             f"{path} is not a whole .npy file ({error}): save it with numpy.save"
         ) from None
     return check_tokens(tokens, config, str(path))
+
+
+def _read_array(path: str | os.PathLike[str]) -> np.ndarray:
+    """The array in a ``.npy`` file that is as long as its header says."""
+    size = files.require_regular(path)
+    # Not numpy.load, which would also take archives and has more ways to fail.
+    with open(path, "rb") as file, warnings.catch_warnings(action="ignore"):
+        version = npy.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"it is of version {version}, expected 1.0 or 2.0")
+        newer = version == (2, 0)
+        read_header = npy.read_array_header_2_0 if newer else npy.read_array_header_1_0
+        shape, _, dtype = read_header(file)
+        if min(shape, default=0) < 0:
+            raise ValueError(f"its header has shape {shape}")
+        asked, held = math.prod(shape) * dtype.itemsize, size - file.tell()
+        if asked != held:
+            raise ValueError(f"its header asks for {asked} bytes of numbers, there are {held}")
+        file.seek(0)
+        return npy.read_array(file, allow_pickle=False)
 
 
 def token_batch(config: GPTConfig, batch_size: int, length: int, seed: int) -> np.ndarray:

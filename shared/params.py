@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from shared import files
 from shared.config import LAYER_NORM_EPSILON, GPTConfig
 
 Params = dict[str, np.ndarray]
@@ -149,9 +150,11 @@ def check(params: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]
 def read_safetensors(path: str | os.PathLike[str]) -> Params:
     """Every tensor of one safetensors file; 16-bit floats are widened to float32, losslessly.
 
-    Raises ``ValueError`` when the file is absent, truncated or not of that format.
+    Raises ``ValueError`` when the file is absent, truncated or not of that format. The library maps
+    it, and holds header, offsets and shapes against its size before it copies any tensor.
     """
     try:
+        files.require_regular(path)
         with safe_open(path, framework="numpy") as file:
             tensors = {name: _tensor(path, file, name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
@@ -241,17 +244,21 @@ def config_from_transformers(raw: Mapping[str, Any]) -> GPTConfig:
     for name in _FIELDS:
         if name not in raw:
             raise ValueError(f"config.json has no {name!r}: expected a GPT-2 configuration")
-    if raw.get("n_inner") not in (None, 4 * raw["n_embd"]):
+    try:
+        config = GPTConfig(
+            **{ours: raw[theirs] for theirs, ours in _FIELDS.items()},
+            drop_rate=raw.get("resid_pdrop", 0.1),
+            qkv_bias=True,
+            tie_embeddings=raw.get("tie_word_embeddings", True),
+        )
+    except ValueError as error:
+        raise ValueError(f"config.json: {error}") from None
+    if raw.get("n_inner") not in (None, 4 * config.emb_dim):
         raise ValueError(
             f"config.json has n_inner {raw['n_inner']!r}: "
-            f"expected {4 * raw['n_embd']}, 4 times n_embd"
+            f"expected {4 * config.emb_dim}, 4 times n_embd"
         )
-    return GPTConfig(
-        **{ours: raw[theirs] for theirs, ours in _FIELDS.items()},
-        drop_rate=raw.get("resid_pdrop", 0.1),
-        qkv_bias=True,
-        tie_embeddings=raw.get("tie_word_embeddings", True),
-    )
+    return config
 
 
 def config_to_transformers(config: GPTConfig) -> dict[str, Any]:
@@ -283,12 +290,12 @@ def load(path: str | os.PathLike[str], config: GPTConfig | None = None) -> tuple
 
 def _load_folder(folder: Path) -> tuple[GPTConfig, Params]:
     try:
-        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        raw = files.read_json(folder / "config.json")
     except FileNotFoundError:
         raise ValueError(
             f"{folder} has no config.json: give a folder that transformers saved"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{folder / 'config.json'} is not readable JSON: {error}") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{folder / 'config.json'} is not a JSON object: expected GPT-2's fields")
@@ -305,11 +312,11 @@ def _weight_files(folder: Path) -> Iterable[Path]:
     if not index.exists():
         return [folder / "model.safetensors"]
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(files.read_json(index)["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{index} is not a shard index: expected a 'weight_map' object") from None
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
             raise ValueError(f"{index} names {name!r}: expected a file beside it")
     return [folder / name for name in names]
 

@@ -18,12 +18,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt
 
+from shared import files
+
 END_OF_TEXT = "<|endoftext|>"
 # How other families of models spell it.
 _ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
 CHOICES = ("bytes", "gpt2", "bpe")
 # What an id that has no piece of its own reads as, like the bytes that are no character.
 _UNKNOWN = "\N{REPLACEMENT CHARACTER}".encode()
+# More than any vocabulary has. Each id takes memory, also one that stands for nothing.
+_MOST_IDS = 1 << 22
 _PATIENCE = 60.0  # seconds for the download of two files, a megabyte and a half
 
 
@@ -165,6 +169,10 @@ class BPE(Tokenizer):
             raise ValueError(
                 f"{source} is no tokenizer.json ({_brief(error)}): give one that transformers saved"
             ) from None
+        # Before all else: the library, too, takes its time for every id that there could be.
+        largest = max(self._model.get_vocab().values(), default=0)
+        if largest >= _MOST_IDS:
+            raise ValueError(f"{source} has id {largest}: expected ids under {_MOST_IDS}")
         # Text that names a special token is a text about it, and must not end a document.
         self._model.encode_special_tokens = True
         self.definition = self._model.to_str()
@@ -225,15 +233,7 @@ class BPE(Tokenizer):
         path = Path(path)
         if path.is_dir():
             path /= "tokenizer.json"
-        try:
-            definition = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise ValueError(f"{path} does not exist: give a tokenizer.json") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"{path} cannot be read ({_brief(error)}): give a tokenizer.json"
-            ) from None
-        return cls(definition, str(path))
+        return cls(read_definition(path), str(path))
 
     def _encode(self, text: str) -> Any:
         return self._model.encode(text, add_special_tokens=False).ids
@@ -241,6 +241,18 @@ class BPE(Tokenizer):
     def to_json(self) -> dict[str, Any]:
         """All of its ``tokenizer.json``, as the text that the fingerprint is taken of."""
         return {"kind": "bpe", "definition": self.definition}
+
+
+def read_definition(path: Path) -> str:
+    """The text of a ``tokenizer.json``; ``ValueError`` if it cannot be read."""
+    try:
+        return files.read_bytes(path).decode()
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: give a tokenizer.json") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({_brief(error)}): give a tokenizer.json"
+        ) from None
 
 
 def _tokenizers() -> Any:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 import signal
 import subprocess
@@ -284,6 +285,13 @@ def test_what_is_no_record_is_refused(tmp_path, capsys, content):
     assert ("not JSON" if content is not None else "does not exist") in said
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"seconds": 1' + "0" * 5000 + "}"])
+def test_json_that_python_cannot_read_is_no_record(tmp_path, capsys, content):
+    path = tmp_path / "record.json"
+    path.write_text(content)
+    assert "not JSON" in refused(capsys, "bench", "--check", str(path))
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", "3", "null", '{"results": 3}'])
 def test_json_that_is_no_record_does_not_hold(tmp_path, capsys, content):
     path = tmp_path / "record.json"
@@ -298,7 +306,7 @@ def test_no_value_in_a_record_can_bring_the_check_down(record):
     places = list(_places(record, ()))
     assert len(places) > 80
     for place in places:
-        for value in (None, "", "x", -1, 0.5, [], {}):
+        for value in (None, "", "x", -1, 0, 0.5, 1e-300, math.inf, 10**400, [], {}):
             edited = copy.deepcopy(record)
             *way, last = place
             part = edited

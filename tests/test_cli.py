@@ -55,6 +55,26 @@ def test_a_wrong_call_is_refused_in_one_sentence(capsys, call, named):
         assert word in said
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["sample", "--prompt", "x", "--checkpoint", "a" * 5000],
+        ["export", "--out", "x", "--checkpoint", "a" * 5000],
+        ["train", "--data", "a" * 5000],
+        ["train", "--data", "~nobody-of-this-name/text"],
+        ["train", "--data", "markov:" + "9" * 5000],
+        ["diagnose", "a" * 5000 + ".py"],
+        ["bench", "--check", "a" * 5000],
+        ["report", "--html", "a" * 5000],
+    ],
+)
+@both
+def test_a_path_that_no_system_takes_is_refused(capsys, tmp_path, monkeypatch, call):
+    monkeypatch.chdir(tmp_path)
+    assert call[-1][:9] in refused(capsys, *call)
+    assert list(tmp_path.iterdir()) == []
+
+
 @both
 def test_cuda_asked_for_and_absent_is_refused(capsys):
     torch, jax = sides.both()

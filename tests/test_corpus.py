@@ -78,6 +78,11 @@ def test_a_slice_within_one_shard_is_not_copied():
 # Text
 
 
+def test_a_name_that_is_no_utf_8_is_a_name(tmp_path):
+    (tmp_path / os.fsdecode(b"\xff.txt")).write_text("text")
+    assert _text(_load(tmp_path)) == "text"
+
+
 def test_a_text_file_is_its_text_split_at_the_end(tmp_path):
     path = tmp_path / "text.md"
     text = "wörds and\r\n words\n" * 50

@@ -78,6 +78,12 @@ DAMAGED = {
     "a damaged archive": b"PK\x03\x04" + bytes(40),
     "a header that is not closed": WHOLE.replace(SHAPE, b"(2, 7, }           "),
     "a header that asks for petabytes": WHOLE.replace(SHAPE, b"(2000000000000, 7)}"),
+    "a header of less than there is": WHOLE.replace(SHAPE, b"(1, 7), }          "),
+    "a header that counts backwards": WHOLE.replace(SHAPE, b"(-2, -7), }        "),
+    "a header with keys of two kinds": WHOLE.replace(b"'shape'", b"0      "),
+    "a header with a list for a key": WHOLE.replace(b"'shape'", b"[]     "),
+    "a header of dtypes that are none": WHOLE.replace(b"'<i8'", b"{}   "),
+    "a later version": WHOLE[:6] + b"\x03" + WHOLE[7:],
     "a header that asks for more than there is": WHOLE.replace(SHAPE, b"(3, 7), }          "),
 }
 

@@ -369,6 +369,29 @@ def test_a_folder_without_a_readable_configuration_is_refused(tmp_path):
         params.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"n_embd": 1' + "0" * 5000 + "}", "not readable JSON"),
+        ('{"vocab_size": 9, "n_positions": 9, "n_embd": {}, "n_head": 1, "n_layer": 1}', "emb_dim"),
+        (
+            '{"vocab_size": 9, "n_positions": 9, "n_embd": 8, "n_head": 1, "n_layer": 1e9}',
+            "n_layers",
+        ),
+        (
+            '{"vocab_size": 9, "n_positions": 9, "n_embd": 8, "n_head": 1, "n_layer": 1000000000}',
+            "n_layers is 1000000000: expected at most",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_a_configuration_that_is_damaged_is_refused(tmp_path, text, message):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        params.load(tmp_path)
+
+
 def test_a_single_file_needs_its_sizes_said(tmp_path):
     params.write_safetensors(tmp_path / "model.safetensors", _start())
     with pytest.raises(ValueError, match="single file: say its sizes with --preset"):

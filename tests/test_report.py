@@ -595,6 +595,34 @@ def test_a_page_that_cannot_be_written_is_the_callers_mistake(tmp_path):
         report.write(tmp_path / "nowhere" / "report.html")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("compare-cpu", {"programs": []}),
+        ("compare-cpu", {"environment": {}, "ok": True, "programs": [{"program": "gpt2"}]}),
+        ("mutants-cpu", {"environment": {}, "clean_ok": True, "mutants": [[]]}),
+        ("training-cpu", {"environment": {}, "runs": {"default": {"frameworks": "ab"}}}),
+        ("defaults-cpu", {"environment": {}, "rows": [{"topic": 3}]}),
+    ],
+)
+def test_a_record_of_another_form_is_refused(tmp_path, monkeypatch, capsys, name, content):
+    monkeypatch.setattr(render, "RESULTS", tmp_path)
+    monkeypatch.setattr(report, "rooms", lambda found: [])  # which no record changes
+    (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert main(["report", "--html", str(tmp_path / "page.html")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is not what its command writes" in line
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, "\xff"])
+def test_a_record_that_is_no_object_is_refused_by_its_path(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(render, "RESULTS", tmp_path)
+    (tmp_path / "compare-cpu.json").write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"compare-cpu\.json is not"):
+        render.fill("<!-- from compare:compare-cpu -->\n<!-- end -->")
+
+
 # The command line.
 
 

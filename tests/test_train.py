@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 # Small enough for a process a second: sixteen tokens at a time, two at once.
 SMALL = ["--length", "16", "--batch-size", "2", "--eval-batches", "1", "--eval-every", "1000"]
 TWENTY = ["--dtype", "float64", "--steps", "20", "--checkpoint-every", "10", "--micro-batches", "2"]
+# A line of the metrics, as a run writes it.
+ROW = {"step": 1, "loss": 2.5, "grad_norm": 1.0, "lr": 1e-3, "tokens_per_s": 9.5}
 # How often a run is killed; 20 is what the project claims, fewer are enough to notice a change.
 KILLS = int(os.environ.get("TWINGRAD_KILLS", "3"))
 
@@ -514,6 +517,60 @@ def test_a_source_of_known_entropy_is_learnt_and_never_beaten(side, tmp_path):
 @pytest.mark.parametrize("line", ['{"step": 3, "lo', "5", "{}", '"text"', "\xff"])
 def test_metrics_end_where_a_line_is_not_whole(tmp_path, line):
     path = tmp_path / runs.METRICS
-    path.write_bytes(b'{"step": 1}\n{"step": 2}\n' + line.encode("latin-1") + b"\n")
-    assert runs.read_metrics(path, 9) == [{"step": 1}, {"step": 2}]
-    assert runs.read_metrics(path, 1) == [{"step": 1}]
+    rows = [ROW | {"step": step} for step in (1, 2)]
+    whole = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_bytes(whole.encode() + line.encode("latin-1") + b"\n")
+    assert runs.read_metrics(path, 9) == rows
+    assert runs.read_metrics(path, 1) == rows[:1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"loss": "high"}, {"loss": None}, {"val_loss": [1]}, {"loss": math.nan}, {"step": 1e400}],
+)
+def test_metrics_end_where_a_figure_is_none(tmp_path, change):
+    path = tmp_path / runs.METRICS
+    path.write_text("\n".join(map(json.dumps, (ROW, ROW | change, ROW))))
+    assert runs.read_metrics(path, 9) == [ROW]
+
+
+def test_metrics_that_cannot_be_read_are_refused(tmp_path):
+    assert runs.read_metrics(tmp_path / runs.METRICS, 9) == []
+    with pytest.raises(ValueError, match="cannot read"):
+        runs.read_metrics(tmp_path, 9)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("data", None, "data is None"),
+        ("data", ["text"], r"data is \['text'\]"),
+        ("init", {}, r"init is \{\}"),
+        ("keep", True, "keep is True"),
+        ("token_count", "many", "token_count is 'many'"),
+        ("train", {"optimizer": 3}, "does not describe a run"),
+        ("model", [], "does not describe a run"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_a_run_whose_configuration_was_changed_is_refused_by_the_field(
+    tmp_path, field, value, named
+):
+    described = {"run": asdict(runs.resolve({"length": 8})) | {field: value}}
+    (tmp_path / runs.CONFIG).write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=named):
+        runs.stored(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{}"[:1], '{"run": 1' + "0" * 5000 + "}", "[]"])
+def test_a_configuration_that_is_none_is_refused_by_its_path(tmp_path, content):
+    (tmp_path / runs.CONFIG).write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json is not"):
+        runs.stored(tmp_path)
+
+
+def test_data_that_a_run_does_not_name_is_refused(tmp_path):
+    (tmp_path / runs.CONFIG).write_text('{"corpus": []}')
+    text = corpus.Corpus(train=np.zeros(9), validation=np.zeros(9), description={})
+    with pytest.raises(ValueError, match="does not say what data"):
+        runs.check_data(tmp_path, text)

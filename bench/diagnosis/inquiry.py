@@ -26,7 +26,7 @@ def run(asked: Asked, console: Console) -> int:
     """Look, show, and write; 0 if nothing diverges, else 1. Raises ``ValueError``."""
     both = sides.both()
     with console.status("starting") as status:
-        found, seconds = engine.timed(lambda: _found(asked, both, status.update))
+        found, seconds = engine.timed(lambda: _found(asked, both, show.saying(status)))
     if asked.json:
         environment = record.environment(both, "cpu")
         record.write_json(asked.json, engine.as_object(found, seconds, environment))

@@ -1,0 +1,53 @@
+"""Files that others made: read whole or not at all, with no wait and no surprise in memory."""
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+# Of a file that is read whole; the largest there is, a checkpoint's state, has some megabytes.
+LARGEST = 1 << 28
+
+
+def require_regular(path: str | os.PathLike[str]) -> int:
+    """The size in bytes of the file ``path``.
+
+    Raises ``OSError`` for a pipe, which would be waited for, and a device, which may never end.
+    """
+    try:
+        found = os.stat(path)
+    except ValueError as error:  # a name that no system takes, such as one with a zero byte
+        raise OSError(errno.EINVAL, str(error), os.fspath(path)) from None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", os.fspath(path))
+    return found.st_size
+
+
+def read_bytes(path: str | os.PathLike[str], largest: int = LARGEST) -> bytes:
+    """All of a regular file. Raises ``OSError``, before memory is taken if it is too large."""
+    size = require_regular(path)
+    if size > largest:
+        raise OSError(
+            errno.EFBIG, f"it has {size} bytes, over the {largest} that are read", os.fspath(path)
+        )
+    return Path(path).read_bytes()
+
+
+def parse_json(content: bytes, **named: Any) -> Any:
+    """The value that ``content`` is, in UTF-8; ``named`` goes to ``json.loads``.
+
+    Raises ``ValueError`` for whatever is wrong with it.
+    """
+    try:
+        return json.loads(content.decode(), **named)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: str | os.PathLike[str], **named: Any) -> Any:
+    """The JSON value in the file ``path``. Raises ``OSError`` or ``ValueError``."""
+    return parse_json(read_bytes(path), **named)
