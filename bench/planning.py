@@ -1,6 +1,5 @@
 """``twingrad plan``: what a training step will take, from formulas and from measured rates."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from bench import contestants, plan, race, record, show, sides, standing
 from bench.plan import FRAMEWORKS, Plan, Variant
+from shared import files
 from shared.config import GPTConfig
 
 RECORD = record.ROOT / "bench" / "results" / "plan-cpu.json"
@@ -116,7 +116,7 @@ def stored(path: Path, step: Plan, frameworks: tuple[str, ...]) -> tuple[dict[st
     A record of several sizes is asked for the one nearest in width. Raises ``ValueError``.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = files.read_json(path)
         groups = raw.get("sizes") or [raw]
         nearest = min(groups, key=lambda group: _apart(group, step.model))
         tuned = {one["framework"]: one for one in nearest["ceilings"] if one["fast"]}
@@ -127,11 +127,12 @@ def stored(path: Path, step: Plan, frameworks: tuple[str, ...]) -> tuple[dict[st
         for one in found.values():
             plan.rates(one["ceilings"])
         device, dtype = raw["environment"]["device"], raw["asked"]["dtype"]
+        processor = raw["environment"]["hardware"]["processor"]
     except OSError as error:
         raise ValueError(
             f"cannot read {path}: {error.strerror}: give --ceilings a record of twingrad bench"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
         raise ValueError(
             f"{path} has no ceilings of {' and '.join(frameworks)}: give --ceilings a record of "
             "twingrad bench that has, or --measure"
@@ -141,7 +142,7 @@ def stored(path: Path, step: Plan, frameworks: tuple[str, ...]) -> tuple[dict[st
             f"{path} was measured in {dtype} on {device}, and the plan is for {step.train.dtype} "
             f"on {step.device}: give another record to --ceilings, or use --measure there"
         )
-    return found, f"of {path.name}, {raw['environment']['hardware']['processor']}"
+    return found, f"of {path.name}, {processor}"
 
 
 def _apart(group: dict[str, Any], model: GPTConfig) -> float:

@@ -255,3 +255,12 @@ def test_a_wrong_call_is_refused_in_one_sentence(capsys, call, named):
 def test_a_record_of_the_benchmark_has_ceilings_too(capsys):
     assert main(["plan", "--preset", "124m", "--length", "256", "--ceilings", SPEED]) == 0
     assert "speed-124m-cpu.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"sizes": [{"ceilings": []}]}', "[]", "3"])
+def test_a_record_without_ceilings_is_refused_by_its_path(capsys, tmp_path, content):
+    path = tmp_path / "record.json"
+    path.write_text(content)
+    assert main(["plan", "--preset", "124m", "--ceilings", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{path} has no ceilings" in line
