@@ -359,16 +359,18 @@ def growth(argument: str) -> str:
 
 
 def repeated(argument: str) -> str:
-    """Ratios of two calls, ``RECORD::RECORD``, and whether each interval has the other's in it."""
+    """Ratios to the first contestant in two calls, ``RECORD::RECORD``, and how many agree of all."""
     first, _, second = argument.partition("::")
     found = speed_record.repeated(load(first), load(second))
     lines = ["| | first call | second call | in each other's interval |", "|---|---|---|---|"]
     for one, other, covered in found:
+        if (one["numerator"], one["workload"]) != (found[0][0]["numerator"], "train"):
+            continue
         cells = (f"{r['ratio']:.2f} ({r['low']:.2f}–{r['high']:.2f})" for r in (one, other))
         names = f"{one['numerator']} / {one['denominator']}"
         lines.append(f"| {names} | {' | '.join(cells)} | {'yes' if covered else '**no**'} |")
     held = sum(covered for *_, covered in found)
-    lines += ["", f"{held} of {len(found)}."]
+    lines += ["", f"Of the {len(found)} ratios of any two contestants, {held} agree."]
     return "\n".join(lines)
 
 
