@@ -164,8 +164,7 @@ def _torch_block(plan: Plan, fused: bool, recompute: bool) -> dict[str, int]:
     s, x, a = plan.width, plan.stream, plan.weights
     if recompute:
         return {"block: input": s * x}
-    # A matched mask is a boolean; PyTorch's own is a float on a CPU.
-    mask = {"none": 0, "matched": 1, "native": 1 if plan.device == "cuda" else s}[plan.dropout]
+    mask = _mask(plan)
     if fused:
         attention = {"log-sum-exp": plan.wide * plan.rows * plan.model.n_heads * plan.length}
     else:
@@ -200,10 +199,7 @@ def _jax_block(plan: Plan, fused: bool, recompute: bool) -> dict[str, int]:
     pairs and are kept in place of the masks, since XLA does not draw twice what it can keep: not
     even where the block is computed again.
     """
-    # On a CPU, XLA computes 16-bit floats in float32.
-    s = plan.wide if plan.device == "cpu" else plan.width
-    x, a = plan.stream, plan.weights
-    words = {"none": 0, "matched": 2, "native": 1}[plan.dropout] * WORD
+    s, x, a, words = _computed(plan), plan.stream, plan.weights, _words(plan)
     drawn = {"attention: dropout": words * a, "resid_dropout": words * x, "mlp.dropout": words * x}
     if fused:
         drawn["attention: dropout"] = 0
@@ -235,28 +231,48 @@ def beside(plan: Plan, framework: str, *, chunk: int) -> dict[str, int]:
 
     In chunks, the loss keeps its two gradients in place of the logits.
     """
+    return (_torch_beside if framework == "torch" else _jax_beside)(plan, chunk)
+
+
+def _torch_beside(plan: Plan, chunk: int) -> dict[str, int]:
     s, x = plan.width, plan.stream
-    logits = plan.wide * plan.positions * plan.model.vocab_size
-    if framework == "jax":
-        words = {"none": 0, "matched": 2, "native": 1}[plan.dropout] * WORD
-        loss = {"head: gradients": s * (x + plan.embedding)} if chunk else {"logits": logits}
-        return {"dropout": words * x, "ln_f: deviation, input, output": 4 * s * x, **loss}
-    mask = {"none": 0, "matched": 1, "native": 1 if plan.device == "cuda" else s}[plan.dropout]
-    loss = (
-        {"head: gradients": s * (x + plan.embedding)}
-        if chunk
-        else {
-            "head: input": s * x,
-            "log-softmax": logits,
-            "labels": LABEL * plan.positions + plan.wide,
-        }
-    )
-    return {
+    found = {
         "tokens": LABEL * (plan.positions + plan.length),
-        "dropout": mask * x,
+        "dropout": _mask(plan) * x,
         "ln_f: input, mean, deviation": s * (x + 2 * plan.positions),
-        **loss,
     }
+    if chunk:
+        return found | {"head: gradients": s * x + plan.wide * plan.embedding}
+    return found | {
+        "head: input": s * x,
+        "log-softmax": plan.wide * plan.positions * plan.model.vocab_size,
+        "labels": LABEL * plan.positions + plan.wide,
+    }
+
+
+def _jax_beside(plan: Plan, chunk: int) -> dict[str, int]:
+    s, x = _computed(plan), plan.stream
+    found = {"dropout": _words(plan) * x, "ln_f: deviation, input, output": 4 * s * x}
+    if chunk:
+        return found | {"head: gradients": s * (x + plan.embedding)}
+    return found | {"logits": plan.wide * plan.positions * plan.model.vocab_size}
+
+
+def _mask(plan: Plan) -> int:
+    """Bytes an element of PyTorch's masks: its own are of floats on a CPU, else of booleans."""
+    if plan.dropout == "native" and plan.device == "cpu":
+        return plan.width
+    return int(plan.dropout != "none")
+
+
+def _words(plan: Plan) -> int:
+    """Bytes an element of the random words that XLA keeps: two where dropout is matched."""
+    return WORD * {"none": 0, "native": 1, "matched": 2}[plan.dropout]
+
+
+def _computed(plan: Plan) -> int:
+    """Bytes of an activation in XLA, which on a CPU computes 16-bit floats in float32."""
+    return plan.wide if plan.device == "cpu" else plan.width
 
 
 @dataclass(frozen=True)

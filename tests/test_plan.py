@@ -73,6 +73,7 @@ SETTINGS = {
     "recomputed": {"recompute": True},
     "chunked": {"loss_chunk": 7},
     "narrow": {"dtype": "bfloat16"},
+    "narrow, chunked": {"dtype": "bfloat16", "loss_chunk": 7},
 }
 
 
