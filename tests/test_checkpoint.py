@@ -321,7 +321,7 @@ LACKING = {name: value for name, value in MODEL.items() if name != "qkv_bias"}
         ),
         (
             {"train": SCHEDULE | {"optimizer": SCHEDULE["optimizer"] | {"beta1": "high"}}},
-            "wrong AdamWConfig: .*not supported",
+            "wrong AdamWConfig: .*finite number",
         ),
         ({"step": -100}, "holds step -100"),
         ({"step": 200}, "step-000100 holds step 200: give it the name of its own step"),
