@@ -354,9 +354,9 @@ class Comparison:
             if number == len(batches) // 2:
                 halfway = trainer.export()
                 trainer.restore(start)
-                trainer.step(*_divided(batches[0], config))
+                trainer.step(*divided(batches[0], config))
                 trainer.restore(halfway)
-            step = trainer.step(*_divided(batch, config))
+            step = trainer.step(*divided(batch, config))
             figures.append((step.loss, step.grad_norm, float(trainer.evaluate(*batch))))
         return dict(zip(FIGURES, np.array(figures).T, strict=True))
 
@@ -440,7 +440,7 @@ def _with_scales(rows: list[Row], oracle: list[Row]) -> Iterator[tuple[Row, Size
         yield row, shared.get(row.name) or numerics.size(truth[row.name])
 
 
-def _divided(batch: Batch, config: TrainConfig) -> Iterator[np.ndarray]:
+def divided(batch: Batch, config: TrainConfig) -> Iterator[np.ndarray]:
     """The batch as the trainer takes it, in micro-batches."""
     return (array.reshape(config.micro_batches, -1, array.shape[-1]) for array in batch)
 

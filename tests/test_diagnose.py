@@ -18,7 +18,7 @@ from ports import BUGS, EVERY, PORTS
 
 from bench import mutants, programs, sides
 from bench.cli import main
-from bench.diagnosis import builtin, pairs
+from bench.diagnosis import builtin, pairs, recipes
 from bench.diagnosis import engine as diagnose
 from twingrad import Pair, assert_equal_models
 
@@ -110,18 +110,16 @@ def test_the_built_in_programs_have_no_divergence(both, name):
     assert builtin.find(programs.make(name, **options), both) == []
 
 
+# One of each kind; the record of ``bench.located`` has them all.
 LOCATED = {
     "layer-norm-epsilon-1e-6": ("forward", "ln_1", "epsilon 1e-06"),
-    "gelu-erf": ("forward", "h.0.mlp", "GELU by erf"),
     "no-final-norm": ("forward", "model", "h.1 times wte.weight"),
-    "no-bias": ("forward", "h.0.mlp", "without its bias"),
     "no-mask": ("forward", "h.0.attn", "without a mask"),
-    "heads-interleaved": ("forward", "h.0.attn", "(D, H)"),
-    "no-residual": ("forward", "h.0", "h.0.mlp"),
-    "positions-from-one": ("forward", "model", "1"),
-    "untied-gradient": ("backward", "wte.weight", "lookup's part"),
-    "loss-summed": ("forward", "loss", "a sum"),
-    "decay-everything": ("update", "adamw", "decay of everything"),
+    "one-norm-twice": ("forward", "h.0", "h.0.ln_1 of"),
+    "positions-from-one": ("forward", "model", "positions from 1"),
+    "padding-row": ("backward", "model", "token 16 gets no gradient"),
+    "dropout-left-on": ("forward", "model", "draws at random"),
+    "dropout-unscaled": ("forward", "drop", "what stays not scaled"),
     "clip-by-value": ("update", "adamw", "each number clipped"),
 }
 
@@ -139,6 +137,29 @@ def test_a_planted_bug_of_the_twins_is_located_and_named(both, name, side):
     assert first.stage == stage, first
     assert where in first.where, first
     assert cause in (first.cause or ""), first
+
+
+# What the trainers do with a pass, which is PyTorch's own here: nothing has to be compiled.
+RECIPES = {
+    "mean-of-means": "the mean of the micro-batches' own means",
+    "last-norm-reported": "the norm of the last micro-batch's share",
+    "rate-per-micro-batch": "a schedule that counts micro-batches",
+    "dropout-mask-every-layer": "the same units in every layer",
+    "resume-without-schedule": "leaves the schedule's count of the steps as it was",
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_training_run_is_told_by_its_recipe(both, name):
+    runs = builtin.Runs(program=mutants.PROGRAMS["gpt2"](), sides=both, device="cpu")
+    right = runs.run_by(both[0])
+    (mutant,) = (m for m in mutants.MUTANTS if m.name == name)
+    with mutants.planted(mutant, "torch"):
+        wrong = runs.run_by(both[0])
+    cause = recipes.followed(runs.program, both[0], wrong, right)
+    assert RECIPES[name] in cause
+    assert cause.startswith("PyTorch follows the recipe, but")
+    assert recipes.followed(runs.program, both[0], right, dict(right)) is None
 
 
 # The command line.
@@ -197,6 +218,9 @@ def test_init_pair_overwrites_nothing(tmp_path, capsys):
     assert path.read_text() == "mine"
 
 
+NAMED = {"0.weight": "kernel", "0.bias": "bias"}
+
+
 def _refused(**changed):
     with pytest.raises(ValueError) as raised:  # noqa: PT011 - the sentence is what is tested
         diagnose.diagnose(Pair(**_linear_pair(**changed)))
@@ -227,6 +251,17 @@ def test_a_model_that_is_not_deterministic_is_refused():
         return ((model(x) + torch.rand(4, 2) - y) ** 2).mean()
 
     assert "torch model is not deterministic" in _refused(torch_loss=noisy)
+
+
+def test_the_module_that_draws_at_random_is_named():
+    class Noisy(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + torch.rand(4, 2)
+
+    def make():
+        return torch.nn.Sequential(Noisy(3, 2))
+
+    assert "and 0 is where that begins" in _refused(torch=make, names=NAMED)
 
 
 def test_what_the_users_code_raises_is_passed_on():

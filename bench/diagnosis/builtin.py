@@ -1,22 +1,28 @@
 """The built-in programs, through the same door as anybody's pair, and on to their training."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from bench import programs
-from bench.compare import Comparison, Figures, Gate
-from bench.diagnosis import engine, updates
-from bench.diagnosis.engine import Finding, Say
+from bench import programs, show
+from bench.compare import FIGURES, Comparison, Figures, Gate, divided
+from bench.diagnosis import engine, recipes, updates
+from bench.diagnosis.calls import Pass
+from bench.diagnosis.engine import Finding, Say, Unrepeatable
 from bench.diagnosis.pairs import Pair
-from bench.diagnosis.replays import Both, Replay
+from bench.diagnosis.replays import Both
 from bench.programs import Program
 from bench.sides import Side, Sides
+from shared import numerics
 from shared.config import AdamWConfig, TrainConfig
 from shared.params import Params
+from shared.training import counted, step_keys
 
 
 def pair_of(program: Program, sides: Sides) -> Pair:
@@ -30,6 +36,33 @@ def pair_of(program: Program, sides: Sides) -> Pair:
     def loss(side: Side) -> Any:
         return getattr(side, program.module).loss_fn
 
+    return _pair(program, sides, made, loss)
+
+
+def training_pair_of(program: Program, sides: Sides) -> Pair:
+    """The same as its trainer runs it: with matched dropout, and the loss in chunks."""
+    config = program.training
+    assert config is not None
+    count = counted(program.batches[0][1])
+
+    def made(side: Side) -> Any:
+        runtime = side.runtime.configure("float64", "cpu")
+        model = side.params.build(lambda: program.make(side), program.params, runtime)
+        side.dropout.match(model)
+        sites = len(side.dropout.sites(model))
+        side.dropout.set_keys(model, step_keys(config.seed, 0, 1, sites)[0])
+        return model
+
+    def loss(side: Side) -> Any:
+        return lambda model, *batch: side.gpt2.summed_loss(model, *batch, config.loss_chunk) / count
+
+    pair = _pair(program, sides, made, loss)
+    return replace(pair, train=True, name=f"{program.title} in training")
+
+
+def _pair(
+    program: Program, sides: Sides, made: Callable[[Side], Any], loss: Callable[[Side], Any]
+) -> Pair:
     torch, jax = sides
     return Pair(
         torch=partial(made, torch),
@@ -46,32 +79,50 @@ def find(
     program: Program, sides: Sides, say: Say = engine.silent, every: bool = False
 ) -> list[Finding]:
     """Where the two sides of a built-in program part, from the first module to the last step."""
+    scales: engine.Scales = {}
 
-    def more(both: Both, replay: Replay) -> Iterable[Finding]:
-        found = list(_updates(program, sides, both, replay, say))
-        return found or _trajectory(program, sides, say)
+    def more(both: Both, seen: Pass) -> Iterator[Finding]:
+        dtype = both.dtype
+        if program.training is not None and not program.is_large:
+            pair = training_pair_of(program, sides)
+            found = list(engine.stages(pair, dtype, say, every, None, scales))
+            yield from found
+            if found and not every:
+                return
+        found = list(_updates(program, sides, both, seen, say))
+        yield from found
+        if dtype == "float64" and (every or not found):
+            yield from _trajectory(program, sides, say)
 
-    return engine.diagnose(pair_of(program, sides), say, every, more)
+    try:
+        return engine.diagnose(pair_of(program, sides), say, every, more)
+    except Unrepeatable as error:
+        where = engine.place_name(error.where)
+        name = show.NAMES[error.side]
+        cause = f"{name}'s draws at random: it is another one when it is run again"
+        return [Finding(stage="forward", where=where, cause=cause, evidence=str(error))]
 
 
-def _updates(
-    program: Program, sides: Sides, both: Both, replay: Replay, say: Say
-) -> Iterator[Finding]:
+def _updates(program: Program, sides: Sides, both: Both, seen: Pass, say: Say) -> Iterator[Finding]:
     """Both sides' optimizers on the same gradients."""
     trained = program.optimizer_part or program
     raw = sides[0].params.export_tensors(
-        both.torch, {n: _tensor(g) for n, g in replay.seen.gradients.items()}
+        both.torch, {n: _tensor(g) for n, g in seen.gradients.items()}
     )
     raw = {name: raw[name] for name in trained.params}
-    size = float(np.sqrt(sum(float((g.astype(float) ** 2).sum()) for g in raw.values()))) or 1.0
-    steps = updates.FACTORS[: max(2, min(3, program.optimizer_steps))]
-    gradients = [{n: np.asarray(g * (f / size), np.float32) for n, g in raw.items()} for f in steps]
+    size = math.hypot(*(numerics.size(g).l2 for g in raw.values())) or 1.0
+    factors = itertools.islice(itertools.cycle(updates.FACTORS), program.optimizer_steps)
+    scales = [factor / size for factor in factors]
+    gradients = [{n: np.asarray(g * s, np.float32) for n, g in raw.items()} for s in scales]
     start = {name: np.asarray(value, np.float64) for name, value in trained.params.items()}
     for name, config in program.optimizers.items():
-        say(f"{program.title}: {name} on the same gradients")
-        ours, theirs = (_stepped(side, trained, config, gradients) for side in sides)
+        say(f"{program.title}, {both.dtype}: {name} on the same gradients")
+        ours, theirs = (_stepped(side, trained, config, gradients, both.dtype) for side in sides)
         rule = updates.of_config(config, len(gradients))
-        found = updates.judge(start, gradients, ours, theirs, rule, config)
+        if both.dtype == "float64":
+            found = updates.judge(start, gradients, ours, theirs, rule, config)
+        else:
+            found = updates.judge_rounded(start, gradients, ours, theirs, rule)
         if found:
             yield replace(found, where=f"{name}, {found.where}")
 
@@ -82,62 +133,95 @@ def _tensor(array: np.ndarray) -> Any:
     return torch.from_numpy(array)
 
 
-def _stepped(side: Side, program: Program, config: Any, gradients: list[Params]) -> list[Params]:
-    runtime = side.runtime.configure("float64", "cpu")
+def _stepped(
+    side: Side, program: Program, config: Any, gradients: list[Params], dtype: str
+) -> list[Params]:
+    runtime = side.runtime.configure(dtype, "cpu")
     model = side.params.build(lambda: program.make(side), program.params, runtime)
     optimizer = side.optim.Optimizer(model, config)
     after = side.trace.stepped(model, optimizer, iter(gradients), runtime)
-    return [{name: np.array(value) for name, value in params.items()} for params in after]
+    return [{name: np.array(value, np.float64) for name, value in p.items()} for p in after]
 
 
-class _Run(Comparison):
-    """A comparison of training runs alone; ``straight`` leaves out the stop on the way."""
+@dataclass(kw_only=True)
+class Runs(Comparison):
+    """A comparison of training runs alone, which keeps their figures.
 
-    straight = False
+    ``straight`` leaves out the stop on the way. ``shared`` names the sides whose exported
+    checkpoint changed as training went on.
+    """
+
+    straight: bool = False
+    figures: dict[str, Figures] = field(default_factory=dict)
+    shared: list[str] = field(default_factory=list)
 
     def gate(self) -> Gate:
         """The float64 trajectory judged."""
         return self._trajectory("float64")
 
+    def run_by(self, side: Side) -> Figures:
+        """The figures of one side's float64 run."""
+        return self._figures(side, "float64")
+
+    def _figures(self, side: Side, dtype: str, params: Params | None = None) -> Figures:
+        self.figures[side.name] = super()._figures(side, dtype, params)
+        return self.figures[side.name]
+
     def _by_trainer(self, side: Side, model: Any, runtime: Any, dtype: str) -> Figures:
-        if not self.straight:
-            return super()._by_trainer(side, model, runtime, dtype)
         assert self.program.training is not None
         config = replace(self.program.training, dtype=dtype)
         trainer = side.train.Trainer(model, config, runtime)
+        start, batches = trainer.export(), self.program.batches
         figures = []
-        for batch in self.program.batches:
-            parts = (a.reshape(config.micro_batches, -1, a.shape[-1]) for a in batch)
-            step = trainer.step(*parts)
+        for number, batch in enumerate(batches):
+            if number == len(batches) // 2 and not self.straight:
+                halfway = trainer.export()
+                kept = copy.deepcopy(halfway)
+                trainer.restore(start)
+                trainer.step(*divided(batches[0], config))
+                if any(not np.array_equal(x, kept.params[n]) for n, x in halfway.params.items()):
+                    self.shared.append(side.name)
+                trainer.restore(halfway)
+            step = trainer.step(*divided(batch, config))
             figures.append((step.loss, step.grad_norm, float(trainer.evaluate(*batch))))
-        return dict(zip(("loss", "grad_norm", "val_loss"), np.array(figures).T, strict=True))
+        return dict(zip(FIGURES, np.array(figures).T, strict=True))
 
 
 def _trajectory(program: Program, sides: Sides, say: Say) -> Iterator[Finding]:
     """The first training step at which a figure leaves, and what has to be off for it to stay."""
     if len(program.batches) < 2:
         return
-    gate = _Run(program=program, sides=sides, device="cpu", say=say).gate()
+    runs = Runs(program=program, sides=sides, device="cpu", say=say)
+    gate = runs.gate()
     if gate.ok:
         return
     first = next(tensor for tensor in gate.tensors if not tensor.ok)
-    step = first.name.partition("[")[2].rstrip("]")
-    apart = first.mutual_error_u * 2.0**-53
+    figure, _, number = first.name.rstrip("]").partition("[")
+    back = program.training is not None and int(number) == len(program.batches) // 2
+    apart = first.mutual_error_u * numerics.UNIT_ROUNDOFF["float64"]
     yield Finding(
         stage="trajectory",
-        where=f"{first.name.partition('[')[0]} of step {int(step) + 1}",
-        cause=_vanishes(program, sides, say),
+        where=f"{figure} of step {int(number) + 1}" + (", after going back" if back else ""),
+        cause=_of_training(program, sides, runs, say),
         evidence=f"training steps from the same start: {first.name} is {apart:.3g} apart, relative",
     )
+
+
+def _of_training(program: Program, sides: Sides, runs: Runs, say: Say) -> str | None:
+    if runs.shared:
+        names = " and ".join(show.NAMES[side] for side in runs.shared)
+        return f"the checkpoint that {names} exports is its own memory: training goes on in it"
+    say(f"{program.title}: the training run by one recipe after the other")
+    figures = (runs.figures[side.name] for side in sides)
+    return recipes.followed(program, sides[0], *figures) or _vanishes(program, sides, say)
 
 
 def _vanishes(program: Program, sides: Sides, say: Say) -> str | None:
     """What the difference goes away without, one thing after the other."""
     for name, changed in _without(program):
         say(f"{program.title}: the training run again, without {name}")
-        run = _Run(program=changed, sides=sides, device="cpu")
-        run.straight = name.startswith("going back")
-        if run.gate().ok:
+        straight = name.startswith("going back")
+        if Runs(program=changed, sides=sides, device="cpu", straight=straight).gate().ok:
             return f"the difference vanishes without {name}"
     return None
 
@@ -154,10 +238,10 @@ def _without(program: Program) -> Iterator[tuple[str, Program]]:
     yield "going back to a checkpoint", program
     yield "chunks of the loss", _trained(program, loss_chunk=0)
     yield "micro-batches", _trained(program, micro_batches=1)
-    counted: list[programs.Batch] = [
+    answered: list[programs.Batch] = [
         (inputs, np.maximum(targets, 0)) for inputs, targets in program.batches
     ]
-    yield "ignored targets", replace(program, batches=counted)
+    yield "ignored targets", replace(program, batches=answered)
     adamw = program.training.optimizer
     yield "clipping", _optimized(program, replace(adamw, max_grad_norm=1e9))
     yield "weight decay", _optimized(program, replace(adamw, weight_decay=0.0))

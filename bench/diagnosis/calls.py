@@ -33,15 +33,15 @@ class Call:
 class Pass:
     """A forward and a backward pass.
 
-    ``events`` are ("enter" or "leave", call) in the order in which they happened. ``tensors`` are
-    parameters and running statistics as they stand afterwards.
+    ``events`` are ("enter" or "leave", call) in the order in which they happened. ``statistics``
+    are running ones, as they stand afterwards.
     """
 
     loss: float
     calls: dict[Key, Call]
     events: list[tuple[str, Key]]
     gradients: dict[str, np.ndarray]
-    tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    statistics: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def only_loss(found: Any) -> Any:

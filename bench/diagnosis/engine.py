@@ -8,19 +8,20 @@ float64 finds nothing, float32 may: some faults are of precision alone.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from bench.diagnosis import causes, probe_torch
-from bench.diagnosis.calls import Key
-from bench.diagnosis.causes import Scene
+from bench.diagnosis import causes, losses, probe_torch
+from bench.diagnosis.calls import Key, Pass
 from bench.diagnosis.pairs import Pair
 from bench.diagnosis.replays import LOSS, ROOT, Both, Place, Replay, arithmetic, named
+from bench.diagnosis.scene import Scene
 from shared import numerics
 
 Say = Callable[[str], None]
-More = Callable[[Both, Replay], Iterable["Finding"]]
+More = Callable[[Both, Pass], Iterable["Finding"]]
 Scales = dict[tuple[str, str, str], numerics.Size]
 DTYPES = ("float64", "float32")
 
@@ -44,61 +45,87 @@ def diagnose(
 ) -> list[Finding]:
     """The first divergence of every stage that has one; with ``every``, all places.
 
-    ``more`` looks further where the pass itself is equal. Raises ``ValueError`` for a pair that
-    cannot be judged.
+    ``more`` looks further where the pass itself is equal, in each dtype. Raises ``ValueError`` for
+    a pair that cannot be judged; ``Unrepeatable`` is one.
     """
     scales: Scales = {}
     for dtype in DTYPES:
         with arithmetic(dtype):
-            found = list(_stages(pair, dtype, say, every, more, scales))
+            found = list(stages(pair, dtype, say, every, more, scales))
         if found:
             return found
     return []
 
 
-def _stages(
+def stages(
     pair: Pair, dtype: str, say: Say, every: bool, more: More | None, scales: Scales
 ) -> Iterator[Finding]:
     """Findings in one dtype, stage by stage, until a stage has one, or of all stages."""
     say(f"{pair.name}, {dtype}: building both")
     both = Both.build(pair, dtype)
+    seen = both.run_torch()
     if dtype == "float64":
-        _deterministic(both, say)
+        _deterministic(both, seen, say)
     say(f"{pair.name}, {dtype}: every module from the other side's input")
-    replay = Replay.run(both)
-    stages: list[Callable[[], Iterable[Finding]]] = [
+    looks: list[Callable[[], Iterable[Finding]]] = [
         lambda: _of_values(both),
-        lambda: _of_places(replay, pair, dtype, every, scales),
+        # A large model's replay is large, and is gone again before anything else is looked at.
+        lambda: _of_places(Replay.run(both, seen), pair, dtype, every, scales),
     ]
     if dtype == "float64":
-        stages += [lambda: _of_state(both, replay), lambda: _of_updates(both, replay)]
-        if more is not None:
-            stages.append(lambda: more(both, replay))
-    for stage in stages:
+        looks += [lambda: _of_state(both, seen), lambda: _of_updates(both, seen)]
+    if more is not None:
+        looks.append(lambda: more(both, seen))
+    for stage in looks:
         found = list(stage())
         yield from found
         if found and not every:
             return
 
 
-def _deterministic(both: Both, say: Say) -> None:
+def _deterministic(both: Both, once: Pass, say: Say) -> None:
     """Refuse a pair that gives another loss when it is run again."""
     say(f"{both.pair.name}: running both twice")
-    losses = {
-        "torch": [both.run_torch().loss for _ in range(2)],
-        "jax": [both.run_jax().loss for _ in range(2)],
-    }
-    for side, (first, second) in losses.items():
-        if first != second:
-            raise ValueError(
-                f"the {side} model is not deterministic: its loss was {first:.12g}, and "
-                f"{second:.12g} when it was run again; switch dropout off, or seed it"
-            )
+    again = both.run_torch()
+    if once.loss != again.loss:
+        raise Unrepeatable("torch", once.loss, again.loss, _strays(once, again))
+    first, second = (both.run_jax().loss for _ in range(2))
+    if first != second:
+        raise Unrepeatable("jax", first, second)
+
+
+class Unrepeatable(ValueError):
+    """A model that gives another loss when it is run again; ``where`` it does, if that is known."""
+
+    def __init__(self, side: str, first: float, second: float, where: Key = ROOT):
+        self.side, self.where = side, where
+        super().__init__(
+            f"the {side} model is not deterministic: its loss was {first:.12g}, and {second:.12g} "
+            f"when it was run again, and {named(where)} is where that begins; switch dropout off, "
+            "or seed it"
+        )
+
+
+def _strays(once: Pass, again: Pass) -> Key:
+    """The innermost module in whose own computation two passes of one model first differ."""
+    within = [ROOT]
+    for way, key in once.events:
+        ours, theirs = (
+            call.inputs if way == "enter" else call.outputs
+            for call in (once.calls[key], again.calls[key])
+        )
+        if any(not np.array_equal(x, y) for x, y in zip(ours, theirs, strict=True)):
+            return within[-1]
+        if way == "enter":
+            within.append(key)
+        else:
+            within.pop()
+    return ROOT
 
 
 def _of_values(both: Both) -> Iterator[Finding]:
     """Parameters that differ before anything is computed."""
-    ours = both.ours(probe_torch.arrays(both.torch))
+    ours = both.ours(probe_torch.views(both.torch))
     theirs = both.in_torch({path: np.asarray(x) for path, x in both.jax.tensors.items()})
     limit = numerics.OWN_RELATIVE[both.dtype]
     for name, value in ours.items():
@@ -160,6 +187,7 @@ def _finding(replay: Replay, place: Place, pair: Pair, dtype: str) -> Finding:
         jax=place.jax,
         dtype=dtype,
         kind=place.call.kind if place.call else "",
+        path=place.owner.path,
         call=place.call,
         before=replay.seen.calls.get(place.before) if place.before else None,
         sources=replay.sources(place) if place.stage == "forward" else {},
@@ -167,9 +195,13 @@ def _finding(replay: Replay, place: Place, pair: Pair, dtype: str) -> Finding:
         everything=replay.values,
         elsewhere=_elsewhere(replay, place) if place.stage == "forward" else _parts(replay, place),
         batch=tuple(pair.batch),
+        features=replay.seen.calls[replay.last].outputs[0] if replay.last else None,
+        dropouts=probe_torch.dropouts(replay.both.torch),
+        modules=_parts_of(replay, place) if place.stage == "forward" else {},
     )
     shown = f"{place.name}: relative distance {place.error:.3g}, limit "
     shown += f"{numerics.OWN_RELATIVE[dtype]:g} in {dtype}"
+    shown += ", in training mode" if pair.train else ""
     return Finding(
         stage=place.stage,
         where=_where(replay, place),
@@ -182,28 +214,47 @@ def _where(replay: Replay, place: Place) -> str:
     """The module by PyTorch's name, and by JAX's where that is another."""
     if place.what == "parameter":
         return place.name
-    if place.owner == LOSS:
-        return "loss"
-    if place.owner == ROOT:
-        return "model"
     other = replay.back.get(place.owner)
-    return str(place.owner) + (
+    return place_name(place.owner) + (
         f" ({other} in JAX)" if other and other.path != place.owner.path else ""
     )
 
 
+def place_name(owner: Key) -> str:
+    """A module by its path; the whole, and its loss, by what they are."""
+    return {ROOT: "model", LOSS: "loss"}.get(owner, str(owner))
+
+
 def _elsewhere(replay: Replay, place: Place) -> dict[str, np.ndarray]:
-    """Other tensors of PyTorch's pass of the same shape: one of them may have been taken."""
+    """Other tensors of PyTorch's pass of such a shape: one of them may have been taken."""
     found = {}
+    shapes = (place.torch.shape, place.jax.shape)
+    given = f"{place.before.path}." if place.before else "."
     for key, call in replay.seen.calls.items():
         name = named(key)
+        if key.path.startswith(given):
+            continue  # what is given to one of its parts is this very tensor
+        encloses = key == ROOT or f"{place.owner.path}.".startswith(f"{key.path}.")
+        done = place.owner == LOSS or not encloses
         for x in call.outputs[:1]:
-            if x.shape == place.torch.shape and (place.what, place.owner) != ("out", key):
+            if x.shape in shapes and done:
                 found[f"what leaves {name}"] = x
         for x in call.inputs[:1]:
-            if x.shape == place.torch.shape and place.before != key:
+            if x.shape in shapes and place.before != key:
                 found[f"what enters {name}"] = x
     return found
+
+
+def _parts_of(replay: Replay, place: Place) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """PyTorch's modules within the place's that make such a tensor of such a tensor."""
+    shape = place.torch.shape
+    return {
+        str(key): partial(probe_torch.applied, replay.both.torch, key.path)
+        for key, call in replay.seen.calls.items()
+        if replay.enclosing.get(key) == place.owner
+        and not key.number
+        and [x.shape for x in call.inputs] == [x.shape for x in call.outputs] == [shape]
+    }
 
 
 def _parts(replay: Replay, place: Place) -> dict[str, np.ndarray]:
@@ -216,7 +267,7 @@ def _parts(replay: Replay, place: Place) -> dict[str, np.ndarray]:
               call.output_gradients[0].reshape(-1, place.torch.shape[1]))  # fmt: skip
     return {
         "both uses' gradient": place.torch if _larger(place) else place.jax,
-        "the lookup's part of the tied gradient alone": part,
+        losses.LOOKUP: part,
         "the head's part of the tied gradient alone": (place.torch if _larger(place) else place.jax)
         - part,
     }
@@ -238,13 +289,15 @@ def statistics(ours: np.ndarray, theirs: np.ndarray) -> str:
     return f"PyTorch{shape} {told(ours)}; JAX {told(theirs)}"
 
 
-def _of_state(both: Both, replay: Replay) -> Iterator[Finding]:
+def _of_state(both: Both, seen: Pass) -> Iterator[Finding]:
     """Running statistics after a pass in training mode."""
-    ours = both.ours(replay.seen.tensors)
+    if both.jax.trained >= both.jax.tensors.keys():
+        return  # it has none
+    ours = both.ours(seen.statistics)
     theirs = both.in_torch(both.run_jax().state)
-    before = both.ours(replay.values)
+    before = both.ours(probe_torch.views(both.torch))
     for name, value in theirs.items():
-        if name not in ours or name in replay.seen.gradients:
+        if name not in ours:
             continue
         scale = numerics.size(ours[name]).l2
         gap = numerics.distance(ours[name], value).l2
@@ -273,14 +326,14 @@ def _momentum(before: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> str |
     return "PyTorch's running variance is over n - 1, Flax's over n, or the momenta differ"
 
 
-def _of_updates(both: Both, replay: Replay) -> Iterator[Finding]:
+def _of_updates(both: Both, seen: Pass) -> Iterator[Finding]:
     """The optimizers' updates, both given PyTorch's gradients."""
     pair = both.pair
     if pair.torch_optimizer is None or pair.jax_optimizer is None:
         return
     from bench.diagnosis import updates
 
-    yield from updates.compare(both, replay)
+    yield from updates.compare(both, seen)
 
 
 def located(findings: list[Finding]) -> str:

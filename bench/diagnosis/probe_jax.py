@@ -32,6 +32,7 @@ class Subject:
 
     def __init__(self, made: Any, dtype: str, train: bool):
         self.dtype = jnp.dtype(dtype)
+        self._compiled: dict[Callable, Callable] = {}
         if isinstance(made, nnx.Module):
             self._nnx(made, train)
         elif isinstance(made, tuple) and len(made) == 2:
@@ -133,8 +134,22 @@ class Subject:
     def plain(self, loss_fn: Callable, batch: Sequence[np.ndarray]) -> "Plain":
         """One pass as users run it."""
         moving = {path: x for path, x in self.tensors.items() if path in self.trained}
+        still = {path: x for path, x in self.tensors.items() if path not in self.trained}
+        if loss_fn not in self._compiled:
+            self._compiled[loss_fn] = self._differentiated(loss_fn)
+        run = self._compiled[loss_fn]
+        (loss, (state, outputs)), gradients = run(moving, still, self.batch(batch))
+        return Plain(
+            loss=float(loss),
+            gradients={path: np.asarray(g) for path, g in gradients.items()},
+            state={path: np.asarray(x) for path, x in state.items()},
+            outputs={Key(*key): [np.asarray(x) for x in v] for key, v in outputs.items()},
+        )
 
-        def loss_of(moving: Tensors) -> tuple[Array, tuple]:
+    def _differentiated(self, loss_fn: Callable) -> Callable:
+        """Loss, statistics and outputs of every call, and gradients, compiled."""
+
+        def loss_of(moving: Tensors, still: Tensors, batch: tuple) -> tuple[Array, tuple]:
             outputs: dict[Key, list[Array]] = {}
 
             def look(key: Key, call: Callable, args: tuple, kwargs: dict) -> Any:
@@ -142,18 +157,10 @@ class Subject:
                 outputs[key] = [x for x in jax.tree_util.tree_leaves(output) if _is_float(x)]
                 return output
 
-            given = {**self.tensors, **moving}
-            loss, state = self.run(given, loss_fn, self.batch(batch), look)
+            loss, state = self.run({**still, **moving}, loss_fn, batch, look)
             return loss, (state, {tuple(key): values for key, values in outputs.items()})
 
-        both = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
-        (loss, (state, outputs)), gradients = both(moving)
-        return Plain(
-            loss=float(loss),
-            gradients={path: np.asarray(g) for path, g in gradients.items()},
-            state={path: np.asarray(x) for path, x in state.items()},
-            outputs={Key(*key): [np.asarray(x) for x in v] for key, v in outputs.items()},
-        )
+        return jax.jit(jax.value_and_grad(loss_of, has_aux=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +177,8 @@ class Plain:
 class Replayed:
     """What the JAX model makes of PyTorch's tensors, place by place, and in PyTorch's stead.
 
-    ``found`` and ``given`` are values at the same place, in JAX's layout; ``back`` and ``owed`` are
-    gradients there. ``gradients`` are of parameters. ``odd`` are JAX's tensors of another shape.
+    ``found`` and ``given`` are values at the same place, in JAX's layout unless their shapes
+    differ; ``back`` and ``owed`` are gradients there. ``gradients`` are of parameters.
     """
 
     loss: float
@@ -181,7 +188,6 @@ class Replayed:
     owed: dict[Place, np.ndarray] = field(default_factory=dict)
     gradients: dict[str, np.ndarray] = field(default_factory=dict)
     integers: dict[Place, np.ndarray] = field(default_factory=dict)
-    odd: dict[Place, np.ndarray] = field(default_factory=dict)
 
 
 def replay(
@@ -193,10 +199,13 @@ def replay(
 ) -> Replayed:
     """Run ``subject`` with ``partners``' tensors in place of its own, wherever they fit."""
     result = Replayed(loss=0.0)
-    probes: dict[Place, Array] = {}
-    shapes: dict[Place, tuple[int, ...]] = {}
+    # Arguments of what is compiled: as constants they would be compiled with it.
+    given: dict[Place, Array] = {}
+    weights: dict[Place, Array] = {}
 
-    def total(moving: Tensors, probes: dict, gather: bool) -> tuple[Array, dict[Place, Array]]:
+    def total(
+        moving: Tensors, given: dict, weights: dict, gather: bool
+    ) -> tuple[Array, dict[Place, Array]]:
         terms: list[Array] = []
         seen: dict[Place, Array] = {}
 
@@ -208,11 +217,11 @@ def replay(
             there = [
                 laid(o, flat[i].shape, channels_last) for i, o in zip(floats, ours, strict=True)
             ]
-            if any(x is None for x in there):
-                if gather:  # seen, but not put in their place
-                    for number, (i, own) in enumerate(zip(floats, ours, strict=True)):
+            if any(x is None for x in there):  # seen, but not put in their place
+                for number, (i, own) in enumerate(zip(floats, ours, strict=True)):
+                    seen[key, way, number] = flat[i]
+                    if gather:
                         result.given[key, way, number] = own
-                        result.odd[key, way, number] = np.full(flat[i].shape, np.nan)
                 return None
             flat = list(flat)
             for number, (i, value) in enumerate(zip(floats, there, strict=True)):
@@ -221,12 +230,13 @@ def replay(
                 assert value is not None
                 assert weight is not None
                 seen[place] = flat[i]
-                terms.append(jnp.vdot(flat[i], jnp.asarray(weight, dtype)))
                 if gather:
                     result.given[place], result.owed[place] = value, weight
-                    shapes[place] = value.shape
-                fed = jnp.asarray(value, dtype)
-                flat[i] = fed if gather else fed + probes[place]
+                    with jax.ensure_compile_time_eval():
+                        given[place] = jnp.asarray(value, dtype)
+                        weights[place] = jnp.asarray(weight, dtype)
+                terms.append(jnp.vdot(flat[i], weights[place]))
+                flat[i] = given[place]
             return flat
 
         def stand_in(key: Key, call: Callable, args: tuple, kwargs: dict) -> Any:
@@ -251,12 +261,13 @@ def replay(
         return sum(terms, jnp.zeros((), loss.dtype)), {**seen, _LOSS: loss}
 
     moving = {path: x for path, x in subject.tensors.items() if path in subject.trained}
-    jax.eval_shape(lambda m: total(m, probes, True)[0], moving)
-    probes = {place: jnp.zeros(shape, subject.dtype) for place, shape in shapes.items()}
-    gradient = jax.jit(jax.grad(lambda m, p: total(m, p, False), argnums=(0, 1), has_aux=True))
-    (gradients, back), seen = gradient(moving, probes)
+    jax.eval_shape(lambda m: total(m, given, weights, True)[0], moving)
+    gradient = jax.jit(
+        jax.grad(lambda m, g, w: total(m, g, w, False), argnums=(0, 1), has_aux=True)
+    )
+    (gradients, back), seen = gradient(moving, given, weights)
     result.loss = float(seen.pop(_LOSS))
-    result.found = {place: np.asarray(x) for place, x in seen.items()} | result.odd
+    result.found = {place: np.asarray(x) for place, x in seen.items()}
     result.back = {place: np.asarray(x) for place, x in back.items()}
     result.gradients = {path: np.asarray(x) for path, x in gradients.items()}
     return result
@@ -320,7 +331,7 @@ def _nothing() -> Iterator[None]:
 
 @contextmanager
 def _patched(model: nnx.Module, handler: Handler | None) -> Iterator[None]:
-    """Within, every submodule's call goes through ``handler``; dropout's does not.
+    """Within, every submodule's call goes through ``handler``; idle dropout's does not.
 
     NNX has no hooks, so the classes' own ``__call__`` is replaced for the time being.
     """
@@ -330,7 +341,7 @@ def _patched(model: nnx.Module, handler: Handler | None) -> Iterator[None]:
     modules = {
         id(module): ".".join(map(str, path))
         for path, module in nnx.iter_modules(model)
-        if not isinstance(module, nnx.Dropout)
+        if not (isinstance(module, nnx.Dropout) and (module.deterministic or module.rate == 0))
     }
     counts: Counter[str] = Counter()
     inside: set[int] = set()  # a class may call the one it is made from

@@ -38,20 +38,27 @@ def leaves(model: nn.Module) -> list[Leaf]:
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
     """What ``leaves`` speaks of, live."""
-    state = {n: b for n, b in model.named_buffers() if n.rpartition(".")[2] in _STATE}
-    return {**dict(model.named_parameters()), **state}
+    return {**dict(model.named_parameters()), **_statistics(model)}
 
 
-def arrays(model: nn.Module) -> dict[str, np.ndarray]:
-    """The same as copies in NumPy."""
-    return {name: tensor.detach().numpy().copy() for name, tensor in tensors(model).items()}
+def _statistics(model: nn.Module) -> dict[str, Tensor]:
+    return {n: b for n, b in model.named_buffers() if n.rpartition(".")[2] in _STATE}
 
 
-def give(model: nn.Module, values: dict[str, np.ndarray]) -> None:
-    """Write values back into the live model."""
-    with torch.no_grad():
-        for name, tensor in tensors(model).items():
-            tensor.copy_(torch.from_numpy(values[name]))
+def views(model: nn.Module) -> dict[str, np.ndarray]:
+    """The same in NumPy, in the model's own memory."""
+    return {name: tensor.detach().numpy() for name, tensor in tensors(model).items()}
+
+
+def statistics(model: nn.Module) -> dict[str, np.ndarray]:
+    """Copies of the running statistics."""
+    return {name: tensor.numpy().copy() for name, tensor in _statistics(model).items()}
+
+
+def restore(model: nn.Module, values: dict[str, np.ndarray]) -> None:
+    """Write running statistics back into the live model."""
+    for name, tensor in _statistics(model).items():
+        tensor.copy_(torch.from_numpy(values[name]))
 
 
 def batch_of(batch: Sequence[np.ndarray], dtype: str) -> tuple[Tensor, ...]:
@@ -76,16 +83,33 @@ def observe(model: nn.Module, loss_fn: Callable, batch: Sequence[np.ndarray], dt
         for handle in handles:
             handle.remove()
     gradients = {
-        name: (torch.zeros_like(p) if p.grad is None else p.grad).numpy().copy()
+        name: (torch.zeros_like(p) if p.grad is None else p.grad).numpy()
         for name, p in model.named_parameters()
     }
+    model.zero_grad()  # forgets them without writing to them
     return Pass(
         loss=float(loss.detach()),
         calls={key: found.finished() for key, found in watch.calls.items()},
         events=watch.events,
         gradients=gradients,
-        tensors=arrays(model),
+        statistics=statistics(model),
     )
+
+
+def applied(model: nn.Module, path: str, x: np.ndarray) -> np.ndarray:
+    """What the submodule at ``path`` makes of ``x``."""
+    with torch.no_grad():
+        return model.get_submodule(path)(torch.from_numpy(x)).numpy()
+
+
+def dropouts(model: nn.Module) -> dict[str, tuple[float, np.ndarray]]:
+    """Rate and key of every layer at work whose mask is a function of a key."""
+    found = {}
+    for name, module in model.named_modules():
+        key = getattr(module, "key", None)
+        if isinstance(module, nn.Dropout) and module.training and isinstance(key, Tensor):
+            found[name] = (module.p, key.numpy().view(np.uint32))
+    return found
 
 
 class _Seen:
@@ -121,8 +145,8 @@ class _Watch:
 
     def hook(self, name: str, module: nn.Module) -> list[Any]:
         """Handles of the hooks before and after the module's call."""
-        if isinstance(module, nn.Dropout):
-            return []  # what it did shows around it
+        if isinstance(module, nn.Dropout) and not (module.training and module.p > 0):
+            return []  # it does nothing
         return [
             module.register_forward_pre_hook(self._enter(name), with_kwargs=True),
             module.register_forward_hook(self._leave(name)),

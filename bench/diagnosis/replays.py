@@ -72,8 +72,8 @@ class Both:
         partners = match(probe_torch.leaves(ours), theirs.leaves(), pair.names)
         both = cls(pair=pair, dtype=dtype, torch=ours, jax=theirs, partners=partners)
         if pair.copy:
-            values = probe_torch.arrays(ours)
-            theirs.give({p.jax: p.to_jax(values[p.torch]) for p in partners})
+            values = probe_torch.views(ours)
+            theirs.give({p.jax: p.to_jax(values[p.torch].copy()) for p in partners})
         return both
 
     @property
@@ -100,14 +100,14 @@ class Both:
 
     def run_torch(self) -> Pass:
         """PyTorch's pass, and its running statistics put back as they were."""
-        before = probe_torch.arrays(self.torch)
+        before = probe_torch.statistics(self.torch)
         found = _ran(
             "torch_loss",
             lambda: probe_torch.observe(
                 self.torch, self.pair.torch_loss, self.pair.batch, self.dtype
             ),
         )
-        probe_torch.give(self.torch, before)
+        probe_torch.restore(self.torch, before)
         if not np.isfinite(found.loss):
             raise ValueError(f"PyTorch's loss is {found.loss}: give a batch with a finite loss")
         return found
@@ -204,16 +204,21 @@ def align(torch: Pass, jax: Mapping[Key, str], partners: Sequence[Partner]) -> d
             other
             for other in counts_of
             if other not in pairs.values()
-            and counts_of[other] == theirs[path]
             and (path == "") == (other == "")
             and (held["torch"][other] == own if own else not held["torch"][other])
         ]
+        # A module may be called once more on one side; another one is no better for it.
+        fits = [other for other in fits if counts_of[other] == theirs[path]] or fits
         same = [other for other in fits if words(other) == words(path)]
         last = [other for other in fits if words(other)[-1:] == words(path)[-1:]] if own else []
         choice = same or last or (fits if own and len(fits) == 1 else [])
         if choice:
             pairs[path] = choice[0]
-    return {Key(p, n): Key(pairs[p], n) for p, n in jax if p in pairs}
+    return {
+        Key(path, number): Key(pairs[path], number)
+        for path, number in jax
+        if path in pairs and number < counts_of[pairs[path]]
+    }
 
 
 def _held(path: str, partners: Sequence[Partner], side: str) -> frozenset[str]:
@@ -232,10 +237,8 @@ class Replay:
     values: dict[str, np.ndarray]
 
     @classmethod
-    def run(cls, both: Both) -> "Replay":
-        """One recorded pass and one replayed one."""
-        values = probe_torch.arrays(both.torch)
-        seen = both.run_torch()
+    def run(cls, both: Both, seen: Pass) -> "Replay":
+        """JAX's pass from what was seen of PyTorch's."""
         names = both.names(seen)
         partners = {key: seen.calls[other] for key, other in names.items()}
         last = both.channels_last(seen)
@@ -245,6 +248,7 @@ class Replay:
                 both.jax, both.pair.jax_loss, both.jax_batch, partners, channels_last=last
             ),
         )
+        values = probe_torch.views(both.torch)
         return cls(both=both, seen=seen, names=names, found=found, values=values)
 
     @cached_property
@@ -266,6 +270,16 @@ class Replay:
                 open_calls.pop()
         return found
 
+    @cached_property
+    def last(self) -> Key | None:
+        """The call whose output the loss is made of: the last to end that is in no other."""
+        ends = [k for way, k in self.seen.events if way == "leave" and k in self.back]
+        return ends[-1] if ends else None
+
+    def _user(self, key: Key) -> Key:
+        """Whose lines go on with what a call returned."""
+        return LOSS if key == self.last else self.enclosing[key]
+
     def forward(self) -> Iterator[Place]:
         """Places of the forward pass, then the loss."""
         for way, key in self.seen.events:
@@ -273,7 +287,7 @@ class Replay:
                 yield from self._entered(key) if way == "enter" else self._left(key)
         loss, theirs = np.asarray(self.seen.loss), np.asarray(self.found.loss)
         root = self.seen.calls.get(ROOT) if ROOT in self.back else None
-        owner = LOSS if ROOT in self.back else ROOT
+        owner = LOSS if self.back else ROOT
         yield Place(stage="forward", what="loss", owner=owner, name="loss", torch=loss, jax=theirs,
                     scale=numerics.size(loss), call=root)  # fmt: skip
 
@@ -314,7 +328,7 @@ class Replay:
                 continue
             # What leaves a call is its caller's business, what enters it its own.
             side = "out" if way == "leave" else "in"
-            owner = self.enclosing[key] if side == "out" else key
+            owner = self._user(key) if side == "out" else key
             for place, owed in self.found.owed.items():
                 if place[:2] == (self.back[key], side) and place in self.found.back:
                     scale = numerics.size(owed)
@@ -351,11 +365,12 @@ class Replay:
     def sources(self, place: Place) -> dict[str, np.ndarray]:
         """What the owner of the place had at hand, of PyTorch's numbers, by name.
 
-        Its inputs, and what its children had returned by then.
+        Its inputs, and what its children had returned by then; a loss has what the model's parts
+        returned where the model was not called as a whole.
         """
-        owner = place.owner
+        owner = place.owner if place.owner != LOSS else ROOT
         found: dict[str, np.ndarray] = {}
-        inside = False
+        inside = owner not in self.back
         for way, key in self.seen.events:
             if key == owner and way == "enter":
                 inside = True

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from bench.diagnosis import engine
-from bench.diagnosis.replays import Both, Replay
+from bench.diagnosis.calls import Pass
+from bench.diagnosis.replays import Both
+from bench.diagnosis.scene import LOW
 from shared import numerics
 from shared.config import AdamWConfig, OptimizerConfig
 from shared.params import Params
@@ -16,7 +18,9 @@ from shared.schedule import learning_rate
 
 # What the gradients are multiplied by, step by step: some are clipped, and the sign changes.
 FACTORS = (0.5, -3.0, 200.0)
+# How near a rule must come to what an optimizer leaves, relative to how far parameters moved.
 FIT = 1e-8
+COARSE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,28 +43,42 @@ class Rule:
     clip: str = "norm"
     max_norm: float = math.inf
     momentum: float = 0.0
+    kept: type | None = None  # a lower precision in which the first moment is kept
 
     def run(self, start: Mapping[str, np.ndarray], gradients: Sequence[Params]) -> list[Params]:
         """The parameters after each step, in float64."""
         p = {name: value.astype(np.float64) for name, value in start.items()}
-        m = {name: np.zeros(value.shape) for name, value in p.items()}
-        v = {name: np.zeros(value.shape) for name, value in p.items()}
+        m, v = ({name: np.zeros(value.shape) for name, value in p.items()} for _ in range(2))
         after = []
         for step, (rate, raw) in enumerate(zip(self.rates, gradients, strict=True)):
-            clipped = self._clipped({n: g.astype(np.float64) for n, g in raw.items()})
-            for name, g in clipped.items():
-                decay = self.decay if self._decayed(name, p[name]) else 0.0
-                if self.coupled or self.kind == "sgd":
-                    g, decay = g + decay * p[name], 0.0
-                p[name] = p[name] - rate * (self._step(m, v, name, g, step) + decay * p[name])
+            clipped = self.clipped({n: g.astype(np.float64) for n, g in raw.items()})
+            self.move(p, m, v, clipped, rate, step)
             after.append(dict(p))
         return after
+
+    def move(
+        self, p: Params, m: Params, v: Params, gradients: Params, rate: float, step: int
+    ) -> None:
+        """New parameters and moments in place of the old, after ``step`` steps before this one."""
+        moved = {}
+        for name, g in gradients.items():
+            decay = self.decay if self._decayed(name, p[name]) else 0.0
+            if self.coupled or self.kind == "sgd":
+                g, decay = g + decay * p[name], 0.0
+            moved[name] = -rate * (self._step(m, v, name, g, step) + decay * p[name])
+        share = 1.0
+        if self.clip == "update":
+            share = _share(
+                math.hypot(*(numerics.size(d).l2 for d in moved.values())), self.max_norm
+            )
+        p |= {name: p[name] + share * d for name, d in moved.items()}
 
     def _step(self, m: Params, v: Params, name: str, g: np.ndarray, step: int) -> np.ndarray:
         if self.kind == "sgd":
             m[name] = self.momentum * m[name] + g
             return m[name]
-        m[name] = self.beta1 * m[name] + (1 - self.beta1) * g
+        before = m[name] if self.kept is None else m[name].astype(self.kept).astype(g.dtype)
+        m[name] = self.beta1 * before + (1 - self.beta1) * g
         v[name] = self.beta2 * v[name] + (1 - self.beta2) * g * g
         first = 1 - self.beta1 ** (step + 1) if self.corrected else 1.0
         second = 1 - self.beta2 ** (step + 1) if self.corrected else 1.0
@@ -75,10 +93,12 @@ class Rule:
             "everything": True,
             "nothing": False,
             "no embeddings": matrix and not name.startswith(("wte", "wpe")),
+            "no token embeddings": matrix and not name.startswith("wte"),
         }[self.decays]
 
-    def _clipped(self, gradients: Params) -> Params:
-        if self.clip == "none" or math.isinf(self.max_norm):
+    def clipped(self, gradients: Params) -> Params:
+        """Gradients as they are after clipping."""
+        if self.clip in ("none", "update") or math.isinf(self.max_norm):
             return gradients
         if self.clip == "value":
             top = self.max_norm
@@ -114,13 +134,14 @@ def of_config(config: OptimizerConfig, steps: int) -> Rule:
 def variants(rule: Rule, config: OptimizerConfig | None = None) -> Iterator[tuple[str, Rule]]:
     """Known ways to get it wrong, each with what it is called."""
     yield "the rule", rule
-    for most in ("none", "value", "tensor", "norm and 1e-6", "matrices"):
+    for most in ("none", "value", "tensor", "norm and 1e-6", "matrices", "update"):
         names = {
             "none": "the rule without clipping",
             "value": "the rule with each number clipped",
             "tensor": "the rule with each tensor clipped by itself",
             "norm and 1e-6": "the rule with 1e-6 added to the norm",
             "matrices": "the rule with a norm over matrices alone",
+            "update": "the rule with the update clipped, not the gradients",
         }
         yield names[most], replace(rule, clip=most)
     yield from _schedules(rule, config)
@@ -140,7 +161,7 @@ def variants(rule: Rule, config: OptimizerConfig | None = None) -> Iterator[tupl
     for beta2 in (0.95, 0.98, 0.99, 0.999):
         if beta2 != rule.beta2:
             yield f"the rule with beta2 {beta2:g}", replace(rule, beta2=beta2)
-    for what in ("everything", "nothing", "no embeddings"):
+    for what in ("everything", "nothing", "no embeddings", "no token embeddings"):
         yield f"the rule with decay of {what}", replace(rule, decays=what)
     for decay in (1e-4, 1e-2, 0.1):
         for what in ("matrices", "everything"):
@@ -217,24 +238,82 @@ def _cause(
     for name, variant in variants(rule, config):
         with np.errstate(all="ignore"):
             predicted = variant.run(start, gradients)
-        mine = mine or (name if _follows(predicted, ours, start) else None)
-        other = other or (name if _follows(predicted, theirs, start) else None)
+        mine = mine or (name if _follows(predicted, ours, theirs, start) else None)
+        other = other or (name if _follows(predicted, theirs, ours, start) else None)
         if mine and other:
             return f"PyTorch follows {mine}, JAX {other}" if mine != other else None
     return None
 
 
-def _follows(predicted: Sequence[Params], found: Sequence[Params], start: Params) -> bool:
-    for after, other in zip(predicted, found, strict=True):
+def _follows(
+    predicted: Sequence[Params], found: Sequence[Params], twin: Sequence[Params], start: Params
+) -> bool:
+    """Whether a rule gives a side's parameters, or all but a hundredth of what sets them apart."""
+    for after, own, other in zip(predicted, found, twin, strict=True):
         for name in start:
-            scale = numerics.size(np.asarray(after[name] - start[name])).l2
-            gap = numerics.distance(after[name], other[name]).l2
-            if not gap <= FIT * max(scale, 1e-12):
+            scale = max(numerics.size(np.asarray(after[name] - start[name])).l2, 1e-12)
+            apart = numerics.distance(own[name], other[name]).l2
+            near = max(FIT * scale, min(COARSE * scale, 0.01 * apart))
+            if not numerics.distance(after[name], own[name]).l2 <= near:
                 return False
     return True
 
 
-def compare(both: Both, replay: Replay) -> "Iterator[engine.Finding]":
+def judge_rounded(
+    start: Params,
+    gradients: Sequence[Params],
+    ours: Sequence[Params],
+    theirs: Sequence[Params],
+    rule: Rule,
+) -> "engine.Finding | None":
+    """The first float32 update that one optimizer rounds more than the other, against the rule."""
+    exact = rule.run(start, gradients)
+    for step in range(len(exact)):
+        for name in start:
+            moved = _moved(start, (ours, theirs, exact), step, name)
+            scale = numerics.size(moved[2]).at_least(numerics.size(start[name]))
+            apart = numerics.gaps(*moved)
+            verdict = numerics.judge_rounded(
+                name, "update", apart, scale, "float32", start[name].size
+            )
+            if not verdict.ok:
+                side = 0 if apart.torch.l2 > apart.jax.l2 else 1
+                return engine.Finding(
+                    stage="update",
+                    where=f"{name}, step {step + 1}",
+                    cause=_coarse(start, gradients, (ours, theirs)[side], rule, side),
+                    evidence=f"float32 updates by the same gradients: PyTorch is "
+                    f"{verdict.torch_error_u:.3g} u off, JAX {verdict.jax_error_u:.3g} u",
+                )
+    return None
+
+
+def _moved(
+    start: Params, runs: Sequence[Sequence[Params]], step: int, name: str
+) -> list[np.ndarray]:
+    return [
+        np.asarray(run[step][name], np.float64) - (run[step - 1] if step else start)[name]
+        for run in runs
+    ]
+
+
+def _coarse(
+    start: Params, gradients: Sequence[Params], found: Sequence[Params], rule: Rule, side: int
+) -> str | None:
+    """The lower precision of the first moment that most of one side's error goes away with."""
+    runs = {"": rule.run(start, gradients)}
+    for name, dtype in LOW.items():
+        runs[name] = replace(rule, kept=dtype).run(start, gradients)
+    left = {
+        kept: math.hypot(*(numerics.distance(run[-1][n], found[-1][n]).l2 for n in start))
+        for kept, run in runs.items()
+    }
+    best = min(left, key=lambda kept: left[kept])
+    who = ("PyTorch", "JAX")[side]
+    return f"{who}'s first moment is kept in {best}" if best and left[best] < left[""] / 2 else None
+
+
+def compare(both: Both, seen: Pass) -> "Iterator[engine.Finding]":
     """The updates of a pair's own optimizers on PyTorch's gradients."""
     import jax
     import optax
@@ -242,10 +321,10 @@ def compare(both: Both, replay: Replay) -> "Iterator[engine.Finding]":
 
     pair = both.pair
     assert pair.torch_optimizer is not None
-    raw = both.ours(replay.seen.gradients)
+    raw = both.ours(seen.gradients)
     size = math.hypot(*(numerics.size(g).l2 for g in raw.values())) or 1.0
     gradients = [{n: g * (f / size) for n, g in raw.items()} for f in FACTORS]
-    whole = [{n: g * (f / size) for n, g in replay.seen.gradients.items()} for f in FACTORS]
+    whole = [{n: g * (f / size) for n, g in seen.gradients.items()} for f in FACTORS]
     trained = dict(both.torch.named_parameters())
     before = {name: p.detach().clone() for name, p in trained.items()}
     optimizer = pair.torch_optimizer(trained.values())
