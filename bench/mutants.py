@@ -63,6 +63,12 @@ class Edit:
 
     def made_in(self, text: str) -> str:
         """``text`` with the edit made everywhere; ``AssertionError`` where it does not fit."""
+        for start, old, new in reversed(self.found_in(text)):
+            text = text[:start] + new + text[start + len(old) :]
+        return text
+
+    def found_in(self, text: str) -> list[tuple[int, str, str]]:
+        """Where ``text`` has ``old``, which becomes ``new``, both indented as they are there."""
         places = []
         for found in re.finditer(re.escape(self.old.partition("\n")[0]), text):
             line = text[text.rfind("\n", 0, found.start()) + 1 :]
@@ -73,9 +79,7 @@ class Edit:
         assert len(places) == self.times, (
             f"{self.old!r} occurs {len(places)} times, expected {self.times}"
         )
-        for start, old, new in reversed(places):
-            text = text[:start] + new + text[start + len(old) :]
-        return text
+        return places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +191,7 @@ def run(
         jobs = max(1, min(jobs, len(trials) // WORTH_STARTING))
     court = _Court(sides, device)
     report = Report(clean=[])
-    with _compiled_once() as cache, _quick_collection():
+    with compiled_once() as cache, _quick_collection():
         for name in dict.fromkeys(mutant.program for mutant in chosen):
             say(f"{name} without a bug")
             report.clean += _outcomes(court.comparison(name))
@@ -341,12 +345,17 @@ class _Trial(Comparison):
         return self.clean[key]
 
 
+def source(mutant: Mutant, side: str) -> str:
+    """The text of the mutant's file on ``side`` as it stands."""
+    return _file(mutant, side).read_text(encoding="utf-8")
+
+
 def edited(mutant: Mutant, side: str) -> str:
     """The text of the mutant's file on ``side`` with its edits made.
 
     ``AssertionError``, naming the mutant, where an edit does not fit the file exactly.
     """
-    text = _file(mutant, side).read_text(encoding="utf-8")
+    text = source(mutant, side)
     for edit in mutant.edits[side]:
         try:
             text = edit.made_in(text)
@@ -410,7 +419,7 @@ class _Finder:
 
 
 @contextmanager
-def _compiled_once() -> Iterator[Path]:
+def compiled_once() -> Iterator[Path]:
     """Within, XLA compiles no program twice: what a bug leaves alone was compiled before."""
     with tempfile.TemporaryDirectory(prefix="twingrad-") as folder:
         cache = Path(folder) / "compiled"

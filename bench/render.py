@@ -170,6 +170,63 @@ def mutants(argument: str) -> str:
     return "\n".join(lines)
 
 
+def diagnosed(report: dict[str, Any]) -> list[tuple[str, int, int]]:
+    """What was asked of diagnosis, how often it was right, and of how many."""
+    bugs, pairs, clean = report["bugs"], report["pairs"], report["clean"]
+    return [
+        ("bugs planted alone, located", sum(row["located"] for row in bugs), len(bugs)),
+        ("bugs planted alone, named", sum(row["named"] for row in bugs), len(bugs)),
+        ("pairs of bugs, the first of them located", sum(r["located"] for r in pairs), len(pairs)),
+        ("programs without a bug, nothing found",
+         sum(not row["findings"] for row in clean), len(clean)),
+    ]  # fmt: skip
+
+
+def diagnosis(argument: str) -> str:
+    """How often diagnosis was right."""
+    lines = ["| | right | of | |", "|---|---|---|---|"]
+    for what, right, of in diagnosed(load(argument)):
+        lines.append(f"| {what} | {right} | {of} | {right / of:.1%} |")
+    return "\n".join(lines)
+
+
+def undiagnosed(argument: str) -> str:
+    """What diagnosis did not locate or not name, of bugs alone and of pairs."""
+    report = load(argument)
+    wrong = [row for row in report["bugs"] if not (row["located"] and row["named"])]
+    lines = ["| planted bug | in | located | named | what was said |", "|---|---|---|---|---|"]
+    for row in wrong:
+        marks = ["yes" if row[key] else "**no**" for key in ("located", "named")]
+        cells = [row["about"], show.NAMES[row["side"]], *marks, told(row)]
+        lines.append(_row(cells))
+    pairs = [row for row in report["pairs"] if not row["located"]]
+    if pairs:
+        lines += ["", "| pair of bugs | expected first | what was said |", "|---|---|---|"]
+    for row in pairs:
+        lines.append(_row([" and ".join(row["bugs"]), " or ".join(row["expected"]), told(row)]))
+    return "\n".join(lines) if wrong or pairs else "Every bug was located and named."
+
+
+def diagnoses(argument: str) -> str:
+    """What diagnosis said of every planted bug."""
+    lines = ["| planted bug | in | what was said |", "|---|---|---|"]
+    for row in load(argument)["bugs"]:
+        lines.append(_row([row["about"], show.NAMES[row["side"]], told(row)]))
+    return "\n".join(lines)
+
+
+def told(row: dict[str, Any]) -> str:
+    """A finding in one line."""
+    if row["stage"] is None:
+        return row["evidence"]
+    return f"{row['stage']} of `{row['where']}`: {row['cause'] or 'no known cause'}"
+
+
+def _row(cells: list[str]) -> str:
+    safe = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(safe)} |"
+
+
 def _caught(row: dict[str, Any] | None) -> str:
     if row is None:
         return "–"
@@ -465,6 +522,9 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "plan": planned,
     "spent": spent,
     "example": example,
+    "diagnosis": diagnosis,
+    "undiagnosed": undiagnosed,
+    "diagnoses": diagnoses,
 }
 
 

@@ -24,8 +24,9 @@ from bench.compare import Gate, Outcome
 from shared.numerics import UNIT_ROUNDOFF, Verdict
 from shared.params import write_bytes
 
-COMPARISON, TRAINING, MUTANTS, DEFAULTS = (
-    f"{name}-cpu" for name in ("compare", "training", "mutants", "defaults")
+COMPARISON, TRAINING, MUTANTS, DEFAULTS, TIMES, DIAGNOSIS = (
+    f"{name}-cpu"
+    for name in ("compare", "training", "mutants", "defaults", "definitions", "diagnosis")
 )
 # In the order in which they are read.
 ROOMS = (
@@ -85,28 +86,38 @@ def make(comparison: dict[str, Any] | None = None) -> str:
     Raises ``ValueError`` naming a record that is not what its command writes.
     """
     given = recorded(COMPARISON) if comparison is None else comparison
-    training, mutants = recorded(TRAINING), recorded(MUTANTS)
+    training, mutants, diagnosis = map(recorded, (TRAINING, MUTANTS, DIAGNOSIS))
+    times = recorded(TIMES)
     speeds = {p.stem: render.load(p.stem) for p in sorted(render.RESULTS.glob("speed-*.json"))}
     origin = f"{COMPARISON}.json" if comparison is None else "the comparison given"
     used = {origin: given}
-    used |= {f"{name}.json": recorded(name) for name in (DEFAULTS, TRAINING, MUTANTS, *speeds)}
+    names = (TIMES, DEFAULTS, TRAINING, MUTANTS, DIAGNOSIS, *speeds)
+    used |= {f"{name}.json": recorded(name) for name in names}
     sections: dict[str, Any] = {}
     with render.showing(origin):
         found = record.outcomes(given) if given else []
         sections |= {"summary": summary(given, found) if given else None}
-        sections |= {"rooms": rooms(found), "layers": layers(found)}
+        sections |= {"rooms": rooms(found, times), "times": times, "layers": layers(found)}
     with render.showing(DEFAULTS):
         sections["defaults"] = defaults()
     with render.showing(TRAINING):
         sections["training"] = trainings(training) if training else []
     with render.showing(MUTANTS):
         sections["planted"] = planted(mutants) if mutants else None
+    with render.showing(DIAGNOSIS):
+        sections["diagnosed"] = diagnosed(diagnosis) if diagnosis else None
     with render.showing("a record of the benchmark"):
         sections["speed"] = speed(speeds)
     with render.showing("a record"):
         return _page(
             origin=origin,
-            records={"defaults": DEFAULTS, "training": TRAINING, "planted": MUTANTS},
+            records={
+                "defaults": DEFAULTS,
+                "training": TRAINING,
+                "planted": MUTANTS,
+                "times": TIMES,
+                "diagnosed": DIAGNOSIS,
+            },
             environments={name: found["environment"] for name, found in used.items() if found},
             **sections,
         )
@@ -298,6 +309,7 @@ class Definition:
     name: str
     parts: list[Part] = field(default_factory=list)
     measured: list[Measured] = field(default_factory=list)
+    timed: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -325,7 +337,7 @@ class Room:
         return torch, jax
 
 
-def rooms(found: list[Outcome]) -> list[Room]:
+def rooms(found: list[Outcome], times: dict[str, Any] | None = None) -> list[Room]:
     """Every file that both sides have, in reading order."""
     folders = [record.ROOT / f"{name}_impl" for name in show.NAMES]
     stems = set.intersection(*({path.stem for path in folder.glob("*.py")} for folder in folders))
@@ -334,11 +346,18 @@ def rooms(found: list[Outcome]) -> list[Room]:
     found_rooms = []
     for name in order:
         torch, jax = ((f / f"{name}.py").read_text(encoding="utf-8") for f in folders)
-        found_rooms.append(room(name, torch, jax, found))
+        timed = [row for row in times["rows"] if row["room"] == name] if times else []
+        found_rooms.append(room(name, torch, jax, found, timed))
     return found_rooms
 
 
-def room(name: str, torch: str, jax: str, found: list[Outcome]) -> Room:
+def room(
+    name: str,
+    torch: str,
+    jax: str,
+    found: list[Outcome],
+    times: Sequence[dict[str, Any]] = (),
+) -> Room:
     """Two sources in step, with what was measured beside each definition."""
     definitions: dict[str, Definition] = {}
     for part in parts(torch, jax):
@@ -347,6 +366,9 @@ def room(name: str, torch: str, jax: str, found: list[Outcome]) -> Room:
     for top, measured in _measured(found, name).items():
         if top in definitions:
             definitions[top].measured.extend(measured)
+    for row in times:
+        if row["definition"] in definitions:
+            definitions[row["definition"]].timed.append(row)
     return Room(f"{name}.py", list(definitions.values()), open=name == OPEN)
 
 
@@ -735,6 +757,22 @@ def planted(found: dict[str, Any]) -> Planted:
         clean_ok=found["clean_ok"],
         gates=gates,
         bugs=bugs,
+    )
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """What diagnosis said of planted bugs, and how often it was right."""
+
+    summary: list[tuple[str, int, int]]
+    bugs: list[dict[str, Any]]
+
+
+def diagnosed(found: dict[str, Any]) -> Diagnosed:
+    """The record of diagnoses."""
+    return Diagnosed(
+        summary=render.diagnosed(found),
+        bugs=found["bugs"],
     )
 
 

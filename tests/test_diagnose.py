@@ -30,6 +30,13 @@ def both():
     return sides.both()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once():
+    """What a bug leaves alone is compiled for the first one."""
+    with mutants.compiled_once():
+        yield
+
+
 def _linear_pair(**changed):
     """A linear layer and its port, which must agree."""
 
