@@ -178,6 +178,9 @@ class BPE(Tokenizer):
         self.definition = self._model.to_str()
         raw = json.loads(self.definition)
         vocabulary = self._model.get_vocab(with_added_tokens=False)
+        if len(set(vocabulary.values())) < len(vocabulary):
+            # The library would keep one of them when it writes the rest down.
+            raise ValueError(f"{source} gives one id to two tokens: expected an id for each")
         alphabet = _alphabet()
         if (
             raw["model"]["type"] != "BPE"

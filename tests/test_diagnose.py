@@ -278,6 +278,17 @@ def test_what_the_users_code_raises_is_passed_on():
     assert "the pair's jax raised KeyError" in _refused(jax=broken)
 
 
+def test_an_error_that_cannot_be_put_into_words_is_named():
+    class Speechless(Exception):
+        def __str__(self):
+            raise OSError
+
+    def broken():
+        raise Speechless
+
+    assert "the pair's jax raised Speechless: no reason given" in _refused(jax=broken)
+
+
 def test_what_a_loss_asserts_is_passed_on():
     def strict(model, x, y):
         assert x.shape == (1, 1), "one row at a time"

@@ -205,6 +205,7 @@ def _changed(bpe, change):
         (lambda raw: raw.update(added_tokens=[]), "has no token that ends a text"),
         (lambda raw: raw.pop("model"), "is no tokenizer.json"),
         (lambda raw: raw["model"]["vocab"].update(far=1 << 31), "has id 2147483648: expected ids"),
+        (lambda raw: raw["model"]["vocab"].update(again=7), "gives one id to two tokens"),
     ],
 )
 def test_another_kind_of_tokenizer_json_is_refused(bpe, tmp_path, change, message):

@@ -130,7 +130,7 @@ def load(path: Path) -> Pair:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{path} raised {_said(error)}: mend the file") from error
+        raise ValueError(f"{path} raised {said(error)}: mend the file") from error
     finally:
         sys.path.pop(0)
     found = getattr(module, "pair", None)
@@ -142,9 +142,13 @@ def load(path: Path) -> Pair:
     return found
 
 
-def _said(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no reason given'}"
+def said(error: BaseException) -> str:
+    """The kind of ``error``, which a pair's own code raised, and the first line of its words."""
+    try:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    except Exception:  # an error of the pair's own making has words of its own making
+        lines = []
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
 def begin(path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from bench.diagnosis import probe_jax, probe_torch
 from bench.diagnosis.calls import Call, Key, Pass
 from bench.diagnosis.matching import Leaf, Partner, match, words
-from bench.diagnosis.pairs import Pair
+from bench.diagnosis.pairs import Pair, said
 from shared import numerics
 
 ROOT = Key("")
@@ -162,19 +162,14 @@ def _made(what: str, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except Exception as error:
-        raise ValueError(f"the pair's {what} raised {_first_line(error)}: mend it") from error
+        raise ValueError(f"the pair's {what} raised {said(error)}: mend it") from error
 
 
 def _ran(what: str, run: Callable[[], Any]) -> Any:
     try:
         return run()
     except Exception as error:  # whatever somebody's code raises
-        raise ValueError(f"the pair's {what} raised {_first_line(error)}: mend it") from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].strip() if lines else 'no reason given'}"
+        raise ValueError(f"the pair's {what} raised {said(error)}: mend it") from error
 
 
 def named(key: Key) -> str:
