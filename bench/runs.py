@@ -17,8 +17,11 @@ from shared.config import AdamWConfig, GPTConfig, TrainConfig, is_number, is_who
 from shared.corpus import Corpus
 
 CONFIG, TOKENIZER, METRICS, PLOT = "config.json", "tokenizer.json", "metrics.jsonl", "loss.png"
-# What a resumed run may be asked to do otherwise, since no number depends on it.
-_FREE = {"eval_every", "eval_batches", "checkpoint_every", "keep", "compile"}
+# What a resumed run may be asked to do otherwise, since no number depends on it but by rounding.
+_FREE = {
+    *("eval_every", "eval_batches", "checkpoint_every", "keep", "compile"),
+    *("data_parallel", "sharded"),
+}
 # What every line of the metrics holds.
 _FIGURES = {"step", "loss", "grad_norm", "lr", "tokens_per_s"}
 # What the command line calls otherwise than the configuration does.

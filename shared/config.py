@@ -181,6 +181,10 @@ class TrainConfig:
     ``loss_chunk`` positions exist at once, 0 meaning all. ``recompute`` trades time for memory by
     computing each block's activations again in the backward pass. ``compile`` asks PyTorch for
     ``torch.compile``; JAX is always compiled.
+
+    ``data_parallel`` times ``sharded`` processes divide each micro-batch between them. ``sharded``
+    of them hold the parameters, gradients and moments together, each a part; ``data_parallel``
+    such groups hold the same.
     """
 
     optimizer: AdamWConfig
@@ -192,11 +196,15 @@ class TrainConfig:
     loss_chunk: int = 0
     recompute: bool = False
     compile: bool = False
+    data_parallel: int = 1
+    sharded: int = 1
 
     def __post_init__(self) -> None:
         for name, least in (
             ("batch_size", 1),
             ("micro_batches", 1),
+            ("data_parallel", 1),
+            ("sharded", 1),
             ("seed", 0),
             ("loss_chunk", 0),
         ):
@@ -210,6 +218,12 @@ class TrainConfig:
             f"batch_size {self.batch_size} is not divisible by micro_batches {self.micro_batches}: "
             "choose a multiple",
         )
+        _require(
+            self.batch_size % (self.micro_batches * self.processes) == 0,
+            f"batch_size {self.batch_size} is not divisible by micro_batches {self.micro_batches} "
+            f"times data_parallel {self.data_parallel} times sharded {self.sharded}: "
+            f"choose a multiple of {self.micro_batches * self.processes}",
+        )
         for name, choices in (("dtype", TRAINING_DTYPES), ("dropout", ("matched", "native"))):
             value = getattr(self, name)
             _require(
@@ -218,3 +232,8 @@ class TrainConfig:
         for name in ("recompute", "compile"):
             value = getattr(self, name)
             _require(isinstance(value, bool), f"{name} is {value!r}: expected true or false")
+
+    @property
+    def processes(self) -> int:
+        """How many processes take each step together."""
+        return self.data_parallel * self.sharded

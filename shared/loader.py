@@ -50,8 +50,8 @@ class Loader:
     """An endless iterator over ``(inputs, targets)``, int32 [A, B, T] each, of ``tokens``.
 
     A is ``micro_batches``, T is ``length`` and A * B the ``batch_size`` of all processes over their
-    number. ``shard`` is this process's rank and their number: what they hold of batch ``n``
-    together is the same however many they are. The windows' order depends on ``seed`` and changes
+    number. ``shard`` is this process's rank and their number: of each micro-batch it holds the rows
+    that come after those of the ranks before it. The windows' order depends on ``seed`` and changes
     with each epoch; without ``shuffle`` it is that of the text. Raises ``ValueError``.
     """
 
@@ -80,7 +80,6 @@ class Loader:
             raise ValueError(f"seed is {seed}: expected a whole number from 0 to {(1 << 32) - 1}")
         windows = Windows(tokens, length, "training part")
         self._windows = len(windows)
-        self._micro_batches = micro_batches
         self._order = {
             "seed": seed,
             "length": length,
@@ -94,8 +93,11 @@ class Loader:
             # Grain adds the epoch to the seed: neighbouring seeds would share their epochs.
             mixed = int(np.random.SeedSequence(seed).generate_state(1)[0])
             dataset = dataset.shuffle(seed=mixed)
-        # Sliced after shuffling and before batching, so that the processes share each batch.
-        dataset = dataset.repeat()[rank::count].batch(batch_size // count)
+        # Dealt out in runs of rows: the ranks' runs make a micro-batch, in their order. What never
+        # ends has no remainder to drop, but Grain then counts in whole numbers.
+        rows = batch_size // (micro_batches * count)
+        runs = dataset.repeat().batch(rows, drop_remainder=True)[rank::count]
+        dataset = runs.batch(micro_batches, drop_remainder=True)
         ahead = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_AHEAD)
         self._batches = iter(dataset.to_iter_dataset(ahead))
 
@@ -104,7 +106,6 @@ class Loader:
 
     def __next__(self) -> tuple[Int32[np.ndarray, "A B T"], Int32[np.ndarray, "A B T"]]:
         rows = next(self._batches)
-        rows = rows.reshape(self._micro_batches, -1, rows.shape[-1])
         return np.ascontiguousarray(rows[..., :-1]), np.ascontiguousarray(rows[..., 1:])
 
     @property

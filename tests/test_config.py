@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from shared.config import PRESETS, AdamWConfig, GPTConfig, SGDConfig, preset
+from shared.config import PRESETS, AdamWConfig, GPTConfig, SGDConfig, TrainConfig, preset
 from shared.params import count, gpt2_shapes
 
 
@@ -77,6 +77,22 @@ def test_a_refusal_names_the_field_the_value_and_what_was_expected(make, field, 
 def test_a_width_that_heads_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="emb_dim 65 is not divisible by n_heads 4"):
         GPTConfig(emb_dim=65, n_heads=4)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("field", ["data_parallel", "sharded"])
+@pytest.mark.parametrize("value", [0, -2, 1.0, "2", True])
+def test_a_number_of_processes_that_is_none_is_refused(field, value):
+    with pytest.raises(ValueError, match=f"{field} is {value!r}: expected a whole number, 1 or"):
+        TrainConfig(optimizer=AdamWConfig(), **{field: value})
+
+
+def test_a_batch_that_the_processes_cannot_share_evenly_is_refused():
+    layout = {"micro_batches": 2, "data_parallel": 2, "sharded": 3}
+    assert TrainConfig(optimizer=AdamWConfig(), batch_size=24, **layout).processes == 6
+    expected = "16 is not divisible by .* data_parallel 2 times sharded 3: choose a multiple of 12"
+    with pytest.raises(ValueError, match=expected):
+        TrainConfig(optimizer=AdamWConfig(), batch_size=16, **layout)
 
 
 @pytest.mark.parametrize("make", [GPTConfig, SGDConfig, AdamWConfig])

@@ -1,0 +1,88 @@
+"""The processes of one run: how many there are, which of them this is, and where they meet.
+
+Read from what the launcher says in the environment: ``torchrun``, or SLURM's ``srun``.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# SLURM names no port: one above those that systems give out, by the job's number.
+_FIRST_PORT, _PORTS = 61440, 4096
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+# What a process has that srun started, and a batch script has not.
+_SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This process is the one numbered ``rank`` of ``size``, and ``local_rank`` of its host.
+
+    The process of rank 0 is met at ``host:port``. The default is a world of one.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    host: str = "127.0.0.1"
+    port: int = 29500
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "World":
+        """The world that torchrun or, failing that, srun describes; else a world of one.
+
+        Raises ``ValueError`` naming the variable that is missing or wrong.
+        """
+        if "RANK" in environ or "WORLD_SIZE" in environ:
+            return _read(environ, *_TORCHRUN[:3], *_address(environ))
+        if all(name in environ for name in _SLURM):
+            return _read(environ, *_SLURM[:3], *_meeting_point(environ))
+        return cls()
+
+
+def first_host(nodes: str) -> str:
+    """The first of SLURM's ``nodes``: ``gpu[07-09,12],login`` begins with ``gpu07``."""
+    return re.sub(r"\[(\w+)[^\]]*\]", r"\1", nodes).partition(",")[0]
+
+
+def _read(
+    environ: Mapping[str, str], rank: str, size: str, local_rank: str, host: str, port: int
+) -> World:
+    count = _whole(environ, size, 1)
+    return World(
+        rank=_whole(environ, rank, 0, count),
+        size=count,
+        local_rank=_whole(environ, local_rank, 0, count),
+        host=host,
+        port=port,
+    )
+
+
+def _address(environ: Mapping[str, str]) -> tuple[str, int]:
+    """Where torchrun's processes meet."""
+    for name in _TORCHRUN:
+        if not environ.get(name):
+            raise ValueError(
+                f"{name} is not set, but others of {', '.join(_TORCHRUN)} are: "
+                "start with torchrun, or set all of them"
+            )
+    return environ["MASTER_ADDR"], _whole(environ, "MASTER_PORT", 1, 1 << 16)
+
+
+def _meeting_point(environ: Mapping[str, str]) -> tuple[str, int]:
+    """Where the processes of an srun meet: on the first node, unless the job script says where."""
+    job = _whole(environ, "SLURM_JOB_ID", 0)
+    host = environ.get("MASTER_ADDR") or first_host(environ["SLURM_STEP_NODELIST"])
+    if "MASTER_PORT" in environ:
+        return host, _whole(environ, "MASTER_PORT", 1, 1 << 16)
+    return host, _FIRST_PORT + job % _PORTS
+
+
+def _whole(environ: Mapping[str, str], name: str, least: int, end: int | None = None) -> int:
+    """The whole number in ``environ[name]``, from ``least`` up to, not including, ``end``."""
+    text = environ.get(name, "")
+    value = int(text) if text.isascii() and text.isdecimal() else least - 1
+    if value < least or (end is not None and value >= end):
+        expected = f"{least} or more" if end is None else f"from {least} to {end - 1}"
+        raise ValueError(f"{name} is {text!r}: expected a whole number, {expected}")
+    return value
