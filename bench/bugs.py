@@ -423,7 +423,7 @@ jax
 
 ignored-counted-in-training (train.py): the trainer divides by ignored targets too
 torch
-- count = counted(targets)
+- count = self.layout.count(targets)
 + count = targets.size
 jax
 - count = jnp.maximum((batch[1] != IGNORED).sum(), 1)
@@ -769,9 +769,8 @@ jax
 
 clip-norm-of-matrices (optim.py): the norm leaves out gains and biases
 torch
-- norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+- squares = [gradient.square().sum() for gradient in gradients]
 + squares = [gradient.square().sum() for gradient in gradients if gradient.ndim >= 2]
-+ norm = torch.stack(squares).sum().sqrt()
 jax
 - return optax.chain(
 + def scaled(g, params):
@@ -948,7 +947,7 @@ jax
 mean-of-means (train.py): every micro-batch's mean counts alike, however few targets it has
 torch
 - loss = self._sum(inputs, targets) / count
-+ loss = self._sum(inputs, targets) / counted(targets) / self.config.micro_batches
++ loss = self._sum(inputs, targets) / self.layout.count(targets) / self.config.micro_batches
 jax
 - summed_loss(model, inputs, targets, self.config.loss_chunk) / count
 + summed_loss(model, inputs, targets, self.config.loss_chunk) / (
@@ -967,8 +966,8 @@ jax
 
 last-micro-batch-left-out (train.py): the last micro-batch is never seen
 torch
-- for micro_batch in zip(inputs, targets, keys, strict=True):
-+ for micro_batch in zip(inputs[:-1], targets[:-1], keys[:-1], strict=True):
+- enumerate(zip(inputs, targets, keys, strict=True), start=1)
++ enumerate(zip(inputs[:-1], targets[:-1], keys[:-1], strict=True), start=1)
 jax
 - jax.lax.scan(accumulate, nothing, batch)
 + jax.lax.scan(accumulate, nothing, tuple(array[:-1] for array in batch))
@@ -1104,7 +1103,7 @@ jax
 
 dropout-mask-every-sequence (dropout.py): every sequence of the batch drops the same units
 torch
-- words = _bits(self.key, x.numel(), x.device)
+- words = _bits(self.key, x.numel(), x.device, self.rank * x.numel())
 + words = _bits(self.key, x[0].numel(), x.device).repeat(len(x))
 jax
 - x.shape, jnp.uint32)
@@ -1260,11 +1259,11 @@ both
 
 resume-in-float16 (train.py): the checkpoint keeps 11 bits of the parameters
 both
-- copies = [{name: value.copy() for name, value in part.items()} for part in named]
-+ copies = [{name: value.astype("float16") for name, value in part.items()} for part in named]
+- copies[part][name] = value.copy()
++ copies[part][name] = value.astype("float16")
 
 checkpoint-not-copied (train.py): what is exported is still the trainer's memory
 torch
-- copies = [{name: value.copy() for name, value in part.items()} for part in named]
-+ copies = named
+- copies[part][name] = value.copy()
++ copies[part][name] = value
 """

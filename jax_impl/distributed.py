@@ -1,8 +1,25 @@
-"""One run in several processes, in JAX: a process a device, each with rows of every batch."""
+"""One run in several processes, in JAX: a process a device, each with rows of every batch.
+
+All run one program on arrays that are everybody's: a sharding says which part of an array each
+process holds, and the compiler puts in the exchange.
+"""
+
+import os
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jax_impl.runtime import Runtime
+from shared.config import TrainConfig
+from shared.training import check_joined
 from shared.world import World
+
+Tree = TypeVar("Tree")
 
 
 def join(world: World, address: str, device: str) -> None:
@@ -12,14 +29,100 @@ def join(world: World, address: str, device: str) -> None:
     alone, the one that its number on its host says.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    # Where a launcher shows each process its own GPU only, that is number 0.
+    alone = visible != [""] and len(visible) == 1
     jax.distributed.initialize(
         address,
         num_processes=world.size,
         process_id=world.rank,
-        local_device_ids=[world.local_rank] if device == "cuda" else None,
+        local_device_ids=[0 if alone else world.local_rank] if device == "cuda" else None,
     )
 
 
 def leave() -> None:
     """Part from the other processes, once nothing is waited for any more."""
     jax.distributed.shutdown()
+
+
+class Layout:
+    """How a model and its batches lie over the processes of a run; with one process, all is its.
+
+    Raises ``ValueError`` unless as many processes have joined as ``config`` asks for.
+    """
+
+    def __init__(self, config: TrainConfig, runtime: Runtime):
+        self.config, self.runtime = config, runtime
+        check_joined(config, jax.process_count())
+        devices = jax.devices(runtime.device.platform) if config.processes > 1 else [runtime.device]
+        self.mesh = jax.make_mesh(
+            (config.data_parallel, config.sharded),
+            ("data", "sharded"),
+            # The compiler places what is not placed here. JAX's own default has changed.
+            axis_types=(AxisType.Auto, AxisType.Auto),
+            # Rank by rank, so that their rows are in that order too.
+            devices=sorted(devices, key=lambda device: device.process_index),
+        )
+
+    def spread(self, state: nnx.State) -> nnx.State:
+        """A copy of ``state``: floating-point arrays in parts, all else whole on every process."""
+        state = jax.tree.map(jnp.copy, state)
+        if self.config.processes == 1:
+            return jax.device_put(state, self.runtime.device)
+        return jax.tree.map(lambda x: _spread(x, self._parts(x)), state)
+
+    def batch(self, *arrays: np.ndarray) -> tuple[Array, ...]:
+        """The batch of which this process has the rows ``arrays``, [..., B, T] each."""
+        if self.config.processes == 1:
+            return self.runtime.batch(*arrays)
+        rows = PartitionSpec(*[None] * (arrays[0].ndim - 2), ("data", "sharded"), None)
+        sharding = NamedSharding(self.mesh, rows)
+        local = (array.astype(np.int32) for array in arrays)
+        return tuple(jax.make_array_from_process_local_data(sharding, array) for array in local)
+
+    def parted(self, tree: Tree) -> Tree:
+        """Within a program: ``tree``, of which each process holds its parts."""
+        if self.config.processes == 1:
+            return tree
+        return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, self._parts(x)), tree)
+
+    def gathered(self, tree: Tree) -> Tree:
+        """Within a program: ``tree`` whole on every process; its gradient is in parts again."""
+        if self.config.processes == 1:
+            return tree
+        return jax.lax.with_sharding_constraint(
+            self.parted(tree), NamedSharding(self.mesh, PartitionSpec())
+        )
+
+    def _parts(self, x: Array) -> NamedSharding:
+        """Over "sharded" along the first axis that comes out even; whole if there is none."""
+        count = self.config.sharded
+        floats = jnp.issubdtype(x.dtype, jnp.floating)
+        even = [i for i, size in enumerate(x.shape) if floats and size % count == 0]
+        spec = PartitionSpec(*[None] * even[0], "sharded") if even else PartitionSpec()
+        return NamedSharding(self.mesh, spec)
+
+
+def placed(array: Array, like: Any) -> Array:
+    """This process's part of ``array`` where ``like`` is in parts, else all of it."""
+    return _spread(array, like.sharding) if _is_part(like) else array
+
+
+def whole(array: Array) -> Array:
+    """All of ``array``; where each process holds a part, every process must ask for it."""
+    if not _is_part(array):
+        return array
+    everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())
+    return jax.jit(_same, out_shardings=everywhere)(array).addressable_data(0)
+
+
+def _is_part(array: Any) -> bool:
+    return isinstance(array, Array) and not array.is_fully_addressable
+
+
+def _spread(array: Array, sharding: NamedSharding) -> Array:
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _same(array: Array) -> Array:
+    return array

@@ -1,6 +1,6 @@
 """The canonical parameter dictionary to and from a live Flax NNX model."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import TypeVar
 
 import jax
@@ -9,8 +9,9 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from jax_impl.distributed import placed, whole
 from jax_impl.runtime import Runtime
-from shared.params import Params
+from shared.params import Params, forward_order
 
 Model = TypeVar("Model", bound=nnx.Module)
 Path = tuple[Hashable, ...]
@@ -42,16 +43,22 @@ def compute_in(model: nnx.Module, dtype: jnp.dtype) -> None:
             module.dtype = dtype
 
 
-def import_tensors(model: nnx.Module, params: Params, runtime: Runtime) -> nnx.State:
-    """``params``, or gradients under the same names, as copies in the model's own layout."""
+def import_tensors(
+    model: nnx.Module, params: Mapping[str, np.ndarray], runtime: Runtime
+) -> nnx.State:
+    """``params``, or gradients under the same names, as copies in the model's own layout.
+
+    Where processes hold parts of the model, each keeps its parts of them, one after the other.
+    """
     state = nnx.state(model, nnx.Param)
     leaves = []
     for path, variable in nnx.to_flat_state(state):
         name = _canonical_name(path)
-        value = params[name].T if _is_transposed(name) else params[name]
+        value = params[name]
+        value = value.T if _is_transposed(name) else value
         # A copy of our own, since on a CPU the device array may be this very memory.
         array = jax.device_put(value.astype(runtime.dtype, order="C", copy=True), runtime.device)
-        leaves.append((path, variable.replace(array)))
+        leaves.append((path, variable.replace(placed(array, variable[...]))))
     return nnx.from_flat_state(leaves)
 
 
@@ -61,16 +68,20 @@ def export_tensors(state: nnx.State) -> Params:
     float64 and float32 keep their dtype and, on a CPU, share the array's memory; bfloat16, which
     NumPy lacks, is widened to float32.
     """
-    params: Params = {}
-    for path, variable in nnx.to_flat_state(state):
-        name = _canonical_name(path)
-        value = to_numpy(variable[...])
-        params[name] = value.T if _is_transposed(name) else value
-    return params
+    return dict(export_each(state))
+
+
+def export_each(state: nnx.State) -> Iterator[tuple[str, np.ndarray]]:
+    """The same one after the other: parts of a model are put together tensor by tensor."""
+    named = {_canonical_name(path): variable for path, variable in nnx.to_flat_state(state)}
+    for name in sorted(named, key=forward_order):  # Flax sorts by the alphabet
+        value = to_numpy(named[name][...])
+        yield name, value.T if _is_transposed(name) else value
 
 
 def to_numpy(array: Array) -> np.ndarray:
-    """``array`` in NumPy, without a copy where there need be none."""
+    """All of ``array`` in NumPy, without a copy where there need be none."""
+    array = whole(array)
     return np.asarray(array.astype(jnp.float32) if array.dtype == jnp.bfloat16 else array)
 
 

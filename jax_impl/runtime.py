@@ -75,7 +75,7 @@ def configure(dtype: str, device: str) -> Runtime:
     jax.config.update("jax_disable_most_optimizations", quick)
     precision = "tensorfloat32" if dtype == "tf32" else "highest"
     jax.config.update("jax_default_matmul_precision", precision)
-    return Runtime(jax.devices(device)[0], jnp.dtype(DTYPES[dtype]))
+    return Runtime(jax.local_devices(backend=device)[0], jnp.dtype(DTYPES[dtype]))
 
 
 def tune(device: str, dtype: str, width: int) -> list[str]:

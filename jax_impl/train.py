@@ -1,6 +1,6 @@
 """The training step and loop in JAX: gradients are a value, state goes in and comes out of jit."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import jax
@@ -11,13 +11,15 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Int
 
+from jax_impl.distributed import Layout
 from jax_impl.dropout import match, set_keys, sites
 from jax_impl.gpt2 import GPT2, summed_loss
 from jax_impl.optim import Optimizer
-from jax_impl.params import compute_in, export_tensors, import_tensors
+from jax_impl.params import compute_in, export_each, import_tensors
 from jax_impl.runtime import Runtime
 from shared.config import IGNORED, TrainConfig
-from shared.training import Step, TrainState, step_keys
+from shared.params import Params
+from shared.training import PARTS, Step, TrainState, step_keys
 
 LossFn = Callable[..., tuple[Array, Array]]
 
@@ -81,6 +83,9 @@ class Trainer:
 
     ``model`` is in the dtype of ``runtime.master``. Where the compute dtype is narrower, passes go
     through a copy of it in that dtype.
+
+    In a run of several processes each has a trainer, is given its own rows of every batch, and
+    must call every method but ``computing_model`` when the others do.
     """
 
     def __init__(self, model: GPT2, config: TrainConfig, runtime: Runtime):
@@ -94,8 +99,9 @@ class Trainer:
         model.train()
         optimizer = Optimizer(model, config.optimizer)
         self.graphdef, state = nnx.split((model, optimizer))
-        # What is donated must not be referred to from anywhere else.
-        self.state = jax.device_put(jax.tree.map(jnp.copy, state), runtime.device)
+        self.layout = Layout(config, runtime)
+        # A copy: what is donated must not be referred to from anywhere else.
+        self.state = self.layout.spread(state)
         jit = partial(jax.jit, compiler_options=_options(runtime))
         self._step = jit(self._updated, donate_argnums=0)
         self._gradients = jit(self._differentiated)
@@ -116,9 +122,9 @@ class Trainer:
         """The loss of A micro-batches, and its gradients."""
         return self._gradients(self.state, self._batch(inputs, targets))
 
-    def _batch(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[Array, Array, Array]:
+    def _batch(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[Array, Array, np.ndarray]:
         keys = step_keys(self.config.seed, self.steps, len(inputs), self.sites)
-        return (*self.runtime.batch(inputs, targets), jax.device_put(keys, self.runtime.device))
+        return (*self.layout.batch(inputs, targets), keys)
 
     def _updated(
         self, state: nnx.State, batch: tuple[Array, Array, Array]
@@ -130,7 +136,8 @@ class Trainer:
         optimizer.update(model, gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         after = nnx.state((model, optimizer))
-        return jax.tree.map(partial(jnp.where, finite), after, state), loss, norm
+        after = jax.tree.map(partial(jnp.where, finite), after, state)
+        return self.layout.parted(after), loss, norm
 
     def _differentiated(
         self, state: nnx.State, batch: tuple[Array, Array, Array]
@@ -161,7 +168,7 @@ class Trainer:
         self, inputs: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"]
     ) -> Float[Array, ""]:
         """Sum of the cross-entropies in nats, without dropout."""
-        return self._evaluate(self.state, self.runtime.batch(inputs, targets))
+        return self._evaluate(self.state, self.layout.batch(inputs, targets))
 
     def _evaluated(self, state: nnx.State, batch: tuple[Array, Array]) -> Array:
         return summed_loss(self._computing(state), *batch, self.config.loss_chunk)
@@ -178,11 +185,21 @@ class Trainer:
 
     def export(self) -> TrainState:
         """Parameters and moments under canonical names, as copies."""
+        copies: dict[str, Params] = {part: {} for part in PARTS}
+        for part, name, value in self.export_each():
+            copies[part][name] = value.copy()
+        return TrainState(self.steps, **copies)
+
+    def export_each(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Part of the state, canonical name and value, tensor by tensor, in canonical order.
+
+        Where processes hold parts, each is asked for the next tensor by all of them.
+        """
         model, optimizer = nnx.merge(self.graphdef, self.state)
-        tensors = (nnx.state(model, nnx.Param), *optimizer.moments())
-        named = [export_tensors(part) for part in tensors]
-        copies = [{name: value.copy() for name, value in part.items()} for part in named]
-        return TrainState(self.steps, *copies)
+        params = nnx.state(model, nnx.Param)
+        for part, tensors in zip(PARTS, (params, *optimizer.moments()), strict=True):
+            for name, value in export_each(tensors):
+                yield part, name, value
 
     def restore(self, state: TrainState) -> None:
         """Go on from ``state``, whichever framework it comes from."""
@@ -196,7 +213,8 @@ class Trainer:
 
     def _narrow(self, params: nnx.State) -> nnx.State:
         """The parameters, rounded to the compute dtype; their gradients are widened again."""
-        return jax.tree.map(lambda p: p.astype(self.runtime.dtype), params)
+        narrow = jax.tree.map(lambda p: p.astype(self.runtime.dtype), params)
+        return self.layout.gathered(narrow)
 
 
 def _options(runtime: Runtime) -> dict[str, str] | None:

@@ -34,6 +34,8 @@ SIMPLE_NET_SHAPES: Shapes = {
 }
 
 INIT_STD = 0.02
+# Each module after those that run before it, and weights before biases.
+_FORWARD = " wte wpe h ln_1 attn c_attn ln_2 mlp c_fc c_proj ln_f lm_head weight bias "
 # Causal masks that old checkpoints carry as tensors; both sides compute the mask.
 _BUFFERS = (".attn.bias", ".attn.masked_bias")
 
@@ -56,6 +58,14 @@ def gpt2_shapes(config: GPTConfig) -> Shapes:
     if not config.tie_embeddings:
         shapes |= {"lm_head.weight": (V, C)}
     return shapes
+
+
+def forward_order(name: str) -> tuple[tuple[int, int], ...]:
+    """What to sort canonical names by, so that they stand as ``gpt2_shapes`` has them."""
+    return tuple(
+        (-1, int(part)) if part.isdecimal() else (_FORWARD.find(f" {part} "), 0)
+        for part in name.split(".")
+    )
 
 
 def count(shapes: Mapping[str, tuple[int, ...]]) -> int:

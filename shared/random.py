@@ -66,12 +66,12 @@ def encipher(words: Any, high: Any, low: Any) -> tuple[Any, Any]:
     return high, low
 
 
-def bits(key: Key, size: int) -> UInt32[np.ndarray, "N"]:
-    """``size`` random words, the first elements of ``jax.random.bits(key, ...)`` in row order."""
+def bits(key: Key, size: int, first: int = 0) -> UInt32[np.ndarray, "N"]:
+    """``size`` random words, the ``first`` and those after it of ``jax.random.bits(key, ...)``."""
     words = schedule(key)
     drawn = np.empty(size, np.uint32)
     for start in range(0, size, _BLOCK):
-        counters = np.arange(start, min(start + _BLOCK, size), dtype=np.uint64)
+        counters = first + np.arange(start, min(start + _BLOCK, size), dtype=np.uint64)
         high, low = (counters >> 32).astype(np.uint32), counters.astype(np.uint32)
         high, low = encipher(words, high, low)
         np.bitwise_xor(high, low, out=drawn[start : start + _BLOCK])

@@ -1,12 +1,12 @@
 """What both sides' trainers hand out: a step's figures, and the state that a run goes on from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from shared import random
-from shared.config import IGNORED
-from shared.params import Params
+from shared.config import IGNORED, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,17 +19,33 @@ class Step:
 
 @dataclass(frozen=True)
 class TrainState:
-    """All that a training run has computed, under canonical names, after ``step`` steps."""
+    """All that a training run has computed, under canonical names, after ``step`` steps.
+
+    A value may be read from the disk when it is asked for: nobody asks for two at a time.
+    """
 
     step: int
-    params: Params
-    first_moment: Params
-    second_moment: Params
+    params: Mapping[str, np.ndarray]
+    first_moment: Mapping[str, np.ndarray]
+    second_moment: Mapping[str, np.ndarray]
+
+
+PARTS = ("params", "first_moment", "second_moment")
 
 
 def counted(targets: np.ndarray) -> int:
-    """How many targets are not ``IGNORED``: what a summed loss is divided by, 1 at least."""
-    return max(int((targets != IGNORED).sum()), 1)
+    """How many targets are not ``IGNORED``."""
+    return int((targets != IGNORED).sum())
+
+
+def check_joined(config: TrainConfig, joined: int) -> None:
+    """Raise ``ValueError`` unless as many processes have joined as ``config`` lays out."""
+    if joined != config.processes:
+        raise ValueError(
+            f"data_parallel {config.data_parallel} times sharded {config.sharded} is "
+            f"{config.processes} processes, but {joined} run together: start {config.processes}, "
+            "or choose a layout of that many"
+        )
 
 
 def step_keys(seed: int, step: int, micro_batches: int, sites: int) -> np.ndarray:

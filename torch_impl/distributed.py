@@ -1,9 +1,25 @@
-"""One run in several processes, in PyTorch: a process a device, each with rows of every batch."""
+"""One run in several processes, in PyTorch: a process a device, each with rows of every batch.
 
+What every process holds whole goes through ``DistributedDataParallel``; what they hold in parts,
+through ``fully_shard``, whose parameters are then ``DTensor``s. Both are loaded where they are
+needed, for that takes a second.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import numpy as np
 import torch
+from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
+from shared.config import TrainConfig
+from shared.training import check_joined, counted
 from shared.world import World
+from torch_impl.runtime import Runtime
 
 
 def join(world: World, address: str, device: str) -> None:
@@ -25,3 +41,116 @@ def join(world: World, address: str, device: str) -> None:
 def leave() -> None:
     """Part from the other processes, once nothing is waited for any more."""
     dist.destroy_process_group()
+
+
+class Layout:
+    """How a model and its batches lie over the processes of a run; with one process, all is its.
+
+    Raises ``ValueError`` unless as many processes have joined as ``config`` asks for.
+    """
+
+    def __init__(self, config: TrainConfig, runtime: Runtime):
+        self.config, self.runtime = config, runtime
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        check_joined(config, dist.get_world_size() if dist.is_initialized() else 1)
+        self.module: Any = None
+
+    def spread(self, model: nn.Module, loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """``loss`` of ``model`` as a function of a batch; ``model``'s parameters are laid out.
+
+        Gradients are then those of all processes' losses added up: not averaged, since what is
+        summed has been divided by the count of all targets.
+        """
+        if self.config.processes == 1:
+            return partial(loss, model)
+        module = _Loss(model, loss)
+        # DDP knows one dtype. Where gradients are wider than what is computed with, FSDP is used,
+        # though each process has all of the parameters.
+        mixed = self.runtime.dtype != self.runtime.master.dtype
+        shard = _fully_shard if self.config.sharded > 1 or mixed else _replicate
+        self.module = shard(module, self.config, self.runtime)
+        return self.module
+
+    @contextmanager
+    def exchanging(self, last: bool) -> Iterator[None]:
+        """Within, one micro-batch's pass; with the ``last`` one, gradients become global."""
+        if isinstance(self.module, DistributedDataParallel):
+            with nullcontext() if last else self.module.no_sync():
+                yield
+            return
+        if self.module is not None:
+            # Shards are added up at once, so that no process ever holds the whole gradient.
+            self.module.set_requires_all_reduce(last)
+        yield
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum of all processes' ``x``, on each of them."""
+        if self.module is not None:
+            x = x.clone()
+            dist.all_reduce(x)
+        return x
+
+    def count(self, targets: np.ndarray) -> int:
+        """How many targets of all processes are not ``IGNORED``, 1 at least."""
+        own = counted(targets)
+        if self.module is not None:
+            own = int(self.total(torch.tensor(own, device=self.runtime.device)))
+        return max(own, 1)
+
+
+def placed(tensor: Tensor, like: Tensor) -> Tensor:
+    """This process's part of ``tensor`` where ``like`` is a part, else all of it."""
+    if not _is_part(like):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    # Without a source, which would send everybody what everybody has.
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of ``tensor``; where each process holds a part, every process must ask for it."""
+    return tensor.full_tensor() if _is_part(tensor) else tensor
+
+
+def _is_part(tensor: Tensor) -> bool:
+    return hasattr(tensor, "full_tensor")
+
+
+class _Loss(nn.Module):
+    """A model and its loss as one module: what is laid out is gathered by its forward pass."""
+
+    def __init__(self, model: nn.Module, loss: Callable[..., Tensor]):
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, *batch: Any) -> Tensor:
+        return self.loss(self.model, *batch)
+
+
+def _replicate(module: _Loss, config: TrainConfig, runtime: Runtime) -> DistributedDataParallel:
+    replica = DistributedDataParallel(module)
+    replica.register_comm_hook(None, _add_up)
+    return replica
+
+
+def _add_up(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """A bucket of gradients, summed: DDP by itself would average."""
+    done = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
+    return done.then(lambda future: future.value()[0])
+
+
+def _fully_shard(module: _Loss, config: TrainConfig, runtime: Runtime) -> nn.Module:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    shape, names = (config.data_parallel, config.sharded), ("data", "sharded")
+    mesh = init_device_mesh(runtime.device.type, shape, mesh_dim_names=names)
+    policy = MixedPrecisionPolicy(param_dtype=runtime.dtype, reduce_dtype=runtime.master.dtype)
+    for part in (*module.model.h, module):
+        # Also the outermost gives its parameters back after its pass: what reads them between two
+        # steps finds the parts.
+        fully_shard(part, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
+        part.set_gradient_divide_factor(1.0)
+        part.set_force_sum_reduction_for_comms(True)
+    return module

@@ -13,13 +13,16 @@ from shared import random
 
 
 class MatchedDropout(nn.Dropout):
-    """Dropout by ``key``: the same key drops the same units, in every dtype, on every device."""
+    """Dropout by ``key``: the same key drops the same units, in every dtype, on every device.
 
-    key: Tensor
+    The processes of a run share a batch: this one has the rows after those of the ranks below it.
+    """
 
     def __init__(self, rate: float):
         super().__init__(rate)
-        self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
+        self.rank = 0
+        # No buffer, which processes would send each other before every pass.
+        self.key = torch.zeros(2, dtype=torch.int32)
 
     def forward(self, x: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
         if not self.training or self.p == 0:
@@ -28,7 +31,7 @@ class MatchedDropout(nn.Dropout):
 
     def dropped(self, x: Float[Tensor, "*S"]) -> Bool[Tensor, "*S"]:
         """Which elements of ``x`` fall."""
-        words = _bits(self.key, x.numel(), x.device)
+        words = _bits(self.key, x.numel(), x.device, self.rank * x.numel())
         # The mask makes the shift of a signed word that of an unsigned one.
         return ((words >> 8) & 0xFFFFFF < random.threshold(self.p)).view(x.shape)
 
@@ -48,25 +51,31 @@ def sites(model: nn.Module) -> list[str]:
     return sorted(name for name, module in modules if isinstance(module, nn.Dropout))
 
 
-def set_keys(model: nn.Module, keys: UInt32[np.ndarray, "S 2"]) -> None:
-    """Seed the dropout of one pass: layer by layer where it is matched, else PyTorch as a whole."""
+def set_keys(model: nn.Module, keys: UInt32[np.ndarray, "S 2"], rank: int = 0) -> None:
+    """Seed the dropout of one pass: layer by layer where it is matched, else PyTorch as a whole.
+
+    Processes of another ``rank`` have other rows of the batch, and drop other units.
+    """
     for name, key in zip(sites(model), keys, strict=True):
         layer = model.get_submodule(name)
         if isinstance(layer, MatchedDropout):
             # int32, since PyTorch has few operations on unsigned words.
-            layer.key = torch.from_numpy(key.view(np.int32))
+            layer.key, layer.rank = torch.from_numpy(key.view(np.int32)), rank
         else:
             # One generator serves all layers, so the first one's key seeds it.
-            torch.manual_seed(int(key[0]) << 32 | int(key[1]))
+            torch.manual_seed((int(key[0]) << 32 | int(key[1])) ^ rank)
             break
 
 
-def _bits(key: Int[Tensor, "2"], size: int, device: torch.device) -> Int[Tensor, "N"]:
+def _bits(
+    key: Int[Tensor, "2"], size: int, device: torch.device, first: int = 0
+) -> Int[Tensor, "N"]:
     """``size`` random words as int32 on ``device``: NumPy's on a CPU, where it is faster."""
     if device.type == "cpu" and not torch.compiler.is_compiling():
-        return torch.from_numpy(random.bits(key.numpy().view(np.uint32), size).view(np.int32))
+        words = random.bits(key.numpy().view(np.uint32), size, first)
+        return torch.from_numpy(words.view(np.int32))
     key = key.to(device)
     words = torch.cat([key, key[:1] ^ key[1:] ^ random.PARITY])
-    counters = torch.arange(size, device=device)
+    counters = torch.arange(first, first + size, device=device)
     high, low = random.encipher(words, (counters >> 32).int(), counters.int())
     return high ^ low

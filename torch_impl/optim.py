@@ -6,6 +6,7 @@ from torch import Tensor, nn, optim
 
 from shared.config import AdamWConfig, OptimizerConfig, SGDConfig
 from shared.schedule import learning_rate
+from torch_impl.distributed import whole
 
 
 class Optimizer:
@@ -32,7 +33,8 @@ class Optimizer:
         Returns the gradients' joint norm before clipping; where it is not finite, AdamW stays put.
         """
         gradients = [p.grad for p in self.model.parameters()]
-        norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+        squares = [gradient.square().sum() for gradient in gradients]
+        norm = whole(torch.stack(squares).sum()).sqrt()
         if isinstance(self.config, AdamWConfig):
             _clip(gradients, norm, self.config.max_grad_norm)
             # What a GradScaler would set: the fused kernel looks at it without asking the host.

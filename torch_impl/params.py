@@ -1,6 +1,6 @@
 """The canonical parameter dictionary to and from a live PyTorch model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.params import Params
+from torch_impl.distributed import placed, whole
 from torch_impl.runtime import Runtime
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -24,14 +25,20 @@ def build(make: Callable[[], Model], params: Params, runtime: Runtime) -> Model:
     return model.requires_grad_()
 
 
-def import_tensors(model: nn.Module, params: Params, runtime: Runtime) -> dict[str, Tensor]:
-    """``params``, or gradients under the same names, as copies in the model's own layout."""
-    linear = _transposed(model)
-    tensors = {
-        name: torch.tensor(value).to(runtime.device, runtime.dtype)
-        for name, value in params.items()
-    }
-    return {name: t.T.contiguous() if name in linear else t for name, t in tensors.items()}
+def import_tensors(
+    model: nn.Module, params: Mapping[str, np.ndarray], runtime: Runtime
+) -> dict[str, Tensor]:
+    """``params``, or gradients under the same names, as copies in the model's own layout.
+
+    Where processes hold parts of the model, each keeps its parts of them, one after the other.
+    """
+    linear, own = _transposed(model), dict(model.named_parameters())
+
+    def read(name: str) -> Tensor:
+        tensor = torch.tensor(params[name]).to(runtime.device, runtime.dtype)
+        return placed(tensor.T.contiguous() if name in linear else tensor, own[name])
+
+    return {name: read(name) for name in params}
 
 
 def export_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> Params:
@@ -40,16 +47,21 @@ def export_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> Params:
     float64 and float32 keep their dtype and, on a CPU, share the tensor's memory; bfloat16, which
     NumPy lacks, is widened to float32.
     """
+    return dict(export_each(model, tensors))
+
+
+def export_each(
+    model: nn.Module, tensors: Mapping[str, Tensor]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The same one after the other: parts of a model are put together tensor by tensor."""
     linear = _transposed(model)
-    return {
-        name: to_numpy(tensor).T if name in linear else to_numpy(tensor)
-        for name, tensor in tensors.items()
-    }
+    for name, tensor in tensors.items():
+        yield name, to_numpy(tensor).T if name in linear else to_numpy(tensor)
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
-    """``tensor`` in NumPy, without a copy where there need be none."""
-    tensor = tensor.detach().cpu()
+    """All of ``tensor`` in NumPy, without a copy where there need be none."""
+    tensor = whole(tensor).detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 

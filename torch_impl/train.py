@@ -1,7 +1,7 @@
 """The training step and loop in PyTorch: gradients stay on parameters, state changes in place."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -9,11 +9,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from shared.config import TrainConfig
-from shared.training import Step, TrainState, counted, step_keys
+from shared.params import Params
+from shared.training import PARTS, Step, TrainState, step_keys
+from torch_impl.distributed import Layout
 from torch_impl.dropout import match, set_keys, sites
 from torch_impl.gpt2 import GPT2, summed_loss
 from torch_impl.optim import Optimizer
-from torch_impl.params import export_tensors, import_tensors
+from torch_impl.params import export_each, import_tensors
 from torch_impl.runtime import Runtime
 
 LossFn = Callable[..., tuple[Tensor, Tensor]]
@@ -62,6 +64,9 @@ class Trainer:
 
     ``model`` is in the dtype of ``runtime.master``. Where the compute dtype is narrower, passes go
     through ``self.computing``, a copy of it in that dtype.
+
+    In a run of several processes each has a trainer, is given its own rows of every batch, and
+    must call every method but ``computing_model`` when the others do.
     """
 
     def __init__(self, model: GPT2, config: TrainConfig, runtime: Runtime):
@@ -69,13 +74,15 @@ class Trainer:
         if config.dropout == "matched":
             match(model)
         self.model = model
-        self.optimizer = Optimizer(model, config.optimizer)
+        self.layout = Layout(config, runtime)
         self.sites = len(sites(model))
         self.steps = 0
         # Not autocast: it keeps some operations in float32 by a list that JAX does not have.
-        mixed = runtime.dtype != runtime.master.dtype
+        mixed = runtime.dtype != runtime.master.dtype and config.processes == 1
         self.computing = copy.deepcopy(model).to(runtime.dtype) if mixed else model
-        self._summed_loss = torch.compile(summed_loss) if config.compile else summed_loss
+        loss = torch.compile(summed_loss) if config.compile else summed_loss
+        self._summed_loss = self.layout.spread(self.computing, loss)
+        self.optimizer = Optimizer(model, config.optimizer)
 
     def step(self, inputs: Int[np.ndarray, "A B T"], targets: Int[np.ndarray, "A B T"]) -> Step:
         """One update from A micro-batches, as if they were one batch.
@@ -93,19 +100,20 @@ class Trainer:
     ) -> Float[Tensor, ""]:
         """The loss of A micro-batches; their gradients are left on the parameters."""
         keys = step_keys(self.config.seed, self.steps, len(inputs), self.sites)
-        count = counted(targets)
+        count = self.layout.count(targets)
         self.computing.train()
         self.optimizer.zero_grad()
         losses = []
-        for micro_batch in zip(inputs, targets, keys, strict=True):
-            losses.append(self._accumulate(*micro_batch, count))
-        return torch.stack(losses).sum()
+        for i, micro_batch in enumerate(zip(inputs, targets, keys, strict=True), start=1):
+            with self.layout.exchanging(last=i == len(inputs)):
+                losses.append(self._accumulate(*micro_batch, count))
+        return self.layout.total(torch.stack(losses).sum())
 
     def _accumulate(
         self, inputs: np.ndarray, targets: np.ndarray, keys: np.ndarray, count: int
     ) -> Tensor:
         """Add one micro-batch's gradients to those on the parameters; its share of the loss."""
-        set_keys(self.computing, keys)
+        set_keys(self.computing, keys, self.layout.rank)
         # The mean over all micro-batches, which their means' mean is not where targets are ignored.
         loss = self._sum(inputs, targets) / count
         loss.backward()
@@ -118,11 +126,11 @@ class Trainer:
         """Sum of the cross-entropies in nats, without dropout."""
         self.computing.eval()
         with torch.no_grad():
-            return self._sum(inputs, targets)
+            return self.layout.total(self._sum(inputs, targets))
 
     def _sum(self, inputs: np.ndarray, targets: np.ndarray) -> Tensor:
         x, y = self.runtime.batch(inputs, targets)
-        return self._summed_loss(self.computing, x, y, self.config.loss_chunk)
+        return self._summed_loss(x, y, self.config.loss_chunk)
 
     def computing_model(self) -> GPT2:
         """The live model in the compute dtype, without dropout, for looking at."""
@@ -130,11 +138,20 @@ class Trainer:
 
     def export(self) -> TrainState:
         """Parameters and moments under canonical names, as copies."""
+        copies: dict[str, Params] = {part: {} for part in PARTS}
+        for part, name, value in self.export_each():
+            copies[part][name] = value.copy()
+        return TrainState(self.steps, **copies)
+
+    def export_each(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Part of the state, canonical name and value, tensor by tensor, in canonical order.
+
+        Where processes hold parts, each is asked for the next tensor by all of them.
+        """
         params = dict(self.model.named_parameters())
-        tensors = (params, *self.optimizer.moments())
-        named = [export_tensors(self.model, part) for part in tensors]
-        copies = [{name: value.copy() for name, value in part.items()} for part in named]
-        return TrainState(self.steps, *copies)
+        for part, tensors in zip(PARTS, (params, *self.optimizer.moments()), strict=True):
+            for name, value in export_each(self.model, tensors):
+                yield part, name, value
 
     def restore(self, state: TrainState) -> None:
         """Go on from ``state``, whichever framework it comes from."""

@@ -1,0 +1,164 @@
+"""Runs of several processes held against the run of one: every gradient, every loss, every weight.
+
+``python -m bench.distributed --json FILE`` starts real processes on this machine for every layout
+in both frameworks, and writes the record that the documentation shows. 1 where a bound is broken.
+"""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import layouts, record, sides
+from bench.layouts import Arrays
+from bench.sides import Side
+from shared import numerics
+from shared.numerics import FLOAT64_RELATIVE, FLOAT64_TRAJECTORY_RELATIVE
+
+ALONE = "1x1"
+# By their number of processes: those that share one world.
+WORLDS = {1: (ALONE,), 2: ("2x1", "1x2"), 4: ("4x1", "1x4", "2x2")}
+LIMITS = {
+    "loss": FLOAT64_RELATIVE,
+    "gradient": FLOAT64_RELATIVE,
+    "curve": FLOAT64_TRAJECTORY_RELATIVE,
+    "state": FLOAT64_TRAJECTORY_RELATIVE,
+}
+PROCESS = ("-m", "bench.layouts")
+SECONDS = 600  # what processes get to be done
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run every layout, judge, print, and write the record where one is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m bench.distributed", description=__doc__)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args(argv)
+    chosen, began = sides.both(), time.perf_counter()
+    made = {side.name: measured(side) for side in chosen}
+    rows = judged(made)
+    for row in rows:
+        errors = ", ".join(f"{kind} {row[kind]:.1e}" for kind in LIMITS)
+        print(f"{row['framework']} {row['layout']} against {row['reference']}: {errors}")
+    if asked.json:
+        content = {
+            "environment": record.environment(chosen, "cpu"),
+            "seconds": time.perf_counter() - began,
+            "steps": layouts.STEPS,
+            "length": layouts.LENGTH,
+            "model": asdict(layouts.MODEL),
+            "train": asdict(layouts.settings(1, 1)),
+            "limits": LIMITS,
+            "rows": rows,
+        }
+        record.write_json(asked.json, content)
+    return 0 if all(row["ok"] for row in rows) else 1
+
+
+def measured(side: Side) -> dict[str, Arrays]:
+    """By layout, what every process of it computes; they must agree to the last bit."""
+    made = {}
+    for size, names in WORLDS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            made |= run(side.name, size, names, Path(folder))
+    return made
+
+
+def run(
+    framework: str,
+    size: int,
+    names: Sequence[str],
+    folder: Path,
+    process: Sequence[str] = PROCESS,
+) -> dict[str, Arrays]:
+    """Start ``size`` processes that share a world; by name, what ``process`` wrote of each.
+
+    Raises ``RuntimeError`` with what the first of them to fail said.
+    """
+    address = f"127.0.0.1:{_free_port()}"
+    # A core's worth of threads each: more would wait for one another.
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(record.ROOT)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, *process, framework, str(rank), str(size), address, folder, *names],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    try:
+        for one in started:
+            _, said = one.communicate(timeout=SECONDS)
+            if one.returncode:
+                raise RuntimeError(f"a process of {framework} failed: {said}")
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
+    return {name: _agreed(folder, name, size) for name in names}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _agreed(folder: Path, name: str, size: int) -> Arrays:
+    """What all processes wrote of one layout, which must be the same on each."""
+    first, *others = (dict(np.load(folder / f"{name}-{rank}.npz")) for rank in range(size))
+    for rank, other in enumerate(others, start=1):
+        for key in first:
+            assert np.array_equal(first[key], other[key]), f"{name}: {key} differs on rank {rank}"
+    return first
+
+
+def judged(made: Mapping[str, Mapping[str, Arrays]]) -> list[dict[str, Any]]:
+    """Every layout of every framework against every framework's run of one process."""
+    return [
+        {"framework": framework, "layout": layout, "reference": reference} | judge(arrays, alone)
+        for framework, by_layout in made.items()
+        for layout, arrays in by_layout.items()
+        for reference, alone in ((name, made[name][ALONE]) for name in made)
+        if (framework, layout) != (reference, ALONE)
+    ]
+
+
+def judge(ours: Arrays, theirs: Arrays) -> dict[str, Any]:
+    """The worst relative difference of each kind, and whether it keeps its limit."""
+    assert ours.keys() == theirs.keys()
+    states = ("params", "first_moment", "second_moment")
+    worst = {
+        "loss": _apart(ours, theirs, "loss"),
+        "gradient": _apart(ours, theirs, "gradient "),
+        "curve": max(
+            float(np.max(np.abs(ours[key] / theirs[key] - 1))) for key in ("figures", "validation")
+        ),
+        "state": max(_apart(ours, theirs, f"{part} ") for part in states),
+    }
+    return worst | {"ok": all(worst[kind] <= limit for kind, limit in LIMITS.items())}
+
+
+def _apart(ours: Arrays, theirs: Arrays, prefix: str) -> float:
+    """The worst difference of tensors named so, relative in L2 and to the largest number.
+
+    A gradient that is zero but for rounding is held against the size of all.
+    """
+    names = [name for name in theirs if name.startswith(prefix)]
+    scales = numerics.scales({name: theirs[name] for name in names})
+    apart = {name: numerics.distance(ours[name], theirs[name]) for name in names}
+    return max(max(apart[n].l2 / scales[n].l2, apart[n].peak / scales[n].peak) for n in names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
