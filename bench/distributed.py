@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from shared.numerics import FLOAT64_RELATIVE, FLOAT64_TRAJECTORY_RELATIVE
 
 ALONE = "1x1"
 # By their number of processes: those that share one world.
-WORLDS = {1: (ALONE,), 2: ("2x1", "1x2"), 4: ("4x1", "1x4", "2x2")}
+WORLDS = {1: (ALONE,), 2: ("2x1", "1x2", "2x1+1x2"), 4: ("4x1", "1x4", "2x2", "1x4+2x2")}
 LIMITS = {
     "loss": FLOAT64_RELATIVE,
     "gradient": FLOAT64_RELATIVE,
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             "steps": layouts.STEPS,
             "length": layouts.LENGTH,
             "model": asdict(layouts.MODEL),
-            "train": asdict(layouts.settings(1, 1)),
+            "train": asdict(layouts.settings(ALONE)[0]),
             "limits": LIMITS,
             "rows": rows,
         }
@@ -96,15 +97,16 @@ def run(
         )
         for rank in range(size)
     ]
-    try:
-        for one in started:
-            _, said = one.communicate(timeout=SECONDS)
-            if one.returncode:
-                raise RuntimeError(f"a process of {framework} failed: {said}")
-    finally:
-        for one in started:
-            one.kill()
-            one.wait()
+    with ThreadPoolExecutor(size) as pool:
+        waits = {pool.submit(one.communicate, timeout=SECONDS): one for one in started}
+        try:
+            for wait in as_completed(waits):
+                said = wait.result()[1]
+                if waits[wait].returncode:
+                    raise RuntimeError(f"a process of {framework} failed: {said}")
+        finally:
+            for one in started:  # those that would wait for the one that failed
+                one.kill()
     return {name: _agreed(folder, name, size) for name in names}
 
 

@@ -1,11 +1,14 @@
 """What one process computes of a run that several share: a loss, its gradients, and a training.
 
 ``python -m bench.layouts FRAMEWORK RANK SIZE ADDRESS FOLDER LAYOUT...`` is such a process, started
-by ``bench.distributed``; it writes ``FOLDER/LAYOUT-RANK.npz``.
+by ``bench.distributed``; it writes ``FOLDER/LAYOUT-RANK.npz``. A layout is ``2x1``, data parallel
+times sharded; ``2x1+1x2`` is a run that begins in one and goes on in the other.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from bench import programs, sides
 from bench.sides import Side
 from shared import data, params
 from shared.config import IGNORED, AdamWConfig, GPTConfig, TrainConfig
+from shared.params import Params
+from shared.training import Step
 from shared.world import World
 
 # Sizes that two and four processes do not divide evenly are among these.
@@ -33,52 +38,60 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("size", type=int)
     parser.add_argument("address")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("layouts", nargs="+", metavar="DATAxSHARDED")
+    parser.add_argument("layouts", nargs="+")
     asked = parser.parse_args(argv)
     side, world = Side(asked.framework), World(rank=asked.rank, size=asked.size)
     if world.size > 1:
         side.distributed.join(world, asked.address, "cpu")
     for layout in asked.layouts:
-        data_parallel, sharded = map(int, layout.split("x"))
-        made = measure(side, settings(data_parallel, sharded), world.rank)
+        made = measure(side, settings(layout), world.rank)
         np.savez(asked.folder / f"{layout}-{world.rank}.npz", **made)
     if world.size > 1:
         side.distributed.leave()
     return 0
 
 
-def settings(data_parallel: int, sharded: int) -> TrainConfig:
-    """A run with everything switched on that processes could disagree on."""
-    return TrainConfig(
+def settings(layout: str) -> list[TrainConfig]:
+    """A run in ``layout`` with everything switched on that processes could disagree on."""
+    whole = TrainConfig(
         optimizer=AdamWConfig(learning_rate=3e-3, warmup_steps=3, total_steps=STEPS),
         batch_size=BATCH_SIZE,
         micro_batches=MICRO_BATCHES,
         dtype="float64",
         loss_chunk=20,
-        data_parallel=data_parallel,
-        sharded=sharded,
     )
+    shapes = [map(int, part.split("x")) for part in layout.split("+")]
+    return [replace(whole, data_parallel=groups, sharded=parts) for groups, parts in shapes]
 
 
-def trainer(side: Side, config: TrainConfig) -> Any:
-    """A trainer of ``MODEL`` as every run begins."""
+def trainer(
+    side: Side, config: TrainConfig, model: GPTConfig = MODEL, start: Params | None = None
+) -> Any:
+    """A trainer as every run begins."""
     runtime = side.runtime.configure(config.dtype, "cpu")
-    start = params.init_gpt2(MODEL, spread=programs.SPREAD)
-    model = side.params.build(lambda: programs.gpt2_model(side, MODEL), start, runtime.master)
-    return side.train.Trainer(model, config, runtime)
+    start = start or params.init_gpt2(model, spread=programs.SPREAD)
+    made = side.params.build(lambda: programs.gpt2_model(side, model), start, runtime.master)
+    return side.train.Trainer(made, config, runtime)
 
 
-def measure(side: Side, config: TrainConfig, rank: int, steps: int = STEPS) -> Arrays:
+def measure(side: Side, configs: Sequence[TrainConfig], rank: int, steps: int = STEPS) -> Arrays:
     """The first batch's loss and gradients; figures of ``steps`` steps, then of an evaluation.
 
-    And, after them, parameters and moments.
+    And, after them, parameters and moments. The steps are divided evenly between ``configs``.
     """
-    trained = trainer(side, config)
-    loss, gradients = differentiated(side, trained, *batch(config, 0, rank))
+    trained = trainer(side, configs[0])
+    loss, gradients = differentiated(side, trained, *batch(configs[0], 0, rank))
     made = {"loss": np.asarray(loss)} | {f"gradient {k}": v for k, v in gradients.items()}
-    taken = [trained.step(*batch(config, step, rank)) for step in range(steps)]
+    taken: list[Step] = []
+    for i, config in enumerate(configs, start=1):
+        if taken:
+            state = trained.export()
+            trained = trainer(side, config)
+            trained.restore(state)
+        for step in range(len(taken), steps * i // len(configs)):
+            taken.append(trained.step(*batch(config, step, rank)))
     made["figures"] = np.array([(step.loss, step.grad_norm) for step in taken])
-    inputs, targets = batch(config, steps, rank)
+    inputs, targets = batch(configs[-1], steps, rank)
     made["validation"] = np.asarray(float(trained.evaluate(inputs[0], targets[0])))
     return made | {f"{part} {name}": value.copy() for part, name, value in trained.export_each()}
 

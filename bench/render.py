@@ -503,6 +503,26 @@ def example(argument: str) -> str:
     return "```\n" + "\n".join(lines).strip("\n") + "\n```"
 
 
+def layouts(argument: str) -> str:
+    """Runs of several processes against the run of one, in either framework."""
+    found = load(argument)
+    kinds = list(found["limits"])
+    lines = [
+        f"| layout | | loss | gradients | {found['steps']} steps | parameters and moments |",
+        "|---|---|---|---|---|---|",
+    ]
+    own = [row for row in found["rows"] if row["framework"] == row["reference"]]
+    for row in sorted(own, key=lambda row: (len(row["layout"]), row["layout"])):
+        layout = row["layout"].replace("+", ", then ")
+        cells = " | ".join(f"{row[kind]:.1e}" for kind in kinds)
+        lines.append(f"| {layout} | {show.NAMES[row['framework']]} | {cells} |")
+    across = [row for row in found["rows"] if row["framework"] != row["reference"]]
+    worst = " | ".join(f"{max(row[kind] for row in across):.1e}" for kind in kinds)
+    limits = " | ".join(f"{found['limits'][kind]:.0e}" for kind in kinds)
+    lines += [f"| any | against the other framework | {worst} |", f"| | limit | {limits} |"]
+    return "\n".join(lines)
+
+
 BLOCKS: dict[str, Callable[[str], str]] = {
     "compare": comparison,
     "machine": machine,
@@ -525,6 +545,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "diagnosis": diagnosis,
     "undiagnosed": undiagnosed,
     "diagnoses": diagnoses,
+    "layouts": layouts,
 }
 
 

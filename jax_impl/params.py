@@ -50,16 +50,15 @@ def import_tensors(
 
     Where processes hold parts of the model, each keeps its parts of them, one after the other.
     """
-    state = nnx.state(model, nnx.Param)
-    leaves = []
-    for path, variable in nnx.to_flat_state(state):
-        name = _canonical_name(path)
-        value = params[name]
-        value = value.T if _is_transposed(name) else value
+    own = nnx.to_flat_state(nnx.state(model, nnx.Param))
+
+    def read(name: str, variable: nnx.Variable) -> nnx.Variable:
+        value = params[name].T if _is_transposed(name) else params[name]
         # A copy of our own, since on a CPU the device array may be this very memory.
         array = jax.device_put(value.astype(runtime.dtype, order="C", copy=True), runtime.device)
-        leaves.append((path, variable.replace(placed(array, variable[...]))))
-    return nnx.from_flat_state(leaves)
+        return variable.replace(placed(array, variable.get_value()))
+
+    return nnx.from_flat_state((path, read(_canonical_name(path), v)) for path, v in own)
 
 
 def export_tensors(state: nnx.State) -> Params:

@@ -84,8 +84,8 @@ class Trainer:
     ``model`` is in the dtype of ``runtime.master``. Where the compute dtype is narrower, passes go
     through a copy of it in that dtype.
 
-    In a run of several processes each has a trainer, is given its own rows of every batch, and
-    must call every method but ``computing_model`` when the others do.
+    In a run of several processes each has a trainer, which is given its own rows of every batch;
+    whatever one of them is called for, all must be called for.
     """
 
     def __init__(self, model: GPT2, config: TrainConfig, runtime: Runtime):

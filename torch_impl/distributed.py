@@ -29,7 +29,9 @@ def join(world: World, address: str, device: str) -> None:
     alone, the one that its number on its host says.
     """
     if device == "cuda":
-        torch.cuda.set_device(world.local_rank)
+        # Where a launcher shows each process its own GPU only, that is number 0.
+        alone = torch.cuda.device_count() == 1
+        torch.cuda.set_device(0 if alone else world.local_rank)
     dist.init_process_group(
         "nccl" if device == "cuda" else "gloo",
         init_method=f"tcp://{address}",

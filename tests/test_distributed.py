@@ -1,0 +1,151 @@
+"""Runs of several processes: the same losses, gradients and weights as the run of one.
+
+Real processes on this machine, in float64. ``processes.py`` is one in which something is wrong.
+"""
+
+import gc
+import weakref
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import distributed, layouts
+from bench import sides as halves
+from bench.distributed import ALONE, LIMITS
+from shared.params import gpt2_shapes
+from shared.training import PARTS, TrainState
+
+PROCESS = (str(Path(__file__).with_name("processes.py")),)
+PLANTED = {
+    "torch": [
+        *("2x1:mean-of-means", "2x1:own-loss", "2x1:gradients-averaged", "2x1:always-exchanged"),
+        *("2x1:rows-dealt-out", "2x1:first-rows-dropout", "1x2:parts-averaged", "1x2:own-norm"),
+    ],
+    "jax": ["2x1:rows-dealt-out", "2x1:ranks-backwards", "1x2:parts-exchanged"],
+}
+CLEAN, NOT_FINITE = "2x1:none", ("2x1:not-finite", "1x2:not-finite")
+
+
+@cache
+def _alone(name: str, steps: int = layouts.STEPS) -> layouts.Arrays:
+    """The run of one process in the framework ``name``."""
+    return layouts.measure(halves.Side(name), layouts.settings(ALONE), 0, steps)
+
+
+@pytest.fixture(scope="module")
+def two(side, tmp_path_factory) -> dict[str, layouts.Arrays]:
+    """By layout, the run of two processes."""
+    names = distributed.WORLDS[2]
+    return distributed.run(side.name, 2, names, tmp_path_factory.mktemp("two"))
+
+
+@pytest.fixture(scope="module")
+def wrong(side, tmp_path_factory) -> dict[str, layouts.Arrays]:
+    """By layout and by what is wrong in it, what two processes came to."""
+    folder = tmp_path_factory.mktemp("wrong")
+    np.savez(folder / "alone.npz", **_alone(side.name, 3))
+    names = [CLEAN, *PLANTED[side.name], *NOT_FINITE]
+    return distributed.run(side.name, 2, names, folder, PROCESS)
+
+
+def _assert_same(ours: layouts.Arrays, theirs: layouts.Arrays) -> None:
+    apart = distributed.judge(ours, theirs)
+    assert apart["ok"], f"{apart}, but the limits are {LIMITS}"
+
+
+@pytest.mark.parametrize("layout", distributed.WORLDS[2])
+def test_two_processes_compute_what_one_does(side, two, layout):
+    _assert_same(two[layout], _alone(side.name))
+
+
+@pytest.mark.parametrize("layout", distributed.WORLDS[2])
+def test_two_processes_of_one_framework_compute_what_one_of_the_other_does(
+    sides, side, two, layout
+):
+    (other,) = {one.name for one in sides} - {side.name}
+    _assert_same(two[layout], _alone(other))
+
+
+@pytest.mark.slow
+def test_four_processes_compute_what_one_does(side, tmp_path):
+    made = distributed.run(side.name, 4, distributed.WORLDS[4], tmp_path)
+    for arrays in made.values():
+        _assert_same(arrays, _alone(side.name))
+
+
+def test_the_run_of_one_process_learns_and_is_clipped_at_some_steps_only(side):
+    losses, norms = _alone(side.name)["figures"].T
+    assert losses[-1] < losses[0] / 2
+    assert (norms > 1).any()
+    assert (norms < 1).any()
+
+
+def test_what_is_wrong_with_sharing_a_run_shows_in_its_numbers(side, wrong):
+    assert not wrong[CLEAN]["caught"]
+    for name in PLANTED[side.name]:
+        assert wrong[name]["caught"], name
+
+
+@pytest.mark.parametrize("name", NOT_FINITE)
+def test_what_is_not_finite_in_one_process_moves_nothing_in_any(wrong, name):
+    assert not wrong[name]["finite"].all()
+    assert not wrong[name]["moved"].any()
+
+
+def test_a_layout_of_processes_that_are_not_there_is_refused(side):
+    (config,) = layouts.settings("2x2")
+    message = "data_parallel 2 times sharded 2 is 4 processes, but 1 run together: start 4"
+    with pytest.raises(ValueError, match=message):
+        layouts.trainer(side, config)
+
+
+def test_processes_that_fail_are_reported_and_none_is_left(side, tmp_path):
+    with pytest.raises(RuntimeError, match=f"a process of {side.name} failed: .*3x1"):
+        distributed.run(side.name, 1, ["3x1"], tmp_path)
+
+
+def test_the_state_comes_tensor_by_tensor_in_canonical_order(side):
+    made = [(part, name, value.shape) for part, name, value in _trained(side).export_each()]
+    shapes = gpt2_shapes(layouts.MODEL)
+    assert made == [(part, name, shapes[name]) for part in PARTS for name in shapes]
+
+
+class _OneByOne(Mapping):
+    """Tensors that are made when they are asked for, and forgotten before the next one is."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray]):
+        self.tensors = tensors
+        self.last = lambda: None
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        gc.collect()
+        assert self.last() is None, f"{name} was read while the one before was held"
+        value = self.tensors[name].copy()
+        self.last = weakref.ref(value)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+
+def _trained(side):
+    (config,) = layouts.settings(ALONE)
+    trained = layouts.trainer(side, config)
+    trained.step(*layouts.batch(config, 0, 0))
+    return trained
+
+
+def test_a_state_is_restored_without_two_tensors_being_read_at_once(side):
+    (config,) = layouts.settings(ALONE)
+    state = _trained(side).export()
+    restored = layouts.trainer(side, config)
+    parts = (_OneByOne(getattr(state, part)) for part in PARTS)
+    restored.restore(TrainState(state.step, *parts))
+    for part, name, value in restored.export_each():
+        assert (value == getattr(state, part)[name]).all(), (part, name)
