@@ -24,6 +24,7 @@ from bench.layouts import Arrays
 from bench.sides import Side
 from shared import numerics
 from shared.numerics import FLOAT64_RELATIVE, FLOAT64_TRAJECTORY_RELATIVE
+from shared.params import read_safetensors
 
 ALONE = "1x1"
 # By their number of processes: those that share one world.
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def measured(side: Side) -> dict[str, Arrays]:
     """By layout, what every process of it computes; they must agree to the last bit."""
-    made = {}
+    made: dict[str, Arrays] = {}
     for size, names in WORLDS.items():
         with tempfile.TemporaryDirectory() as folder:
             made |= run(side.name, size, names, Path(folder))
@@ -118,7 +119,8 @@ def _free_port() -> int:
 
 def _agreed(folder: Path, name: str, size: int) -> Arrays:
     """What all processes wrote of one layout, which must be the same on each."""
-    first, *others = (dict(np.load(folder / f"{name}-{rank}.npz")) for rank in range(size))
+    paths = (folder / f"{name}-{rank}.safetensors" for rank in range(size))
+    first, *others = (read_safetensors(path) for path in paths)
     for rank, other in enumerate(others, start=1):
         for key in first:
             assert np.array_equal(first[key], other[key]), f"{name}: {key} differs on rank {rank}"

@@ -1,8 +1,8 @@
 """What one process computes of a run that several share: a loss, its gradients, and a training.
 
 ``python -m bench.layouts FRAMEWORK RANK SIZE ADDRESS FOLDER LAYOUT...`` is such a process, started
-by ``bench.distributed``; it writes ``FOLDER/LAYOUT-RANK.npz``. A layout is ``2x1``, data parallel
-times sharded; ``2x1+1x2`` is a run that begins in one and goes on in the other.
+by ``bench.distributed``; it writes ``FOLDER/LAYOUT-RANK.safetensors``. A layout is ``2x1``, data
+parallel times sharded; ``2x1+1x2`` is a run that begins in one and goes on in the other.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         side.distributed.join(world, asked.address, "cpu")
     for layout in asked.layouts:
         made = measure(side, settings(layout), world.rank)
-        np.savez(asked.folder / f"{layout}-{world.rank}.npz", **made)
+        params.write_safetensors(asked.folder / f"{layout}-{world.rank}.safetensors", made)
     if world.size > 1:
         side.distributed.leave()
     return 0

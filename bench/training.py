@@ -291,9 +291,9 @@ class _Session:
             state: TrainState = twin.trainer.export()
             made = Checkpoint(
                 step=state.step,
-                params=state.params,
-                first_moment=state.first_moment,
-                second_moment=state.second_moment,
+                params=dict(state.params),
+                first_moment=dict(state.first_moment),
+                second_moment=dict(state.second_moment),
                 model=self.config.model,
                 train=self.config.train,
                 framework=twin.side.name,

@@ -112,6 +112,7 @@ def whole(array: Array) -> Array:
     """All of ``array``; where each process holds a part, every process must ask for it."""
     if not _is_part(array):
         return array
+    assert isinstance(array.sharding, NamedSharding)
     everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())
     return jax.jit(_same, out_shardings=everywhere)(array).addressable_data(0)
 

@@ -124,7 +124,8 @@ class Trainer:
 
     def _batch(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[Array, Array, np.ndarray]:
         keys = step_keys(self.config.seed, self.steps, len(inputs), self.sites)
-        return (*self.layout.batch(inputs, targets), keys)
+        x, y = self.layout.batch(inputs, targets)
+        return x, y, keys
 
     def _updated(
         self, state: nnx.State, batch: tuple[Array, Array, Array]

@@ -1,7 +1,7 @@
 """A process of ``test_distributed.py``, in which a bug is planted or a number is not finite.
 
 ``processes.py FRAMEWORK RANK SIZE ADDRESS FOLDER LAYOUT:BUG...``, with the run of one process in
-``FOLDER/alone.npz`` to be held against.
+``FOLDER/alone.safetensors`` to be held against.
 """
 
 import sys
@@ -95,10 +95,10 @@ PLANT = {"torch": _torch, "jax": _jax}
 
 
 def planted(side: Side, layout: str, bug: str, rank: int, folder: Path) -> layouts.Arrays:
-    """Whether ``bug`` shows in a short run, held against that in ``alone.npz``."""
+    """Whether ``bug`` shows in a short run, held against that of one process."""
     with PLANT[side.name](bug):
         made = layouts.measure(side, layouts.settings(layout), rank, STEPS)
-    found = distributed.judge(made, dict(np.load(folder / "alone.npz")))
+    found = distributed.judge(made, params.read_safetensors(folder / "alone.safetensors"))
     return {"caught": np.asarray(not found["ok"])}
 
 
@@ -132,7 +132,7 @@ def main() -> None:
             made = not_finite(side, layout, rank)
         else:
             made = planted(side, layout, what, rank, folder)
-        np.savez(folder / f"{name}-{rank}.npz", **made)
+        params.write_safetensors(folder / f"{name}-{rank}.safetensors", made)
     side.distributed.leave()
 
 

@@ -100,7 +100,7 @@ class Layout:
         return max(own, 1)
 
 
-def placed(tensor: Tensor, like: Tensor) -> Tensor:
+def placed(tensor: Tensor, like: Any) -> Tensor:
     """This process's part of ``tensor`` where ``like`` is a part, else all of it."""
     if not _is_part(like):
         return tensor
@@ -110,19 +110,19 @@ def placed(tensor: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def whole(tensor: Any) -> Tensor:
     """All of ``tensor``; where each process holds a part, every process must ask for it."""
     return tensor.full_tensor() if _is_part(tensor) else tensor
 
 
-def _is_part(tensor: Tensor) -> bool:
+def _is_part(tensor: Any) -> bool:
     return hasattr(tensor, "full_tensor")
 
 
 class _Loss(nn.Module):
     """A model and its loss as one module: what is laid out is gathered by its forward pass."""
 
-    def __init__(self, model: nn.Module, loss: Callable[..., Tensor]):
+    def __init__(self, model: Any, loss: Callable[..., Tensor]):
         super().__init__()
         self.model, self.loss = model, loss
 
@@ -149,7 +149,8 @@ def _fully_shard(module: _Loss, config: TrainConfig, runtime: Runtime) -> nn.Mod
     shape, names = (config.data_parallel, config.sharded), ("data", "sharded")
     mesh = init_device_mesh(runtime.device.type, shape, mesh_dim_names=names)
     policy = MixedPrecisionPolicy(param_dtype=runtime.dtype, reduce_dtype=runtime.master.dtype)
-    for part in (*module.model.h, module):
+    blocks: Any = module.model.h
+    for part in (*blocks, module):
         # Also the outermost gives its parameters back after its pass: what reads them between two
         # steps finds the parts.
         fully_shard(part, mesh=mesh, reshard_after_forward=True, mp_policy=policy)

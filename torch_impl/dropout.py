@@ -72,8 +72,8 @@ def _bits(
 ) -> Int[Tensor, "N"]:
     """``size`` random words as int32 on ``device``: NumPy's on a CPU, where it is faster."""
     if device.type == "cpu" and not torch.compiler.is_compiling():
-        words = random.bits(key.numpy().view(np.uint32), size, first)
-        return torch.from_numpy(words.view(np.int32))
+        drawn = random.bits(key.numpy().view(np.uint32), size, first)
+        return torch.from_numpy(drawn.view(np.int32))
     key = key.to(device)
     words = torch.cat([key, key[:1] ^ key[1:] ^ random.PARITY])
     counters = torch.arange(first, first + size, device=device)

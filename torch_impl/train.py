@@ -148,7 +148,7 @@ class Trainer:
 
         Where processes hold parts, each is asked for the next tensor by all of them.
         """
-        params = dict(self.model.named_parameters())
+        params: dict[str, Tensor] = dict(self.model.named_parameters())
         for part, tensors in zip(PARTS, (params, *self.optimizer.moments()), strict=True):
             for name, value in export_each(self.model, tensors):
                 yield part, name, value
