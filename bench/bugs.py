@@ -257,8 +257,8 @@ jax
 
 parameters-through-float16 (params.py): the checkpoint passes through float16
 torch
-- torch.tensor(value).to(
-+ torch.tensor(value).half().to(
+- torch.tensor(params[name]).to(
++ torch.tensor(params[name]).half().to(
 jax
 - value.astype(runtime.dtype
 + value.astype("float16").astype(runtime.dtype
@@ -979,8 +979,8 @@ jax
 
 last-loss-reported (train.py): the loss reported is the last micro-batch's share
 torch
-- return torch.stack(losses).sum()
-+ return losses[-1]
+- torch.stack(losses).sum()
++ losses[-1]
 jax
 - return jax.tree.map(jnp.add, total, gradient(params, *micro_batch)), None
 + loss, gradients = gradient(params, *micro_batch)
