@@ -416,7 +416,7 @@ def growth(argument: str) -> str:
 
 
 def repeated(argument: str) -> str:
-    """Ratios to the first contestant in two calls, ``RECORD::RECORD``, and how many agree of all."""
+    """Ratios to the first contestant in two calls, ``RECORD::RECORD``, and how many agree."""
     first, _, second = argument.partition("::")
     found = speed_record.repeated(load(first), load(second))
     lines = ["| | first call | second call | in each other's interval |", "|---|---|---|---|"]
