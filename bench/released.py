@@ -40,7 +40,7 @@ def load(source: str, preset_name: str | None = None) -> Loaded:
     else:
         config, values = params.load(path, preset(preset_name) if preset_name else None)
         return config, values, _tokenizer_of(path)
-    return found.model, found.params, found.tokenizer
+    return found.model, dict(found.params), found.tokenizer
 
 
 def _tokenizer_of(folder: Path) -> dict[str, Any] | None:

@@ -438,7 +438,7 @@ def _build(
     runtime = side.runtime.configure(config.train.dtype, device)
     tuned = side.runtime.tune(device, config.train.dtype, config.model.emb_dim)
     if found is not None:
-        start = found.params
+        start = dict(found.params)
     else:
         start = given or params.init_gpt2(config.model, config.train.seed)
     model = side.params.build(

@@ -9,12 +9,14 @@ that a run killed at any moment leaves whole checkpoints only.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import reprlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +24,7 @@ import numpy as np
 
 from shared import files
 from shared.config import AdamWConfig, GPTConfig, TrainConfig
-from shared.params import Params, check, gpt2_shapes, read_safetensors
+from shared.params import Shapes, Stored, check, check_tensor, gpt2_shapes
 
 FORMAT = "twingrad checkpoint"
 VERSION = 1
@@ -43,25 +45,29 @@ _KINDS: dict[str, type] = {
 # Hidden folders carry the process that made them: "new" is being written, "aside" was whole and is
 # being replaced, "gone" is being deleted.
 _HIDDEN = re.compile(r"\.(?P<name>step-[0-9]+)\.(?P<kind>new|aside|gone)\.(?P<pid>[0-9]+)")
+# What a checkpoint says that was written before training could be spread over processes.
+_ONE_PROCESS = {"data_parallel": 1, "sharded": 1}
 _DIGEST_LENGTH = 64
 _END = b'"\n}\n'
 
 Config = TypeVar("Config", GPTConfig, AdamWConfig, TrainConfig)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Checkpoint:
-    """A training after ``step`` steps, in words that both frameworks understand.
+# Group, canonical name and value of one tensor.
+Tensor = tuple[str, str, np.ndarray]
+# Name, dtype and shape of the tensors of a file, in the order in which they are in it.
+Layout = dict[str, tuple[np.dtype, tuple[int, ...]]]
 
-    ``params`` and AdamW's moments are float32 or float64 under canonical names. ``framework`` wrote
-    it. ``data`` is the loader's state, ``random`` the generator's, ``extra`` the run's own; these
-    and ``tokenizer`` are plain JSON.
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Progress:
+    """A training after ``step`` steps, in words that both frameworks understand: all but tensors.
+
+    ``framework`` writes it down. ``data`` is the loader's state, ``random`` the generator's,
+    ``extra`` the run's own; these and ``tokenizer`` are plain JSON.
     """
 
     step: int
-    params: Params
-    first_moment: Params
-    second_moment: Params
     model: GPTConfig
     train: TrainConfig
     framework: str
@@ -83,6 +89,19 @@ class Checkpoint:
                     f"{name} is {reprlib.repr(value)}, which JSON does not give back unchanged: "
                     "expected a dict of lists, strings, finite numbers, true, false and None"
                 )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint(Progress):
+    """A training with its tensors: ``params`` and AdamW's moments, float32 or float64.
+
+    They are under canonical names; those of a checkpoint on the disk are read one at a time,
+    whenever they are asked for.
+    """
+
+    params: Mapping[str, np.ndarray]
+    first_moment: Mapping[str, np.ndarray]
+    second_moment: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,16 +135,33 @@ def save(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> Path:
     killed processes are cleared. Raises ``ValueError`` when a tensor does not belong in the
     checkpoint or the folder cannot be written; nothing is lost or left behind then.
     """
-    folder = Path(folder)
-    final = folder / _name(checkpoint.step)
-    tensors = _checked(checkpoint)
+    groups = _checked(checkpoint)
+    contents = {group: _safetensors(_layout(values), _ordered(values)) for group, values in groups}
+    return _save(Path(folder), checkpoint, contents.items())
+
+
+def save_each(
+    folder: str | os.PathLike[str], progress: Progress, tensors: Iterable[Tensor]
+) -> Path:
+    """Write what ``save`` writes from ``tensors``, which come one at a time and are not kept.
+
+    They come group by group, each in canonical order and of one dtype. Raises ``ValueError``.
+    """
+    return _save(Path(folder), progress, _as_they_come(progress, iter(tensors)))
+
+
+Pieces = Iterable[bytes | memoryview]
+
+
+def _save(folder: Path, progress: Progress, contents: Iterable[tuple[str, Pieces]]) -> Path:
+    final = folder / _name(progress.step)
     new = _hidden(final, "new")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
         new.mkdir()
         try:
-            _write(new, checkpoint, tensors)
+            _write(new, progress, contents)
             _place(new, final)
         finally:
             shutil.rmtree(new, ignore_errors=True)
@@ -136,70 +172,107 @@ def save(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> Path:
     return final
 
 
-def _checked(checkpoint: Checkpoint) -> dict[str, Params]:
+def _checked(checkpoint: Checkpoint) -> list[tuple[str, dict[str, np.ndarray]]]:
     """The three groups of tensors by their names, in canonical order."""
     shapes = gpt2_shapes(checkpoint.model)
-    groups = {}
+    groups = []
     for group in _FILES:
-        tensors: Params = getattr(checkpoint, group)
+        tensors: Mapping[str, np.ndarray] = getattr(checkpoint, group)
         for name, value in tensors.items():
-            if value.dtype.name not in _DTYPES:
-                raise ValueError(
-                    f"{group} has {name!r} as {value.dtype}: "
-                    "a checkpoint holds float32 or float64, so convert it first"
-                )
-            if not np.isfinite(value).all():
-                raise ValueError(
-                    f"{group} has NaN or infinity in {name!r} at step {checkpoint.step}: "
-                    "the training diverged, so go back to an earlier checkpoint"
-                )
+            _check_value(group, name, value, checkpoint.step)
         try:
-            groups[group] = check(tensors, shapes)
+            groups.append((group, check(tensors, shapes)))
         except ValueError as error:
             raise ValueError(f"{group}: {error}") from None
     return groups
 
 
-def _write(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Params]) -> None:
+def _check_value(group: str, name: str, value: np.ndarray, step: int) -> None:
+    if value.dtype.name not in _DTYPES:
+        raise ValueError(
+            f"{group} has {name!r} as {value.dtype}: "
+            "a checkpoint holds float32 or float64, so convert it first"
+        )
+    if not np.isfinite(value).all():
+        raise ValueError(
+            f"{group} has NaN or infinity in {name!r} at step {step}: "
+            "the training diverged, so go back to an earlier checkpoint"
+        )
+
+
+def _layout(tensors: Mapping[str, np.ndarray]) -> Layout:
+    # The wider first, as safetensors itself has them: each then starts at a multiple of its width.
+    names = sorted(tensors, key=lambda name: -tensors[name].itemsize)
+    return {name: (tensors[name].dtype, tensors[name].shape) for name in names}
+
+
+def _ordered(tensors: Mapping[str, np.ndarray]) -> Iterator[np.ndarray]:
+    return (tensors[name] for name in _layout(tensors))
+
+
+def _as_they_come(progress: Progress, tensors: Iterator[Tensor]) -> Iterator[tuple[str, Pieces]]:
+    """The three files, as ``tensors`` come; a header is made once a group's first is there."""
+    shapes = gpt2_shapes(progress.model)
+    for group in _FILES:
+        values = _of_one_group(group, shapes, progress.step, tensors)
+        first = next(values)
+        layout = {name: (first.dtype, shape) for name, shape in shapes.items()}
+        yield group, _safetensors(layout, chain([first], values))
+
+
+def _of_one_group(
+    group: str, shapes: Shapes, step: int, tensors: Iterator[Tensor]
+) -> Iterator[np.ndarray]:
+    dtype = None
+    for name, shape in shapes.items():
+        came, called, value = next(tensors, ("nothing", "more", np.zeros(0)))
+        if (came, called) != (group, name):
+            raise ValueError(f"{came} {called!r} came where {group} {name!r} was expected")
+        _check_value(group, name, value, step)
+        try:
+            check_tensor(name, value, shape)
+        except ValueError as error:
+            raise ValueError(f"{group}: {error}") from None
+        dtype = dtype or value.dtype
+        if value.dtype != dtype:
+            raise ValueError(f"{group} has {name!r} as {value.dtype}: expected {dtype} as before")
+        yield value
+
+
+def _write(folder: Path, progress: Progress, contents: Iterable[tuple[str, Pieces]]) -> None:
     """Fill ``folder`` and flush it to the disk."""
     state: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
-        "step": checkpoint.step,
-        "framework": checkpoint.framework,
-        "model": asdict(checkpoint.model),
-        "train": asdict(checkpoint.train),
-        **{name: getattr(checkpoint, name) for name in _FREE_FORM},
+        "step": progress.step,
+        "framework": progress.framework,
+        "model": asdict(progress.model),
+        "train": asdict(progress.train),
+        **{name: getattr(progress, name) for name in _FREE_FORM},
         "files": {
-            _FILES[group]: _write_pieces(folder / _FILES[group], _safetensors(values))
-            for group, values in tensors.items()
+            _FILES[group]: _write_pieces(folder / _FILES[group], pieces)
+            for group, pieces in contents
         },
     }
     _write_pieces(folder / _STATE, [_sealed(state)])
     _flush(folder)
 
 
-def _safetensors(tensors: Params) -> Iterator[bytes | memoryview]:
+def _safetensors(layout: Layout, values: Iterable[np.ndarray]) -> Iterator[bytes | memoryview]:
     """The pieces of a safetensors file; at most one tensor is copied at a time."""
-    # The wider first, as safetensors itself has them: each then starts at a multiple of its width.
-    ordered = sorted(tensors, key=lambda name: -tensors[name].itemsize)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
-    for name in ordered:
-        value = tensors[name]
-        header[name] = {
-            "dtype": _DTYPES[value.dtype.name],
-            "shape": value.shape,
-            "data_offsets": [start, start + value.nbytes],
-        }
-        start += value.nbytes
+    for name, (dtype, shape) in layout.items():
+        end = start + dtype.itemsize * math.prod(shape)
+        header[name] = {"dtype": _DTYPES[dtype.name], "shape": shape, "data_offsets": [start, end]}
+        start = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little")
     yield text
-    for name in ordered:
-        little = tensors[name].dtype.newbyteorder("<")
-        yield np.asarray(tensors[name], little, order="C").reshape(-1).view(np.uint8).data
+    for value in values:
+        little = value.dtype.newbyteorder("<")
+        yield np.asarray(value, little, order="C").reshape(-1).view(np.uint8).data
 
 
 def _write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> dict[str, Any]:
@@ -308,6 +381,7 @@ def _flush(folder: Path) -> None:
 def load(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint in the folder ``path``, every byte verified.
 
+    Its tensors are checked one by one and not kept: they are read again when they are asked for.
     Raises ``ValueError`` in one sentence naming the file: absent, cut short, damaged, of another
     format version, or holding tensors that its own configuration has not.
     """
@@ -318,14 +392,10 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     optimizer = state["train"].get("optimizer")
     if not isinstance(optimizer, dict):
         raise ValueError(f"{where} has optimizer {optimizer!r}: expected an object of settings")
-    train = state["train"] | {"optimizer": _config(AdamWConfig, optimizer, where)}
-    tensors = {}
-    for group, file in _FILES.items():
-        values = read_safetensors(path / file)
-        try:
-            tensors[group] = check(values, gpt2_shapes(model))
-        except ValueError as error:
-            raise ValueError(f"{path / file}: {error}") from None
+    train = _ONE_PROCESS | state["train"]
+    train["optimizer"] = _config(AdamWConfig, optimizer, where)
+    shapes = gpt2_shapes(model)
+    tensors: dict[str, Any] = {group: Stored(path / file, shapes) for group, file in _FILES.items()}
     try:
         return Checkpoint(
             step=state["step"],

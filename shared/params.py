@@ -11,7 +11,8 @@ import math
 import os
 import tempfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -140,21 +141,62 @@ def canonical(tensors: Mapping[str, np.ndarray], config: GPTConfig) -> Params:
 
 def check(params: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> Params:
     """``params`` in the order of ``shapes``; ``ValueError`` names the first wrong tensor."""
+    check_names(params, shapes)
+    for name, shape in shapes.items():
+        check_tensor(name, params[name], shape)
+    return {name: params[name] for name in shapes}
+
+
+def check_names(names: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """``ValueError`` names the first tensor that is missing among ``names``, or unknown."""
+    given = list(names)
     for name in shapes:
-        if name not in params:
+        if name not in given:
             raise ValueError(f"tensor {name!r} is missing: expected shape {shapes[name]}")
-    for name in params:
+    for name in given:
         if name not in shapes:
             raise ValueError(f"unknown tensor {name!r}: the configuration has no such parameter")
-    for name, shape in shapes.items():
-        value = params[name]
-        if value.shape != shape:
-            raise ValueError(f"tensor {name!r} has shape {value.shape}: expected {shape}")
-        if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
-            raise ValueError(f"tensor {name!r} is of dtype {value.dtype}: expected floating point")
-        if not np.isfinite(value).all():
-            raise ValueError(f"tensor {name!r} holds NaN or infinity: the file is damaged")
-    return {name: params[name] for name in shapes}
+
+
+def check_tensor(name: str, value: np.ndarray, shape: tuple[int, ...]) -> None:
+    """``ValueError`` if ``value`` is not of ``shape``, not of floating point, or not finite."""
+    if value.shape != shape:
+        raise ValueError(f"tensor {name!r} has shape {value.shape}: expected {shape}")
+    if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
+        raise ValueError(f"tensor {name!r} is of dtype {value.dtype}: expected floating point")
+    if not np.isfinite(value).all():
+        raise ValueError(f"tensor {name!r} holds NaN or infinity: the file is damaged")
+
+
+class Stored(Mapping[str, np.ndarray]):
+    """The tensors of a safetensors file in the order of ``shapes``, read when they are asked for.
+
+    Never more than one is in memory, also when all are checked at the beginning. Raises
+    ``ValueError`` naming the file, or the first wrong tensor.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.path, self._shapes = path, shapes
+        with _opened(path) as file:
+            names = list(file.keys())
+        try:
+            check_names(names, shapes)
+            for name, shape in shapes.items():
+                check_tensor(name, self[name], shape)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._shapes:
+            raise KeyError(name)
+        with _opened(self.path) as file:
+            return _tensor(self.path, file, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> Params:
@@ -163,10 +205,17 @@ def read_safetensors(path: str | os.PathLike[str]) -> Params:
     Raises ``ValueError`` when the file is absent, truncated or not of that format. The library maps
     it, and holds header, offsets and shapes against its size before it copies any tensor.
     """
+    with _opened(path) as file:
+        return {name: _tensor(path, file, name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The safetensors file ``path``, open for reading; ``ValueError`` if it is none."""
     try:
         files.require_regular(path)
         with safe_open(path, framework="numpy") as file:
-            tensors = {name: _tensor(path, file, name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: give a .safetensors file or a folder") from None
     except (SafetensorError, OSError) as error:
@@ -174,7 +223,6 @@ def read_safetensors(path: str | os.PathLike[str]) -> Params:
         raise ValueError(
             f"{path} is not a whole safetensors file ({detail}): save or download it again"
         ) from None
-    return tensors
 
 
 def _tensor(path: str | os.PathLike[str], file: Any, name: str) -> np.ndarray:

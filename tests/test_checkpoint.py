@@ -18,7 +18,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from shared import checkpoint
-from shared.checkpoint import Checkpoint, load, newest, prune, save, steps
+from shared.checkpoint import Checkpoint, load, newest, prune, save, save_each, steps
 from shared.config import AdamWConfig, GPTConfig, TrainConfig
 from shared.params import gpt2_shapes
 
@@ -144,6 +144,79 @@ def test_saving_copies_one_tensor_at_a_time(tmp_path):
         tracemalloc.stop()
     one_group = sum(value.nbytes for value in given.params.values())
     assert peak < one_group / 4
+
+
+def _each(given):
+    """Tensors one at a time, as a trainer that has none of them whole hands them out."""
+    for group in GROUPS:
+        for name in gpt2_shapes(given.model):
+            yield group, name, getattr(given, group)[name].copy()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_checkpoint_written_tensor_by_tensor_is_the_same_to_the_byte(tmp_path, dtype):
+    given = _checkpoint(dtype=dtype)
+    whole = save(tmp_path / "whole", given)
+    path = save_each(tmp_path / "each", given, _each(given))
+    for file in FILES:
+        assert (path / file).read_bytes() == (whole / file).read_bytes(), file
+    _assert_same(load(path), given)
+
+
+def test_writing_and_reading_tensor_by_tensor_never_holds_the_whole(tmp_path):
+    given = _checkpoint(config=replace(TINY, n_layers=40, emb_dim=32, n_heads=4))
+    whole = sum(value.nbytes for group in GROUPS for value in getattr(given, group).values())
+    tracemalloc.start()
+    try:
+        path = save_each(tmp_path, given, _each(given))
+        for group, name, value in _each(given):
+            assert np.array_equal(getattr(load(path), group)[name], value)
+            break
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < whole / 8
+
+
+def test_an_older_checkpoint_was_written_by_one_process(tmp_path):
+    path = save(tmp_path, _checkpoint())
+    train = asdict(TRAIN)
+    del train["data_parallel"], train["sharded"]
+    _forge(path, train=train)
+    assert load(path).train == TRAIN
+
+
+def _with_nan(group, name, value):
+    return group, name, value * np.nan if name == "ln_f.bias" else value
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_with_nan, r"params has NaN or infinity in 'ln_f\.bias' at step 100"),
+        (lambda g, n, v: (g, n, v.astype("int32")), r"params has 'wte\.weight' as int32"),
+        (lambda g, n, v: (g, n, v[:-1]), r"params: tensor 'wte\.weight' has shape"),
+        (lambda g, n, v: ("gradients", n, v), r"gradients 'wte\.weight' came where params"),
+        (
+            lambda g, n, v: (g, n, v.astype("float64" if n == "ln_f.bias" else v.dtype)),
+            r"params has 'ln_f\.bias' as float64: expected float32 as before",
+        ),
+    ],
+)
+def test_a_wrong_tensor_among_those_that_come_leaves_nothing_behind(tmp_path, spoil, message):
+    save(tmp_path, _checkpoint(50))
+    given = _checkpoint()
+    with pytest.raises(ValueError, match=message):
+        save_each(tmp_path, given, (spoil(*tensor) for tensor in _each(given)))
+    assert _names(tmp_path) == ["step-000050"]
+
+
+def test_tensors_that_end_early_leave_nothing_behind(tmp_path):
+    given = _checkpoint()
+    some = list(_each(given))[:-1]
+    with pytest.raises(ValueError, match=r"second_moment 'ln_f\.bias' was expected"):
+        save_each(tmp_path, given, some)
+    assert _names(tmp_path) == []
 
 
 def test_steps_beyond_six_digits_have_their_name(tmp_path):
