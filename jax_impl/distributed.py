@@ -29,6 +29,8 @@ def join(world: World, address: str, device: str) -> None:
     alone, the one that its number on its host says.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # It would take over what a termination does. Who is told to stop is ours to say.
+    jax.config.update("jax_enable_preemption_service", False)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     # Where a launcher shows each process its own GPU only, that is number 0.
     alone = visible != [""] and len(visible) == 1
@@ -36,7 +38,8 @@ def join(world: World, address: str, device: str) -> None:
         address,
         num_processes=world.size,
         process_id=world.rank,
-        local_device_ids=[0 if alone else world.local_rank] if device == "cuda" else None,
+        local_device_ids=[0 if alone else world.local_rank] if device != "cpu" else None,
+        cluster_detection_method="deactivate",
     )
 
 

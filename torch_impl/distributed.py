@@ -28,16 +28,16 @@ def join(world: World, address: str, device: str) -> None:
     Before ``configure``, and with every process: this waits for the last. A GPU is this process's
     alone, the one that its number on its host says.
     """
-    if device == "cuda":
+    has_gpu = device != "cpu" and torch.cuda.is_available()
+    if has_gpu:
         # Where a launcher shows each process its own GPU only, that is number 0.
         alone = torch.cuda.device_count() == 1
         torch.cuda.set_device(0 if alone else world.local_rank)
-    dist.init_process_group(
-        "nccl" if device == "cuda" else "gloo",
-        init_method=f"tcp://{address}",
-        rank=world.rank,
-        world_size=world.size,
-    )
+    host, _, port = address.rpartition(":")
+    # A store of our own: told the address alone, PyTorch would expect torchrun's there.
+    store = dist.TCPStore(host, int(port), world.size, is_master=world.rank == 0)
+    backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
+    dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size)
 
 
 def leave() -> None:
