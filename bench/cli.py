@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
+from bench import launch
 from shared.config import PRESETS, TRAINING_DTYPES
+from shared.world import World
 
 DTYPES = ("float64", "float32", "bfloat16", "tf32", "all")
 DIAGNOSED = ("sigmoid-bce", "simple-net", "gpt2")
@@ -49,6 +51,8 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "checkpoint_every": (int, "steps from one checkpoint to the next"),
     "keep": (int, "checkpoints kept, default 3"),
     "loss_chunk": (int, "positions whose logits exist at once, to save memory; 0 is all"),
+    "data_parallel": (int, "groups of processes that each have rows of every batch"),
+    "sharded": (int, "processes of a group, which hold the model together"),
     "recompute": (bool, "compute activations again in the backward pass, to save memory"),
     "compile": (bool, "torch.compile, in PyTorch; JAX is always compiled"),
 }
@@ -70,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         arguments = _parser().parse_args(argv)
+        arguments.argv = sys.argv[1:] if argv is None else list(argv)
         return arguments.run(arguments)
     except ValueError as error:
         print(f"twingrad: {' '.join(str(error).split())}", file=sys.stderr)
@@ -175,7 +180,11 @@ def _add_diagnose(commands: Any) -> None:
 
 
 def _add_train(commands: Any) -> None:
-    train = commands.add_parser("train", help="train GPT-2 in PyTorch, in JAX, or in both at once")
+    train = commands.add_parser(
+        "train",
+        help="train GPT-2 in PyTorch, in JAX, or in both at once",
+        parents=[_launch_options()],
+    )
     train.add_argument("--framework", default="both", help="torch, jax, both")
     train.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default runs/...")
     train.add_argument(
@@ -186,6 +195,13 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--stop-after", type=int, metavar="K", help="end at step K, checkpointed")
     train.add_argument("--device", default="auto", help=", ".join(DEVICES))
     train.add_argument("--tensorboard", action="store_true", help="also write TensorBoard's files")
+    train.add_argument(
+        "--patience",
+        type=float,
+        default=300.0,
+        metavar="S",
+        help="seconds that a process may be absent or behind the others; default 300",
+    )
     for name in SETTINGS:
         _add_setting(train, name)
     train.set_defaults(run=_train)
@@ -199,6 +215,16 @@ def _add_setting(parser: Any, name: str) -> None:
         parser.add_argument(option, action="store_true", default=None, help=meaning)
     else:
         parser.add_argument(option, type=kind, help=meaning)
+
+
+def _launch_options() -> _Parser:
+    """Those with which ``train`` starts other processes, which are started without them."""
+    launch = _Parser(add_help=False, allow_abbrev=False)
+    launch.add_argument("--processes", type=int, metavar="N", help="start as many on this host")
+    launch.add_argument("--hosts", metavar="A,B", help="with as many on each of several hosts")
+    launch.add_argument("--host-index", type=int, metavar="I", help="which of them this is, from 0")
+    launch.add_argument("--port", type=int, metavar="P", help="of the first, at which all meet")
+    return launch
 
 
 def _add_sample(commands: Any) -> None:
@@ -420,6 +446,11 @@ def _train(arguments: argparse.Namespace) -> int:
     given = {name: value for name, value in given.items() if value is not None}
     if "preset" in given:
         _choice("preset", given["preset"], tuple(PRESETS))
+    if not 0 < arguments.patience < float("inf"):
+        raise ValueError(f"--patience is {arguments.patience:g}: expected seconds, over 0")
+    if processes := _processes(arguments):
+        return launch.run(processes, _launch_options().parse_known_args(arguments.argv)[1])
+    launch.watch_parent(os.environ)
     asked = training.Asked(
         framework=arguments.framework,
         given=given,
@@ -428,8 +459,32 @@ def _train(arguments: argparse.Namespace) -> int:
         stop_after=arguments.stop_after,
         device=arguments.device,
         tensorboard=arguments.tensorboard,
+        patience=arguments.patience,
     )
     return training.run(asked, _console())
+
+
+def _processes(arguments: argparse.Namespace) -> launch.Asked | None:
+    """The processes to be started, if any are, and this is not one of them already."""
+    options = (arguments.processes, arguments.hosts, arguments.host_index, arguments.port)
+    is_asked = any(option is not None for option in options)
+    if "RANK" in os.environ or World.from_environment(os.environ).size > 1:
+        if is_asked:
+            raise ValueError(
+                "--processes, --hosts, --host-index and --port start processes: leave them out "
+                "where torchrun or srun does"
+            )
+        return None
+    layout = (arguments.data_parallel or 1) * (arguments.sharded or 1)
+    if not is_asked and layout <= 1:
+        return None
+    hosts = tuple(filter(None, (arguments.hosts or "").split(",")))
+    processes = arguments.processes
+    if processes is None:
+        processes = max(layout // max(len(hosts), 1), 1)
+    return launch.Asked(
+        processes=processes, hosts=hosts, host_index=arguments.host_index, port=arguments.port
+    )
 
 
 def _sample(arguments: argparse.Namespace) -> int:

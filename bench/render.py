@@ -32,6 +32,7 @@ PAGES = (
     "docs/benchmark.md",
     "docs/defaults.md",
     "docs/plan.md",
+    "docs/distributed.md",
 )
 # Each picture, and the records that it is drawn from.
 PICTURES = {

@@ -12,7 +12,7 @@ from rich.markup import escape
 from bench import sides
 from bench.sides import Side
 from shared import checkpoint, files, params
-from shared.checkpoint import Checkpoint
+from shared.checkpoint import Found
 from shared.config import AdamWConfig, GPTConfig, TrainConfig, is_number, is_whole, preset
 from shared.corpus import Corpus
 
@@ -199,7 +199,7 @@ def check_data(out: Path, text: Corpus) -> None:
 
 def newest(
     out: Path, chosen: Sequence[Side], config: RunConfig, console: Console
-) -> dict[str, Checkpoint]:
+) -> dict[str, Found]:
     """By framework, the checkpoint to go on from; none if the run had not come to its first.
 
     One framework takes the newest there is, whoever wrote it. Two take the newest step that each
@@ -210,32 +210,35 @@ def newest(
     if len(own) == 2:
         common = set(checkpoint.steps(own[0])) & set(checkpoint.steps(own[1]))
         for step in sorted(common, reverse=True):
+            paths = [folder / f"step-{step:06d}" for folder in own]
             try:
-                return {
-                    side.name: _checked(checkpoint.load(folder / f"step-{step:06d}"), config)
-                    for side, folder in zip(chosen, own, strict=True)
-                }
+                found = [Found(path=path, checkpoint=checkpoint.load(path)) for path in paths]
             except ValueError as error:
                 console.print(f"Passed over: {escape(str(error))}", soft_wrap=True)
+                continue
+            return {
+                side.name: _checked(one, config) for side, one in zip(chosen, found, strict=True)
+            }
     others = [folder for folder in folders.values() if folder not in own]
-    found, passed_over = checkpoint.newest([*own, *others])
+    newest, passed_over = checkpoint.newest([*own, *others])
     for reason in passed_over:
         console.print(f"Passed over: {escape(reason)}", soft_wrap=True)
-    if found is None and passed_over:
+    if newest is None and passed_over:
         raise ValueError(f"no checkpoint in {out} is whole: {passed_over[0]}")
-    if found is None:
+    if newest is None:
         return {}
-    origin = escape(f"{found.path}, written by {found.checkpoint.framework}")
+    origin = escape(f"{newest.path}, written by {newest.checkpoint.framework}")
     console.print(f"Going on from {origin}")
-    return {side.name: _checked(found.checkpoint, config) for side in chosen}
+    return {side.name: _checked(newest, config) for side in chosen}
 
 
-def _checked(found: Checkpoint, config: RunConfig) -> Checkpoint:
-    different = checkpoint.differences(found.model, config.model)
-    different += checkpoint.differences(found.train, config.train)
+def _checked(found: Found, config: RunConfig) -> Found:
+    stored = found.checkpoint
+    different = checkpoint.differences(stored.model, config.model)
+    different += checkpoint.differences(stored.train, config.train)
     if different := [text for text in different if text.split()[0] not in _FREE]:
         raise ValueError(
-            f"the checkpoint of step {found.step} is of another configuration: "
+            f"the checkpoint of step {stored.step} is of another configuration: "
             f"{'; '.join(different)}; remove it, or restore the run's {CONFIG}"
         )
     return found

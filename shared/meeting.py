@@ -150,12 +150,13 @@ class Meeting:
         except BaseException as error:
             if not self._peers:
                 raise
-            if isinstance(error, ValueError):
-                self._fail(str(error))
             if isinstance(error, KeyboardInterrupt):
                 self._fail("interrupted, without waiting for the step to end")
-            # As a rule the framework noticed before us that another process is gone. If so, the
+            # The framework may have noticed before us that another process is gone. If so, the
             # watcher ends this one while we wait.
+            if isinstance(error, ValueError):
+                time.sleep(self._limits.beat)
+                self._fail(str(error))
             time.sleep(self._limits.grace)
             traceback.print_exc()
             reason = str(error).strip().partition("\n")[0]

@@ -1,0 +1,166 @@
+"""Start the processes of a training run on this host, and wait until all have ended."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import IO
+
+from shared.world import World
+
+# Seconds that processes have to end by themselves once one has failed: twice what they need to
+# notice that it is gone.
+_GRACE = 25.0
+_STARTED = "TWINGRAD_STARTED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """``processes`` on each of ``hosts``, of which this is the one numbered ``host_index``.
+
+    They meet at ``port`` of the first host. Without ``hosts`` all are on this one, at a free port.
+    """
+
+    processes: int
+    hosts: tuple[str, ...] = ()
+    host_index: int | None = None
+    port: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise ValueError(f"--processes is {self.processes}: expected 1 or more")
+        if self.port is not None and not 0 < self.port < 1 << 16:
+            raise ValueError(f"--port is {self.port}: expected 1 to {(1 << 16) - 1}")
+        if self.host_index is not None and not self.hosts:
+            raise ValueError("--host-index is for several hosts: name them all by --hosts A,B")
+        if self.hosts and self.host_index not in range(len(self.hosts)):
+            raise ValueError(
+                f"--host-index is {self.host_index}: say which of the {len(self.hosts)} hosts "
+                f"{', '.join(self.hosts)} this is, from 0 to {len(self.hosts) - 1}"
+            )
+
+
+def run(asked: Asked, arguments: Sequence[str]) -> int:
+    """Start ``twingrad`` with ``arguments`` in every process of this host; the exit status of all.
+
+    What they say on stderr is passed on, and what several say in the same words once.
+    """
+    said: set[str] = set()
+    children, relays = [], []
+    for world in _worlds(asked):
+        child = _start(world, arguments, asked.processes)
+        assert child.stderr is not None
+        relay = threading.Thread(target=_relay, args=(child.stderr, said))
+        relay.start()
+        children.append(child)
+        relays.append(relay)
+    with _forwarded(children):
+        status = _wait(children)
+    for child, relay in zip(children, relays, strict=True):
+        relay.join()
+        child.communicate()
+    return status
+
+
+def _worlds(asked: Asked) -> Iterator[World]:
+    host = asked.hosts[0] if asked.hosts else "127.0.0.1"
+    port = asked.port or (World.port if asked.hosts else _free_port())
+    for local in range(asked.processes):
+        yield World(
+            rank=(asked.host_index or 0) * asked.processes + local,
+            size=max(len(asked.hosts), 1) * asked.processes,
+            local_rank=local,
+            host=host,
+            port=port,
+        )
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _start(world: World, arguments: Sequence[str], local: int) -> subprocess.Popen[str]:
+    environment = {
+        # Each process has its share of the cores.
+        "OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // local, 1)),
+        **os.environ,
+        "RANK": str(world.rank),
+        "WORLD_SIZE": str(world.size),
+        "LOCAL_RANK": str(world.local_rank),
+        "MASTER_ADDR": world.host,
+        "MASTER_PORT": str(world.port),
+        _STARTED: "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench", *arguments],
+        env=environment,
+        stdin=subprocess.PIPE,  # which ends when this process does
+        stdout=None if world.rank == 0 else 2,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        process_group=0,  # Ctrl-C reaches them once, through this process
+    )
+
+
+def _relay(stream: IO[str], said: set[str]) -> None:
+    for line in stream:
+        if line.startswith("twingrad: "):
+            if line in said:
+                continue
+            said.add(line)
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+
+@contextmanager
+def _forwarded(children: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
+    """Within, Ctrl-C and a termination go to the ``children``, which know how to end."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for child in children:
+            child.send_signal(number)
+
+    watched = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, forward) for number in watched]
+    try:
+        yield
+    finally:
+        for number, handler in zip(watched, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _wait(children: Sequence[subprocess.Popen[str]]) -> int:
+    """Until all have ended: 0, or the first status that was not; 1 stands for a signal."""
+    first, deadline = 0, float("inf")
+    running = list(children)
+    while running:
+        for child in running:
+            if child.poll() and not first:
+                first = child.returncode
+                deadline = time.monotonic() + _GRACE
+        running = [child for child in running if child.returncode is None]
+        if time.monotonic() > deadline:
+            for child in running:
+                child.kill()
+        time.sleep(0.05)
+    return max(first, 0) or int(first != 0)
+
+
+def watch_parent(environ: Mapping[str, str]) -> None:
+    """In a process that ``run`` started: when that has died, end as on a termination."""
+    if environ.get(_STARTED):
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    os.read(sys.stdin.fileno(), 1)  # not through a buffer, whose lock would outlive the program
+    os.kill(os.getpid(), signal.SIGTERM)
