@@ -17,6 +17,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 from rich.console import Console
+from rich.errors import ConsoleError
 
 from bench import curves, learning, record, show, sides, speed_record, standing
 from bench.record import ROOT
@@ -42,7 +43,10 @@ PICTURES = {
     "growth": ("speed-growth-cpu",),
 }
 # What a record of another form leads to, where it is shown.
-_UNEXPECTED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError)
+_UNEXPECTED: tuple[type[Exception], ...] = (
+    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+    *(ConsoleError, TemplateError),
+)
 _BLOCK = re.compile(r"(<!-- from (?P<name>[\w.:-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -165,7 +165,9 @@ class BPE(Tokenizer):
         library = _tokenizers()
         try:
             self._model = library.Tokenizer.from_str(definition)
-        except Exception as error:  # the library has no class for it
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # it has no class for it, and its panics are no Exceptions
             raise ValueError(
                 f"{source} is no tokenizer.json ({_brief(error)}): give one that transformers saved"
             ) from None
@@ -184,6 +186,7 @@ class BPE(Tokenizer):
         alphabet = _alphabet()
         if (
             raw["model"]["type"] != "BPE"
+            or raw["model"].get("continuing_subword_prefix")
             or '"type": "ByteLevel"' not in json.dumps(raw["pre_tokenizer"])
             or not alphabet.keys() <= vocabulary.keys()
         ):

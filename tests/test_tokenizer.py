@@ -202,6 +202,10 @@ def _changed(bpe, change):
     [
         (lambda raw: raw.update(pre_tokenizer=None), "is not a byte-level BPE"),
         (lambda raw: raw["model"]["vocab"].pop("é"), "is not a byte-level BPE"),
+        (
+            lambda raw: raw["model"].update(continuing_subword_prefix="##"),
+            "is (no tokenizer.json|not a byte-level BPE)",
+        ),
         (lambda raw: raw.update(added_tokens=[]), "has no token that ends a text"),
         (lambda raw: raw.pop("model"), "is no tokenizer.json"),
         (lambda raw: raw["model"]["vocab"].update(far=1 << 31), "has id 2147483648: expected ids"),
