@@ -3,6 +3,7 @@
 Real processes on this machine, in float64. ``processes.py`` is one in which something is wrong.
 """
 
+import os
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,9 @@ from bench.distributed import ALONE, LIMITS
 from shared.params import gpt2_shapes, write_safetensors
 from shared.training import PARTS, TrainState
 
+thorough = pytest.mark.skipif(
+    "TWINGRAD_LAYOUTS" not in os.environ, reason="takes minutes: set TWINGRAD_LAYOUTS=all"
+)
 PROCESS = (str(Path(__file__).with_name("processes.py")),)
 PLANTED = {
     "torch": [
@@ -67,7 +71,7 @@ def test_two_processes_of_one_framework_compute_what_one_of_the_other_does(sides
     _assert_same(two, _alone(other))
 
 
-@pytest.mark.slow
+@thorough
 @pytest.mark.parametrize("size", [2, 4])
 def test_every_layout_computes_what_one_process_does(side, size, tmp_path):
     made = distributed.run(side.name, size, distributed.WORLDS[size], tmp_path)
@@ -82,14 +86,14 @@ def test_the_run_of_one_process_learns_and_is_clipped_at_some_steps_only(side):
     assert (norms < 1).any()
 
 
-@pytest.mark.slow
+@thorough
 def test_what_is_wrong_with_sharing_a_run_shows_in_its_numbers(side, wrong):
     assert not wrong[CLEAN]["caught"]
     for name in PLANTED[side.name]:
         assert wrong[name]["caught"], name
 
 
-@pytest.mark.slow
+@thorough
 @pytest.mark.parametrize("name", NOT_FINITE)
 def test_what_is_not_finite_in_one_process_moves_nothing_in_any(wrong, name):
     assert not wrong[name]["finite"].all()
