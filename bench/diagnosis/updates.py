@@ -65,7 +65,8 @@ class Rule:
             decay = self.decay if self._decayed(name, p[name]) else 0.0
             if self.coupled or self.kind == "sgd":
                 g, decay = g + decay * p[name], 0.0
-            moved[name] = -rate * (self._step(m, v, name, g, step) + decay * p[name])
+            step_of = self._step(m, v, name, g, step) + decay * p[name]
+            moved[name] = np.asarray(-rate * step_of)
         share = 1.0
         if self.clip == "update":
             share = _share(
@@ -292,7 +293,7 @@ def _moved(
     start: Params, runs: Sequence[Sequence[Params]], step: int, name: str
 ) -> list[np.ndarray]:
     return [
-        np.asarray(run[step][name], np.float64) - (run[step - 1] if step else start)[name]
+        np.asarray(np.asarray(run[step][name], float) - (run[step - 1] if step else start)[name])
         for run in runs
     ]
 
