@@ -142,6 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     mutants.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
     mutants.add_argument("--only", nargs="+", metavar="NAME", help="these bugs alone")
+    mutants.add_argument(
+        "--alternate", action="store_true", help="each on one side, PyTorch and JAX in turn"
+    )
     mutants.add_argument("--device", default="auto", help=", ".join(DEVICES))
     mutants.set_defaults(run=_mutants)
     _add_diagnose(commands)
@@ -656,7 +659,10 @@ def _mutants(arguments: argparse.Namespace) -> int:
     console = _console()
     started = time.perf_counter()
     with console.status("planting bugs") as status:
-        report = mutants.run(pair, device=device, names=arguments.only, say=status.update)
+        planted = mutants.in_turn(mutants.MUTANTS) if arguments.alternate else mutants.MUTANTS
+        report = mutants.run(
+            pair, device=device, names=arguments.only, say=status.update, mutants=planted
+        )
     mutants.render(console, report)
     console.print(f"{time.perf_counter() - started:.0f} s")
     found = mutants.report_object(report)

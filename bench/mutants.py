@@ -203,6 +203,16 @@ def run(
     return report
 
 
+def in_turn(mutants: Sequence[Mutant]) -> list[Mutant]:
+    """Each of ``mutants`` on one of its sides alone, PyTorch and JAX in turn."""
+    sides = [list(mutant.edits) for mutant in mutants]
+    return [
+        replace(mutant, edits={side: mutant.edits[side]})
+        for i, mutant in enumerate(mutants)
+        for side in (sides[i][i % len(sides[i])],)
+    ]
+
+
 @dataclass(frozen=True)
 class _Court:
     """Where bugs are judged, and by program what both sides compute without any."""

@@ -237,6 +237,14 @@ def test_the_table_says_what_caught_each_bug_and_ends_with_the_sum() -> None:
     assert last == "1 of 1 planted bugs caught; a gate trips where there is none."
 
 
+def test_in_turn_every_bug_is_planted_once_and_on_either_side_about_as_often() -> None:
+    found = mutants.in_turn(mutants.MUTANTS)
+    assert [mutant.name for mutant in found] == [mutant.name for mutant in mutants.MUTANTS]
+    used = [side for mutant in found for side in mutant.edits]
+    assert len(used) == len(found)
+    assert all(used.count(side) > len(used) / 3 for side in NAMES)
+
+
 def test_every_bug_is_judged_on_a_program_that_there_is() -> None:
     used = {mutant.program for mutant in mutants.MUTANTS}
     assert used == mutants.PROGRAMS.keys()
