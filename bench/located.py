@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from bench import expected, mutants, programs, record, sides
-from bench.diagnosis import builtin
-from bench.diagnosis.engine import Finding
 from bench.mutants import MUTANTS, Mutant
 from bench.programs import Program
 from bench.sides import Sides
@@ -155,31 +153,34 @@ def _clean() -> dict[str, Callable[[], Program]]:
 
 
 def _of_clean(name: str, both: Sides) -> Row:
-    found = builtin.find(_clean()[name](), both)
-    return {"program": name, "findings": [vars(finding) for finding in found]}
+    return {"program": name, "findings": _findings(_clean()[name](), both)}
 
 
-def _planted(trials: tuple[Trial, ...], both: Sides) -> Finding | str:
+def _findings(program: Program, both: Sides) -> list[Row]:
+    from bench.diagnosis import builtin  # with which both frameworks come
+
+    return [dict(vars(finding)) for finding in builtin.find(program, both)]
+
+
+def _planted(trials: tuple[Trial, ...], both: Sides) -> Row:
     """The first finding with these bugs planted, or what was raised."""
     with ExitStack() as stack:
         for mutant, side in trials:
             stack.enter_context(mutants.planted(mutant, side))
         try:
-            found = builtin.find(mutants.PROGRAMS[trials[0][0].program](), both)
+            found = _findings(mutants.PROGRAMS[trials[0][0].program](), both)
         except ValueError as error:
-            return f"refused: {error}"
-    return found[0] if found else "nothing found"
+            return _nothing(f"refused: {error}")
+    return found[0] if found else _nothing("nothing found")
 
 
-def _told(found: Finding | str) -> Row:
-    if isinstance(found, str):
-        return {"stage": None, "where": None, "cause": None, "evidence": found}
-    return dict(vars(found))
+def _nothing(why: str) -> Row:
+    return {"stage": None, "where": None, "cause": None, "evidence": why}
 
 
 def _of_bug(trial: Trial, both: Sides) -> Row:
     mutant, side = trial
-    told = _told(_planted((trial,), both))
+    told = _planted((trial,), both)
     return {
         "name": mutant.name,
         "side": side,
@@ -218,7 +219,7 @@ def _of_pair(pair: tuple[Trial, Trial], alone: list[Row], both: Sides) -> Row:
     ]
     ranks = [_rank(row) for row in rows]
     first = [row for row, rank in zip(rows, ranks, strict=True) if rank == min(ranks)]
-    told = _told(_planted(pair, both))
+    told = _planted(pair, both)
     places = [(row["stage"], row["where"]) for row in first]
     return {
         "bugs": [f"{row['name']} in {row['side']}" for row in rows],
