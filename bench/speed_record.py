@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import ceilings, statistic
-from shared import files
+from shared import files, numerics
 
 VERSION = "twingrad-bench-1"
 # Clean samples that a figure needs before the disturbed ones are left out.
@@ -20,6 +20,8 @@ _TINY, _HUGE = 1e-15, 1e30
 _NUMBER = {"type": "number", "minimum": -_HUGE, "maximum": _HUGE}
 _MAYBE = _NUMBER | {"type": ["number", "null"]}
 _NOT_NEGATIVE = _NUMBER | {"minimum": 0}
+# What is no finite error is written as the largest there is.
+_ERROR = {"type": "number", "minimum": 0, "maximum": numerics.BEYOND}
 _TEXT = {"type": "string"}
 _POSITIVE = _NUMBER | {"minimum": _TINY}
 _COUNT = {"type": "integer", "minimum": 0, "maximum": 1 << 48}
@@ -37,7 +39,7 @@ _KEY = {
 _PARITY = {
     "type": "object",
     "required": ["ok"],
-    "properties": {"ok": {"type": "boolean"}, "error_u": _NUMBER, "limit_u": _NUMBER},
+    "properties": {"ok": {"type": "boolean"}, "error_u": _ERROR, "limit_u": _NUMBER},
 }
 _SAMPLE = {
     "type": "object",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from bench import programs, show
@@ -50,7 +51,8 @@ def training_pair_of(program: Program, sides: Sides) -> Pair:
         model = side.params.build(lambda: program.make(side), program.params, runtime)
         side.dropout.match(model)
         sites = len(side.dropout.sites(model))
-        side.dropout.set_keys(model, step_keys(config.seed, 0, 1, sites)[0])
+        keys = step_keys(config.seed, 0, 1, sites)[0]
+        side.dropout.set_keys(model, keys if side.name == "torch" else jnp.asarray(keys))
         return model
 
     def loss(side: Side) -> Any:

@@ -273,7 +273,7 @@ def judge_rounded(
         for name in start:
             moved = _moved(start, (ours, theirs, exact), step, name)
             # An update is rounded as the parameter is that it moves.
-            scale = numerics.size(moved[2]).at_least(numerics.size(exact[step][name]))
+            scale = numerics.size(moved[2]).at_least(numerics.size(np.asarray(exact[step][name])))
             apart = numerics.gaps(*moved)
             verdict = numerics.judge_rounded(
                 name, "update", apart, scale, "float32", start[name].size
