@@ -13,7 +13,7 @@ from bench import sides
 from bench.sides import Side
 from shared import checkpoint, files, params
 from shared.checkpoint import Found
-from shared.config import AdamWConfig, GPTConfig, TrainConfig, is_number, is_whole, preset
+from shared.config import AdamWConfig, GPTConfig, TrainConfig, is_number, preset, require_whole
 from shared.corpus import Corpus
 
 CONFIG, TOKENIZER, METRICS, PLOT = "config.json", "tokenizer.json", "metrics.jsonl", "loss.png"
@@ -50,9 +50,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("length", "eval_every", "eval_batches", "checkpoint_every", "keep"):
-            self._require_count(name)
+            require_whole(name, getattr(self, name), 1)
         if self.token_count is not None:
-            self._require_count("token_count")
+            require_whole("token_count", self.token_count, 1)
         for name in ("preset", "data", "tokenizer"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} is {getattr(self, name)!r}: expected its name")
@@ -63,11 +63,6 @@ class RunConfig:
                 f"length {self.length} is over the model's context_length "
                 f"{self.model.context_length}: choose a shorter one"
             )
-
-    def _require_count(self, name: str) -> None:
-        value = getattr(self, name)
-        if not is_whole(value) or not 1 <= value < 1 << 32:
-            raise ValueError(f"{name} is {value!r}: expected a whole number, 1 or more")
 
     @property
     def steps(self) -> int:

@@ -17,7 +17,7 @@ from bench import sides
 from bench.beginning import Asked, Beginning
 from bench.sides import Side
 from shared import meeting
-from shared.config import TrainConfig
+from shared.config import TrainConfig, require_whole
 from shared.meeting import Limits, Meeting
 from shared.world import World
 
@@ -49,8 +49,7 @@ def placed(asked: Asked, world: World, environ: Mapping[str, str]) -> Asked:
 def layout(given: Mapping[str, Any], processes: int) -> dict[str, int]:
     """``data_parallel`` and ``sharded`` for so many ``processes``; ``ValueError`` if none fits."""
     for name in ("data_parallel", "sharded"):
-        if given.get(name, 1) < 1:
-            raise ValueError(f"{name} is {given[name]}: expected a whole number, 1 or more")
+        require_whole(name, given.get(name, 1), 1)
     data_parallel, sharded = given.get("data_parallel"), given.get("sharded")
     if sharded is None:
         sharded = 1 if data_parallel is None else max(processes // data_parallel, 1)

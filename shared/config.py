@@ -32,6 +32,15 @@ def is_number(value: Any) -> bool:
     return (is_whole(value) or isinstance(value, float)) and abs(value) <= sys.float_info.max
 
 
+def require_whole(name: str, value: Any, least: int) -> None:
+    """``ValueError`` unless ``value`` is a whole number, ``least`` or more, that 32 bits hold."""
+    most = (1 << 32) - 1
+    _require(
+        is_whole(value) and least <= value <= most,
+        f"{name} is {value!r}: expected a whole number from {least} to {most}",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class GPTConfig:
     """Sizes of a GPT-2; the defaults are the 124M model.
@@ -208,11 +217,7 @@ class TrainConfig:
             ("seed", 0),
             ("loss_chunk", 0),
         ):
-            value = getattr(self, name)
-            _require(
-                is_whole(value) and least <= value < 1 << 32,
-                f"{name} is {value!r}: expected a whole number, {least} or more",
-            )
+            require_whole(name, getattr(self, name), least)
         _require(
             self.batch_size % self.micro_batches == 0,
             f"batch_size {self.batch_size} is not divisible by micro_batches {self.micro_batches}: "

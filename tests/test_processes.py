@@ -278,7 +278,7 @@ def one() -> str:
         ("--processes 2 --hosts a,b --host-index 2", "--host-index is 2: say which"),
         ("--processes 2 --host-index 0", "--host-index is for several hosts"),
         ("--patience 0", "--patience is 0: expected seconds, over 0"),
-        ("--data-parallel 0", "data_parallel is 0: expected a whole number, 1 or more"),
+        ("--data-parallel 0", "data_parallel is 0: expected a whole number from 1"),
     ],
 )
 def test_a_wrong_call_is_refused_in_one_sentence(one, capsys, tmp_path, arguments, said):

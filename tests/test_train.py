@@ -312,7 +312,7 @@ def one() -> str:
         ("--tokenizer klingon", "unknown tokenizer 'klingon'"),
         ("--data nowhere.txt", "nowhere.txt"),
         ("--init nowhere", "nowhere does not exist"),
-        ("--keep 0", "keep is 0: expected a whole number, 1 or more"),
+        ("--keep 0", "keep is 0: expected a whole number from 1"),
         ("--device tpu", "unknown device 'tpu'"),
     ],
 )

@@ -1,7 +1,7 @@
 """One run in several processes, in PyTorch: a process a device, each with rows of every batch.
 
 What every process holds whole goes through ``DistributedDataParallel``; what they hold in parts,
-through ``fully_shard``, whose parameters are then ``DTensor``s. Both are loaded where they are
+through ``fully_shard``, whose parameters are then ``DTensor``s. The latter is loaded where it is
 needed, for that takes a second.
 """
 
