@@ -289,6 +289,12 @@ def _add_bench(commands: Any) -> None:
     bench.add_argument("--batch-size", type=int, metavar="B", help="sequences a step")
     bench.add_argument("--length", type=int, metavar="T", help="tokens a sequence")
     bench.add_argument("--samples", type=int, metavar="N", help="clean samples wanted of each")
+    bench.add_argument(
+        "--starts",
+        type=int,
+        metavar="N",
+        help="processes that each contestant gets, one after the other; default 4, with a budget 1",
+    )
     bench.add_argument("--budget", metavar="9m", help="end within this time: 90s, 9m, 1h")
     bench.add_argument("--json", type=Path, metavar="FILE", help="write the record")
     bench.add_argument("--check", type=Path, metavar="FILE", help="judge a record, and no more")
@@ -554,7 +560,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     if arguments.dtype is not None:
         _choice("dtype", arguments.dtype, ("float32", "tf32", "bfloat16"))
     _choice("device", arguments.device, DEVICES)
-    for name in ("batch_size", "length", "samples"):
+    for name in ("batch_size", "length", "samples", "starts"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {value}: expected 1 or more")
@@ -574,6 +580,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         length=arguments.length,
         samples=arguments.samples or speed.WANTED,
+        starts=arguments.starts,
     )
     return speed.run(asked, _console())
 

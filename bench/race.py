@@ -5,6 +5,7 @@ each, round after round, so that a slow minute slows all of them; a sample durin
 else kept the machine busy is taken again.
 """
 
+import math
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -110,6 +111,16 @@ def environment(contestant: Contestant, folder: Path) -> dict[str, str]:
     return found | contestant.environment()
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Seconds a step, and how many cores others kept busy; ``start`` says in which process."""
+
+    start: int
+    round: int
+    seconds: float
+    others_cores: float
+
+
 @dataclass(kw_only=True)
 class Entry:
     """A contestant in a heat: its process, and what was found so far."""
@@ -121,7 +132,7 @@ class Entry:
     made: bool = False
     ready: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
-    samples: list[list[float]] = field(default_factory=list)  # round, seconds, others' cores
+    samples: list[Sample] = field(default_factory=list)
 
     @property
     def alive(self) -> bool:
@@ -135,7 +146,21 @@ class Entry:
 
     def clean(self) -> list[float]:
         """Seconds of the samples that nothing disturbed."""
-        return [seconds for _, seconds, others in self.samples if others <= QUIET]
+        return [s.seconds for s in self.samples if s.others_cores <= QUIET]
+
+    def add(self, other: "Entry") -> None:
+        """Take over what was found in a further process of the same contestant.
+
+        What its first step took and its memory stay those of the first process, whose caches were
+        empty; of the certificates the worst is kept.
+        """
+        self.failed = self.failed or other.failed
+        self.state = self.state or other.state
+        self.samples += other.samples
+        if not self.ready:
+            self.ready = other.ready
+        elif other.ready and _strain(other.ready["parity"]) > _strain(self.ready["parity"]):
+            self.ready = self.ready | {"parity": other.ready["parity"]}
 
     def ask(self, do: str, wait_s: float, **asked: Any) -> dict[str, Any]:
         """Its answer; where there is none, what became of it is noted and ``Failed`` raised."""
@@ -149,16 +174,27 @@ class Entry:
             raise
 
 
+def _strain(parity: dict[str, Any]) -> float:
+    """How much of its limit a certificate's worst error takes; infinite where it failed."""
+    return parity["error_u"] / max(parity["limit_u"], 1e-9) if parity["ok"] else math.inf
+
+
 @contextmanager
-def stable(entries: list[Entry]) -> Iterator[Path]:
-    """A folder for the heat's files; every process is ended when the heat is over."""
-    with tempfile.TemporaryDirectory(prefix="twingrad-bench-") as name:
-        try:
-            yield Path(name)
-        finally:
-            for entry in entries:
-                if entry.process is not None:
-                    entry.process.end()
+def stable(entries: Sequence[Entry] = ()) -> Iterator[Path]:
+    """A folder for the heat's files; the processes of ``entries`` are ended when it is over."""
+    with tempfile.TemporaryDirectory(prefix="twingrad-bench-") as name, ending(entries):
+        yield Path(name)
+
+
+@contextmanager
+def ending(entries: Sequence[Entry]) -> Iterator[None]:
+    """However this ends, no process of ``entries`` is left."""
+    try:
+        yield
+    finally:
+        for entry in entries:
+            if entry.process is not None:
+                entry.process.end()
 
 
 def rounds(
@@ -167,18 +203,20 @@ def rounds(
     *,
     wanted: int,
     until: float,
+    start: int = 0,
+    least: int = LEAST,
     tell: Callable[[str], None],
     check: Callable[[], dict[str, Any]] = dict,
 ) -> list[dict[str, Any]]:
     """Take samples of all that race, round by round, until each has ``wanted`` clean ones.
 
-    Ends earlier at ``until`` (``time.monotonic``), but not before ``LEAST`` rounds. Returns what
+    Ends earlier at ``until`` (``time.monotonic``), but not before ``least`` rounds. Returns what
     ``check`` saw before each round: clocks and temperature.
     """
     seen = []
     for turn in range(wanted * RETAKES):
         waiting = [e for e in entries if e.racing and len(e.clean()) < wanted]
-        if not waiting or (turn >= LEAST and time.monotonic() > until):
+        if not waiting or (turn >= least and time.monotonic() > until):
             break
         seen.append(check())
         # Every contestant runs in every round, or rounds would not be comparable.
@@ -189,5 +227,5 @@ def rounds(
                 answer = entry.ask("time", WAIT_S["work"], steps=steps, **asked)
             except Failed:
                 continue
-            entry.samples.append([turn, answer["seconds"], answer["others"]])
+            entry.samples.append(Sample(start, turn, answer["seconds"], answer["others"]))
     return seen

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,12 @@ DEFAULT_BUDGET = 180.0
 UNLIMITED = 1e9
 # What is started where nobody is named.
 CONTESTANTS = ("jax-tuned", "torch-tuned", "jax-idiomatic", "torch-idiomatic")
-# Starts that a cold workload takes of each contestant and cache.
+# Processes that each contestant gets, one after the other, where no budget is to be kept: the same
+# code has another speed in another process. Cold starts are at least so many for each cache.
+STARTS = 4
 COLD_STARTS = 3
+# Samples that a process gives at least where there are several.
+EACH = 3
 # The share of free memory that processes of one heat may come to.
 MEMORY_SHARE = 0.8
 
@@ -59,6 +63,7 @@ class Asked:
     batch_size: int | None = None
     length: int | None = None
     samples: int = WANTED
+    starts: int | None = None
 
 
 def run(asked: Asked, console: Console) -> int:
@@ -99,6 +104,26 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sitting:
+    """One process of each contestant, in turns on one stage."""
+
+    stage: Stage
+    number: int
+    of: int
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        count = f", process {self.number + 1} of {self.of}" if self.of > 1 else ""
+        return self.stage.title + count
+
+
+# A workload of a stage, and the rows that are decoded at once.
+Leg = tuple[str, int]
+
+
 class Bench:
     """One call: what is planned, what was found."""
 
@@ -121,6 +146,15 @@ class Bench:
         self.dtype = asked.dtype or ("bfloat16" if self.device == "cuda" else "float32")
         plain = not asked.workloads and not asked.preset and self.device == "cpu"
         self.budget = asked.budget or (DEFAULT_BUDGET if plain else None)
+        self.starts = asked.starts or (1 if self.budget else STARTS)
+        self.method = {
+            "formula": kinds.FORMULA,
+            "quiet_cores": race.QUIET,
+            "starts": self.starts,
+            "resampled": statistic.RESAMPLED,
+            "covered": statistic.COVERED,
+            "spread": statistic.SPREAD,
+        }
         self.stages = kinds.plan(
             self.workloads, self.preset, self.device, self.chosen, asked.batch_size, asked.length
         )
@@ -207,59 +241,101 @@ class Bench:
         if stage.workloads == ("cold",):
             return self._cold(stage, until)
         values, batches = _given(stage)
-        entries = [Entry(contestant=one, label=one.name) for one in stage.contestants]
-        with race.stable(entries) as folder:
-            save_file({n: np.asarray(v, order="C") for n, v in values.items()}, folder / "params")
-            # The loss and its gradients are certified once, for all workloads that take batches.
-            self._oracle(stage, folder, "loss", batches[:2])
-            for entry in entries:
-                self.tell(f"{stage.title}: starting {entry.label}")
-                try:
-                    self._start(entry, folder)
-                    entry.ask(
-                        "make",
-                        race.WAIT_S["start"],
-                        job=self._job(stage, entry.contestant),
-                        params=str(folder / "params"),
-                        batches=batches,
-                        answer=str(folder / "loss"),
-                    )
-                    entry.made = True
-                except Failed:
-                    pass
-            share = max(1.0, until - time.monotonic()) / len(self._legs(stage))
-            for number, leg in enumerate(self._legs(stage)):
-                ends = until - share * (len(self._legs(stage)) - number - 1)
-                self._leg(stage, leg, entries, folder, ends)
+        legs = [(workload, 0) for workload in stage.workloads if workload != "decode"]
+        legs += [("decode", rows) for rows in stage.rows]
+        # What is found of a contestant in one leg, over all its processes.
+        found = {
+            leg: {
+                one.name: Entry(contestant=one, label=one.name)
+                for one in stage.contestants
+                if not leg[1] or _decodes(one)
+            }
+            for leg in legs
+        }
+        starts = 1 if stage.workloads == ("growth",) else self.starts
+        try:
+            with race.stable() as folder:
+                own = {n: np.asarray(v, order="C") for n, v in values.items()}
+                save_file(own, folder / "params")
+                # Loss and gradients are certified by one answer, for all that takes batches.
+                self._oracle(stage, folder, "loss", batches[:2])
+                for number in range(starts):
+                    now = time.monotonic()
+                    if number and now > until:
+                        break
+                    sitting = Sitting(stage=stage, number=number, of=starts, folder=folder)
+                    ends = now + max(1.0, (until - now) / (starts - number))
+                    self._sit(sitting, found, batches, ends)
+        finally:  # Ctrl-C loses no sample that was taken
+            for (workload, rows), entries in found.items():
+                if not any(entry.samples or entry.failed for entry in entries.values()):
+                    continue
+                variant = f"batch {rows}" if rows else stage.variant
+                rows_found = [
+                    self._row(stage, workload, variant, rows, entry) for entry in entries.values()
+                ]
+                self.results += rows_found
+                self.ratios += _ratios(rows_found, self.method)
 
-    def _legs(self, stage: Stage) -> list[tuple[str, int]]:
-        """Workloads of a stage, decoding once for each number of rows."""
-        plain = [(workload, 0) for workload in stage.workloads if workload != "decode"]
-        return plain + [("decode", rows) for rows in stage.rows]
-
-    def _leg(
+    def _sit(
         self,
-        stage: Stage,
-        leg: tuple[str, int],
-        entries: list[Entry],
-        folder: Path,
+        sitting: Sitting,
+        found: dict[Leg, dict[str, Entry]],
+        batches: list[Batch],
         until: float,
     ) -> None:
+        """A new process for each contestant that has not failed, and every leg with them."""
+        everybody = sitting.stage.contestants
+        shift = sitting.number % len(everybody)  # each time another one goes first
+        entries = [
+            Entry(contestant=one, label=one.name)
+            for one in (*everybody[shift:], *everybody[:shift])
+            if any(own[one.name].failed is None for own in found.values() if one.name in own)
+        ]
+        with race.ending(entries):
+            for entry in entries:
+                self._make(sitting, entry, batches)
+            share = max(1.0, until - time.monotonic()) / len(found)
+            for left, (leg, kept) in zip(reversed(range(len(found))), found.items(), strict=True):
+                racing = [e for e in entries if e.label in kept and kept[e.label].failed is None]
+                for entry in racing:
+                    entry.samples, entry.ready = [], {}
+                try:
+                    self._leg(sitting, leg, racing, until - share * left)
+                finally:
+                    for entry in racing:
+                        kept[entry.label].add(entry)
+
+    def _make(self, sitting: Sitting, entry: Entry, batches: list[Batch]) -> None:
+        self.tell(f"{sitting.title}: starting {entry.label}")
+        try:
+            self._start(entry, sitting.folder)
+            entry.ask(
+                "make",
+                race.WAIT_S["start"],
+                job=self._job(sitting.stage, entry.contestant),
+                params=str(sitting.folder / "params"),
+                batches=batches,
+                answer=str(sitting.folder / "loss"),
+            )
+            entry.made = True
+        except Failed:
+            pass
+
+    def _leg(self, sitting: Sitting, leg: Leg, entries: list[Entry], until: float) -> None:
         """One workload of a stage: warm up and certify in turn, then round by round."""
         workload, rows = leg
+        stage, folder = sitting.stage, sitting.folder
         asked: dict[str, Any] = {"workload": "train" if workload == "growth" else workload}
         if rows:
             prompts = data.token_batch(stage.config, rows, kinds.PROMPT - 1, 100)
             asked |= {"prompts": prompts, "new_tokens": kinds.FOLLOWING}
             self._oracle(stage, folder, f"decode {rows}", prompts=prompts)
         for entry in entries:
-            entry.samples, entry.ready = [], {}
             if not entry.alive:
                 continue
-            if rows and not _decodes(entry.contestant):
-                continue
             entry.failed = None
-            self.tell(f"{workload}, {stage.title}: {entry.label} warms up and is certified")
+            self.tell(f"{workload}, {sitting.title}: {entry.label} warms up and is certified")
             try:
                 if rows:
                     entry.ask("judged_by", 60, answer=str(folder / f"decode {rows}"))
@@ -269,21 +345,19 @@ class Bench:
                 continue
             if not entry.ready["parity"]["ok"]:
                 entry.failed = "parity"
-        racing = [e for e in entries if not rows or _decodes(e.contestant)]
-        variant = f"batch {rows}" if rows else stage.variant
-        try:
-            self.seen += race.rounds(
-                racing,
-                asked,
-                wanted=self.asked.samples,
-                until=until,
-                tell=lambda text: self.tell(f"{workload}, {stage.title}: {text}"),
-                check=lambda: _clocks(self.device),
-            )
-        finally:  # Ctrl-C loses no sample that was taken
-            found = [self._row(stage, workload, variant, rows, entry) for entry in racing]
-            self.results += found
-            self.ratios += _ratios(found)
+        each = self.asked.samples
+        if sitting.of > 1:
+            each = max(EACH, -(-each // sitting.of))
+        self.seen += race.rounds(
+            entries,
+            asked,
+            wanted=each,
+            until=until,
+            start=sitting.number,
+            least=min(race.LEAST, each),
+            tell=lambda text: self.tell(f"{workload}, {sitting.title}: {text}"),
+            check=lambda: _clocks(self.device),
+        )
 
     def _oracle(
         self,
@@ -293,6 +367,8 @@ class Bench:
         batches: list[Batch] | None = None,
         prompts: np.ndarray | None = None,
     ) -> None:
+        if (folder / name).exists():  # answered for a process before
+            return
         self.tell(f"{stage.title}: the float64 oracle")
         (folder / name).mkdir()
         framework = "torch" if sides.installed("torch") else "jax"
@@ -331,7 +407,7 @@ class Bench:
         with race.stable(list(entries.values())) as folder:
             save_file({n: np.asarray(v, order="C") for n, v in values.items()}, folder / "params")
             self._oracle(stage, folder, "loss", batches[:2])
-            for turn in range(COLD_STARTS):
+            for turn in range(max(COLD_STARTS, self.asked.starts or 0)):
                 if turn and time.monotonic() > until:
                     break
                 # The empty cache is filled by the start that finds it empty.
@@ -345,7 +421,7 @@ class Bench:
                 if own == cache
             ]
             self.results += found
-            self.ratios += _ratios(found)
+            self.ratios += _ratios(found, self.method)
 
     def _cold_start(
         self, stage: Stage, entry: Entry, folder: Path, batches: list[Batch], turn: int
@@ -371,7 +447,7 @@ class Bench:
             return
         assert entry.process is not None
         entry.process.end()
-        entry.samples.append([turn, seconds, answer["others"]])
+        entry.samples.append(race.Sample(turn, turn, seconds, answer["others"]))
         entry.ready = {**answer, "first_s": seconds, "step_s": seconds, "peak_bytes": {}}
         if not answer["parity"]["ok"]:
             entry.failed = "parity"
@@ -417,10 +493,7 @@ class Bench:
             "about": one.described(),
             "state": entry.state,
             "parity": ready.get("parity") or {"ok": False, "reason": entry.failed},
-            "samples": [
-                {"round": turn, "seconds": seconds, "others_cores": others}
-                for turn, seconds, others in entry.samples
-            ],
+            "samples": [asdict(sample) for sample in entry.samples],
         }
         counted = speed_record.counted(found["samples"], race.QUIET)
         if found["status"] != "timed":
@@ -462,13 +535,7 @@ class Bench:
                 "budget_s": self.budget,
                 "samples": self.asked.samples,
             },
-            "method": {
-                "formula": kinds.FORMULA,
-                "quiet_cores": race.QUIET,
-                "resampled": statistic.RESAMPLED,
-                "covered": statistic.COVERED,
-                "spread": statistic.SPREAD,
-            },
+            "method": self.method,
             "seconds": self.elapsed(),
             "interrupted": self.interrupted,
             "skipped": self.skipped,
@@ -491,11 +558,11 @@ def _status(entry: Entry) -> str:
     return "timed" if entry.samples else "not reached"
 
 
-def _ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _ratios(rows: list[dict[str, Any]], method: dict[str, Any]) -> list[dict[str, Any]]:
     """Every pair of rows that raced one another."""
     timed = [row for row in rows if row["status"] == "timed"]
     return [
-        speed_record.ratio(ours, theirs)
+        speed_record.ratio(ours, theirs, method)
         for i, ours in enumerate(timed)
         for theirs in timed[i + 1 :]
     ]

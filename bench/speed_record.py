@@ -45,6 +45,7 @@ _SAMPLE = {
     "type": "object",
     "required": ["round", "seconds", "others_cores"],
     "properties": {
+        "start": _COUNT,  # 0 where it is not given
         "round": _COUNT,
         "seconds": _POSITIVE,
         "others_cores": _NOT_NEGATIVE,
@@ -178,7 +179,12 @@ SCHEMA: dict[str, Any] = {
         "method": {
             "type": "object",
             "required": ["formula", "quiet_cores", "covered", "spread"],
-            "properties": {"quiet_cores": _NOT_NEGATIVE},
+            "properties": {
+                "quiet_cores": _NOT_NEGATIVE,
+                "starts": _COUNT,
+                "covered": _NUMBER | {"minimum": 0.5, "maximum": 0.9999},
+                "spread": _NUMBER | {"minimum": 0, "maximum": 1},
+            },
         },
         "seconds": _POSITIVE,
         "interrupted": {"type": "boolean"},
@@ -204,8 +210,20 @@ SCHEMA: dict[str, Any] = {
 
 def counted(samples: list[dict[str, Any]], quiet: float) -> list[float]:
     """Seconds of the samples that count: the undisturbed ones where there are enough, else all."""
-    clean = [s["seconds"] for s in samples if s["others_cores"] <= quiet]
-    return clean if len(clean) >= FEWEST else [s["seconds"] for s in samples]
+    return [sample["seconds"] for sample in _counting(samples, quiet)]
+
+
+def _counting(samples: list[dict[str, Any]], quiet: float) -> list[dict[str, Any]]:
+    clean = [sample for sample in samples if sample["others_cores"] <= quiet]
+    return clean if len(clean) >= FEWEST else samples
+
+
+def by_start(row: dict[str, Any], quiet: float) -> dict[int, list[float]]:
+    """Seconds of a row's samples that count, by the start whose process they come from."""
+    found: dict[int, list[float]] = {}
+    for sample in _counting(row["samples"], quiet):
+        found.setdefault(sample.get("start", 0), []).append(sample["seconds"])
+    return found
 
 
 def derived(row: dict[str, Any], ceiling: float, quiet: float) -> dict[str, Any]:
@@ -226,14 +244,23 @@ def derived(row: dict[str, Any], ceiling: float, quiet: float) -> dict[str, Any]
     }
 
 
-def ratio(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """The ratio of two rows' medians, with its interval."""
+def ratio(ours: dict[str, Any], theirs: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
+    """The ratio of two rows' medians, with its interval by the method of their record."""
     return {
         "numerator": ours["contestant"],
         "denominator": theirs["contestant"],
         **{key: ours[key] for key in KEYS},
-        **statistic.ratio(ours["samples_s"], theirs["samples_s"]),
+        **_ratio(ours, theirs, method),
     }
+
+
+def _ratio(
+    ours: dict[str, Any], theirs: dict[str, Any], method: dict[str, Any]
+) -> dict[str, float]:
+    quiet = method["quiet_cores"]
+    return statistic.ratio(
+        by_start(ours, quiet), by_start(theirs, quiet), method["covered"], method["spread"]
+    )
 
 
 def growth(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -356,7 +383,7 @@ def problems(found: Any) -> Iterator[str]:
             if not same:
                 yield f"{name}: {key} is {row[key]}, and should be {right}"
         rows.setdefault((row["contestant"], *(row[key] for key in KEYS)), []).append(row)
-    yield from _wrong_ratios(found, rows)
+    yield from _wrong_ratios(found["ratios"], rows, found["method"])
     ours = {(one["contestant"], one["axis"]): one for one in growth(found["results"])}
     for one in found["growth"]:
         own = ours.get((one["contestant"], one["axis"]))
@@ -370,8 +397,12 @@ def _apart(found: dict[str, Any], growth: dict[str, Any]) -> str | None:
     return statistic.close(found, figures, relative=1e-6)
 
 
-def _wrong_ratios(found: dict[str, Any], rows: dict[tuple, list[dict[str, Any]]]) -> Iterator[str]:
-    for one in found["ratios"]:
+def _wrong_ratios(
+    ratios: list[dict[str, Any]],
+    rows: dict[tuple, list[dict[str, Any]]],
+    method: dict[str, Any],
+) -> Iterator[str]:
+    for one in ratios:
         rest = tuple(one[key] for key in KEYS)
         pairs = [rows.get((one[side], *rest), []) for side in ("numerator", "denominator")]
         name = f"ratio {one['numerator']}/{one['denominator']}, {one['workload']} {one['preset']}"
@@ -379,9 +410,7 @@ def _wrong_ratios(found: dict[str, Any], rows: dict[tuple, list[dict[str, Any]]]
             yield f"{name}: one of the two was not timed"
             continue
         # A contestant that ran in two heats has two rows, and a ratio is of one heat.
-        wanted = [
-            statistic.ratio(a["samples_s"], b["samples_s"]) for a in pairs[0] for b in pairs[1]
-        ]
+        wanted = [_ratio(a, b, method) for a in pairs[0] for b in pairs[1]]
         if all(statistic.close(one, right) for right in wanted):
             key = statistic.close(one, wanted[0]) or "ratio"
             yield f"{name}: {key} is {one[key]:.6g}, the samples give {wanted[0][key]:.6g}"

@@ -120,7 +120,7 @@ def _bend(draw: Draw, holder: Any, key: Any, raw: dict[str, str]) -> None:
     mark = f"raw {len(raw)}"
     match draw(st.sampled_from(("value", "value", "near", "raw", "gone", "twice", "more", "in"))):
         case "value":
-            holder[key] = draw(st.sampled_from(_VALUES))
+            holder[key] = copy.deepcopy(draw(st.sampled_from(_VALUES)))
         case "near" if isinstance(holder[key], (int, float)):
             holder[key] = holder[key] * draw(st.sampled_from((-1, 2, 1.5, 10**9, 1e-9))) + 1
         case "raw":
@@ -128,8 +128,8 @@ def _bend(draw: Draw, holder: Any, key: Any, raw: dict[str, str]) -> None:
         case "gone":
             del holder[key]
         case "twice" if isinstance(holder, dict):
-            holder[mark], raw[mark] = draw(st.sampled_from(_VALUES)), json.dumps(key)
+            holder[mark], raw[mark] = copy.deepcopy(draw(st.sampled_from(_VALUES))), json.dumps(key)
         case "more" if isinstance(holder, dict):
-            holder[draw(st.sampled_from(TEXTS))] = holder[key]
+            holder[draw(st.sampled_from(TEXTS))] = copy.deepcopy(holder[key])
         case _:
             holder[key] = [holder[key]]

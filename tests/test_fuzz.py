@@ -666,10 +666,13 @@ def test_a_bad_file_ends_the_program_with_status_2(ground, content):
 def configurations(draw: Any) -> tuple[GPTConfig, tuple[int, int]]:
     """A small GPT-2 of any proportions, and how many sequences of what length it is given."""
     heads = draw(st.integers(1, 5))
+    # LayerNorm makes 0 of one feature and ±1 of two, whatever they are: its gradient is rounding
+    # times 1/sqrt(epsilon), and a gate on relative error has nothing to hold on to.
+    width = draw(st.integers(1, 9).filter(lambda width: heads * width > 2))
     config = GPTConfig(
         vocab_size=draw(st.integers(2, 90)),
         context_length=draw(st.integers(1, 24)),
-        emb_dim=heads * draw(st.integers(1, 9)),
+        emb_dim=heads * width,
         n_heads=heads,
         n_layers=draw(st.integers(1, 3)),
         drop_rate=0.0,

@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,21 +46,61 @@ devices = pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_ratios_interval_covers_the_ratio(seed, apart):
     random = np.random.default_rng(seed)
     ours, theirs = apart * random.lognormal(0, 0.05, 9), random.lognormal(0, 0.05, 7)
-    found = statistic.ratio(ours, theirs)
+    found = statistic.ratio({0: ours}, {0: theirs})
     assert found["ratio"] == pytest.approx(np.median(ours) / np.median(theirs))
     assert found["low"] < found["ratio"] < found["high"]
     assert found["low"] < apart < found["high"]
 
 
 def test_a_ratios_interval_is_the_same_for_the_same_samples():
-    samples = [1.0, 1.1, 0.9, 1.3, 1.0], [2.0, 2.2, 1.9]
+    samples = {0: [1.0, 1.1, 0.9, 1.3, 1.0]}, {0: [2.0, 2.2, 1.9]}
     assert statistic.ratio(*samples) == statistic.ratio(*samples)
 
 
 def test_equal_samples_are_still_apart_by_what_processes_differ():
-    found = statistic.ratio([1.0] * 5, [1.0] * 5)
+    found = statistic.ratio({0: [1.0] * 5}, {0: [1.0] * 5})
     spread = 1 + statistic.SPREAD
     assert found == pytest.approx({"ratio": 1.0, "low": 1 / spread, "high": spread})
+
+
+def _call(random, starts=4, spread=0.05, noise=0.02):
+    """Samples of a call in which every process has a speed of its own."""
+    return {
+        start: np.exp(random.normal(0, spread) + random.normal(0, noise, 3))
+        for start in range(starts)
+    }
+
+
+@pytest.mark.parametrize("starts", [3, 4, 6])
+def test_an_interval_over_processes_holds_what_a_repeated_call_finds(starts):
+    random = np.random.default_rng(starts)
+    inside = 0
+    for _ in range(1000):
+        found = statistic.ratio(_call(random, starts), _call(random, starts))
+        again = statistic.ratio(_call(random, starts), _call(random, starts))
+        inside += found["low"] <= again["ratio"] <= found["high"]
+    # Of a thousand, 990 are to be expected, give or take three (binomial).
+    assert inside >= 978
+    assert inside < 1000
+
+
+def test_an_interval_over_one_process_each_does_not():
+    random = np.random.default_rng(0)
+    pairs = [[_call(random, 1, 0.2) for _ in range(4)] for _ in range(200)]
+    found = [(statistic.ratio(a, b), statistic.ratio(c, d)["ratio"]) for a, b, c, d in pairs]
+    assert sum(one["low"] <= again <= one["high"] for one, again in found) < 100
+
+
+def test_what_slows_a_start_for_all_does_not_widen_an_interval():
+    slowed = {start: np.asarray([1.0, 1.01, 0.99]) * (1 + start) for start in range(4)}
+    found = statistic.ratio(slowed, {n: 2 * np.asarray(own) for n, own in slowed.items()})
+    assert found == pytest.approx({"ratio": 0.5, "low": 0.5, "high": 0.5})
+
+
+def test_only_starts_that_both_had_are_compared():
+    ours = {0: [1.0], 1: [1.0], 2: [1.0], 3: [9.0]}
+    found = statistic.ratio(ours, {0: [1.0], 1: [1.0], 2: [1.0]})
+    assert found == pytest.approx({"ratio": 1.0, "low": 1.0, "high": 1.0})
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.3])
@@ -504,8 +544,8 @@ def test_a_disturbed_sample_is_taken_again_by_everybody():
     calm, disturbed = _entry("calm", 0.0), _entry("disturbed", 0.9, 0.0)
     _rounds([calm, disturbed])
     assert len(disturbed.clean()) == 3
-    assert [sample[0] for sample in calm.samples] == [0, 1, 2, 3]
-    assert [sample[0] for sample in disturbed.samples] == [0, 1, 2, 3]
+    assert [sample.round for sample in calm.samples] == [0, 1, 2, 3]
+    assert [sample.round for sample in disturbed.samples] == [0, 1, 2, 3]
 
 
 def test_what_is_always_disturbed_ends_all_the_same():
@@ -527,6 +567,34 @@ def test_the_others_go_on_when_one_fails():
     assert bad.failed == "hung: no answer"
     assert len(bad.process.asked) == 2
     assert len(good.samples) == 3
+
+
+def test_what_a_further_process_found_is_taken_over():
+    kept, ready = _entry("a"), {"first_s": 9.0, "parity": _parity(1.0)}
+    kept.ready, sample = {}, race.Sample(0, 0, 1.0, 0.0)
+    for further in (
+        race.Entry(contestant=kept.contestant, label="a", ready=ready, samples=[sample]),
+        race.Entry(contestant=kept.contestant, label="a", ready=ready | {"first_s": 2.0}),
+        race.Entry(contestant=kept.contestant, label="a", ready={"parity": _parity(3.0)}),
+        race.Entry(contestant=kept.contestant, label="a", samples=[replace(sample, start=3)]),
+    ):
+        kept.add(further)
+    assert kept.failed is None
+    assert kept.ready == {"first_s": 9.0, "parity": _parity(3.0)}
+    assert [one.start for one in kept.samples] == [0, 3]
+
+
+def test_what_fails_in_a_further_process_has_failed():
+    kept = _entry("a")
+    kept.ready = {"parity": _parity(1.0)}
+    failed = {"parity": _parity(0.5) | {"ok": False}}
+    kept.add(race.Entry(contestant=kept.contestant, label="a", ready=failed, failed="parity"))
+    assert kept.failed == "parity"
+    assert kept.ready == failed
+
+
+def _parity(error):
+    return {"ok": True, "error_u": error, "limit_u": 4.0}
 
 
 def test_one_that_failed_before_is_not_asked():
