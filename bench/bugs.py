@@ -1030,10 +1030,12 @@ torch
 + self.optimizer.steps = self.steps * self.config.micro_batches
 + norm = self.optimizer.step()
 jax
-- finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+- optimizer.update(model, gradients)
+- after = nnx.state
++ optimizer.update(model, gradients)
 + for _, count in optax.tree.get_all_with_path(optimizer.opt_state, "count"):
 +     count.set_value(count[...] + len(batch[0]) - 1)
-+ finite = jnp.isfinite(loss) & jnp.isfinite(norm)
++ after = nnx.state
 
 # Dropout
 

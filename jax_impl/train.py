@@ -131,14 +131,19 @@ class Trainer:
         self, state: nnx.State, batch: tuple[Array, Array, Array]
     ) -> tuple[nnx.State, Array, Array]:
         loss, gradients = self._differentiated(state, batch)
-        # A copy: without it, the update would write into ``state`` itself.
-        model, optimizer = nnx.merge(self.graphdef, state, copy=True)
         norm = optax.tree.norm(gradients)
-        optimizer.update(model, gradients)
+
+        def updated() -> nnx.State:
+            # A copy: without it, the update would write into ``state`` itself.
+            model, optimizer = nnx.merge(self.graphdef, state, copy=True)
+            optimizer.update(model, gradients)
+            after = nnx.state((model, optimizer))
+            return self.layout.parted(after)
+
+        # Decided on the device: what is chosen between with ``where`` is computed both ways.
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        after = nnx.state((model, optimizer))
-        after = jax.tree.map(partial(jnp.where, finite), after, state)
-        return self.layout.parted(after), loss, norm
+        after = jax.lax.cond(finite, updated, lambda: self.layout.parted(state))
+        return after, loss, norm
 
     def _differentiated(
         self, state: nnx.State, batch: tuple[Array, Array, Array]

@@ -121,7 +121,7 @@ def _bend(draw: Draw, holder: Any, key: Any, raw: dict[str, str]) -> None:
     match draw(st.sampled_from(("value", "value", "near", "raw", "gone", "twice", "more", "in"))):
         case "value":
             holder[key] = copy.deepcopy(draw(st.sampled_from(_VALUES)))
-        case "near" if isinstance(holder[key], (int, float)):
+        case "near" if isinstance(holder[key], (int, float)) and abs(holder[key]) < 1e300:
             holder[key] = holder[key] * draw(st.sampled_from((-1, 2, 1.5, 10**9, 1e-9))) + 1
         case "raw":
             holder[key], raw[mark] = mark, draw(st.sampled_from(_RAW))
