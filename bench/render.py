@@ -34,6 +34,8 @@ PAGES = (
     "docs/defaults.md",
     "docs/plan.md",
     "docs/distributed.md",
+    "docs/porting.md",
+    "docs/diagnoses.md",
 )
 # Each picture, and the records that it is drawn from.
 PICTURES = {

@@ -9,7 +9,7 @@ from bench import sides as halves
 if not all(halves.installed(name) for name in ("torch", "jax")):
     pytest.skip("diagnosis needs both frameworks", allow_module_level=True)
 
-from bench import expected, located
+from bench import expected, located, mutants, render
 from bench.mutants import MUTANTS
 
 BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
@@ -114,3 +114,36 @@ def test_bad_calls_are_one_sentence(tmp_path, capsys):
         assert located.main(call) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert said in line
+
+
+# The committed record.
+
+
+@pytest.fixture(scope="module")
+def report():
+    return render.load("diagnosis-cpu")
+
+
+def test_the_record_has_every_bug_on_every_side_and_every_pair(report):
+    trials = [(mutant.name, side) for mutant in MUTANTS for side in mutant.edits]
+    assert sorted((row["name"], row["side"]) for row in report["bugs"]) == sorted(trials)
+    assert len(report["pairs"]) == located.PAIRS
+    assert {row["program"] for row in report["clean"]} > mutants.PROGRAMS.keys()
+
+
+def test_at_least_95_in_100_are_located_and_80_named(report):
+    bugs, pairs = report["bugs"], report["pairs"]
+    assert sum(row["located"] for row in bugs) >= 0.95 * len(bugs)
+    assert sum(row["named"] for row in bugs) >= 0.80 * len(bugs)
+    assert sum(row["located"] for row in pairs) >= 0.95 * len(pairs)
+
+
+def test_nothing_is_found_where_nothing_was_planted(report):
+    assert all(row["findings"] == [] for row in report["clean"])
+
+
+def test_the_record_is_judged_by_the_words_that_stand_there_now(report):
+    for row in report["bugs"]:
+        mutant = BY_NAME[row["name"]]
+        assert row["located"] == expected.is_located(mutant, row["side"], row["where"]), row
+        assert row["named"] == expected.is_named(mutant, row["side"], row["cause"]), row

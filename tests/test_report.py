@@ -23,6 +23,7 @@ RECORDS = {
     "layers": "compare-cpu",
     "training": "training-cpu",
     "planted": "mutants-cpu",
+    "diagnosed": "diagnosis-cpu",
     "speed": "speed-small-cpu",
 }
 
@@ -405,6 +406,35 @@ def test_the_table_of_planted_bugs_has_every_one(page):
         assert " ".join(row["about"].split()) in text
         assert f"{show.units(row['factor'])}×" in text
     assert len(list(every.one("tbody").all("tr"))) == len({row["name"] for row in found["mutants"]})
+
+
+def test_the_table_of_diagnoses_has_every_bug_on_every_side(page):
+    rows = render.load("diagnosis-cpu")["bugs"]
+    _, every = page.one("section", id="diagnosed").all("tbody")
+    shown = [_words(row) for row in every.all("tr")]
+    assert len(shown) == len(rows)
+    for row, words in zip(rows, shown, strict=True):
+        assert words.startswith(row["about"])
+        assert words.endswith("yes" if row["located"] and row["named"] else "ed")
+
+
+def test_beside_a_definition_stands_what_it_takes_on_either_side(page):
+    for row in render.load("definitions-cpu")["rows"]:
+        room = page.one("details", id=report.slug(f"{row['room']}.py"))
+        (own,) = (
+            part
+            for part in room.all("div", **{"class": "definition"})
+            if _words(part.one("h4")) == row["definition"]
+        )
+        name = f"Times of {row['definition']}, {row['room']}.py"
+        (cells,) = (
+            [_words(cell) for cell in line.all("td")]
+            for line in own.one("div", **{"aria-label": name}).all("tr")
+            if row["way"] in [_words(head) for head in line.all("th")]
+        )
+        assert [cell.partition(" (")[0] for cell in cells] == [
+            standing.seconds(row[side]["median_s"]) for side in sides.NAMES
+        ]
 
 
 def test_the_curves_have_every_step(page):
