@@ -37,14 +37,16 @@ def measure(
     dtype: str,
     device: str,
     fast: bool,
+    parts: bool = True,
 ) -> dict[str, Any]:
     """Rates of every product (best and median of REPEATS, FLOP/s) and of a copy (bytes/s).
 
     ``fast`` takes whatever ``tune`` switches on. A rate is of the products' nominal arithmetic, two
     operations a multiply-add; a copy's bytes are counted once read and once written. What else a
-    step is made of is timed forward and backward together, in elements/s (median).
+    step is made of is timed forward and backward together, in elements/s (median), where ``parts``
+    are wanted.
     """
-    products, copy, parts = {"torch": _torch, "jax": _jax}[framework](
+    products, copy, others = {"torch": _torch, "jax": _jax}[framework](
         dtype, device, fast, config.emb_dim
     )
     random = np.random.default_rng(0)
@@ -63,15 +65,15 @@ def measure(
             }
         )
     seconds = _times(copy(np.ones(COPIED // 4, np.float32)))
-    others = [
+    timed = [
         {"name": name, "elements": size, "elements_per_s": size / median(_times(call))}
-        for name, size, call in parts(config, batch_size, length)
+        for name, size, call in (others(config, batch_size, length) if parts else ())
     ]
     return {
         "framework": framework,
         "fast": fast,
         "products": rows,
-        "parts": others,
+        "parts": timed,
         "copy_bytes_per_s": 2 * COPIED / min(seconds),
     }
 

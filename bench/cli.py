@@ -288,12 +288,18 @@ def _add_bench(commands: Any) -> None:
     )
     bench.add_argument("--batch-size", type=int, metavar="B", help="sequences a step")
     bench.add_argument("--length", type=int, metavar="T", help="tokens a sequence")
-    bench.add_argument("--samples", type=int, metavar="N", help="clean samples wanted of each")
+    bench.add_argument(
+        "--samples",
+        type=int,
+        metavar="N",
+        help="clean samples wanted of each, at least 3 a process",
+    )
     bench.add_argument(
         "--starts",
         type=int,
         metavar="N",
-        help="processes that each contestant gets, one after the other; default 4, with a budget 1",
+        help="processes that each contestant gets, one after the other: 1, or 3 and more; default "
+        "4, but 1 for growth, with --budget, and without --workload and --preset on a CPU",
     )
     bench.add_argument("--budget", metavar="9m", help="end within this time: 90s, 9m, 1h")
     bench.add_argument("--json", type=Path, metavar="FILE", help="write the record")
@@ -564,6 +570,8 @@ def _bench(arguments: argparse.Namespace) -> int:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {value}: expected 1 or more")
+    if arguments.starts == 2:
+        raise ValueError("--starts is 2, too few to tell processes apart by: give 1, or 3 and more")
     named = [name.strip() for name in (arguments.contestants or "").split(",")]
     if arguments.contestants is not None and not all(named):
         raise ValueError(f"--contestants is {arguments.contestants!r}: expected names, as in A,B")

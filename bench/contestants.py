@@ -54,6 +54,11 @@ class Contestant:
     settings: Settings = field(default_factory=Settings)
     path: str | None = None
 
+    @property
+    def decodes(self) -> bool:
+        """Whether it generates with a key/value cache."""
+        return self.racer in ("torch_twin", "jax_twin", "hf", "nanogpt", "checkout")
+
     def environment(self) -> dict[str, str]:
         """What its process has in its environment besides everybody's."""
         found = dict(KEPT_MEMORY) if self.settings.kept_memory else {}

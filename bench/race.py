@@ -20,6 +20,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
 from bench.contestants import CLEARED, Contestant
 from bench.record import ROOT
 
@@ -61,8 +64,20 @@ class Process:
 
     def ask(self, do: str, wait_s: float, **asked: Any) -> dict[str, Any]:
         """Its answer. Raises ``Failed`` where it dies, fails or takes longer than ``wait_s``."""
-        try:
+        self.send(do, **asked)
+        return self.answer(do, wait_s)
+
+    def send(self, do: str, **asked: Any) -> None:
+        """Ask, and do not wait: ``answer`` does, or says that it has died.
+
+        What is asked must be small, or this waits until the process has started to read.
+        """
+        with suppress(OSError):
             self.pipe.send({"do": do, **asked})
+
+    def answer(self, do: str, wait_s: float) -> dict[str, Any]:
+        """What it answers to ``do``, which was sent; raises as ``ask`` does."""
+        try:
             if not self.pipe.poll(wait_s):
                 self.end()
                 raise Failed(f"hung: no answer to {do!r} in {wait_s:.0f} s")
@@ -136,8 +151,11 @@ class Entry:
 
     @property
     def alive(self) -> bool:
-        """Whether it was made, and its process can still be asked."""
-        return self.made and self.process is not None and self.process.child.poll() is None
+        """Whether it was made, and its process can still be asked; what became of it is noted."""
+        here = self.process is not None and self.process.child.poll() is None
+        if not self.made or not here:
+            self.failed = self.failed or "died while others had their turn"
+        return self.made and here
 
     @property
     def racing(self) -> bool:
@@ -164,14 +182,40 @@ class Entry:
 
     def ask(self, do: str, wait_s: float, **asked: Any) -> dict[str, Any]:
         """Its answer; where there is none, what became of it is noted and ``Failed`` raised."""
+        return self._noted(lambda process: process.ask(do, wait_s, **asked))
+
+    def answer(self, do: str, wait_s: float) -> dict[str, Any]:
+        """What it answers to ``do``, which was sent; the same where there is none."""
+        return self._noted(lambda process: process.answer(do, wait_s))
+
+    def _noted(self, call: Callable[[Process], dict[str, Any]]) -> dict[str, Any]:
         assert self.process is not None
         try:
-            return self.process.ask(do, wait_s, **asked)
+            return call(self.process)
         except Failed as failure:
             # Where a checkout lay is nobody's business.
             place = self.contestant.path and os.path.dirname(self.contestant.path)
             self.failed = str(failure).replace(place, "...") if place else str(failure)
             raise
+
+
+def write_batches(path: Path, batches: Sequence[tuple[np.ndarray, ...]]) -> None:
+    """Write batches where every contestant reads them."""
+    flat = {
+        f"{number} {place}": np.asarray(array, order="C")
+        for number, batch in enumerate(batches)
+        for place, array in enumerate(batch)
+    }
+    save_file(flat, path)
+
+
+def read_batches(path: str) -> list[tuple[np.ndarray, ...]]:
+    """What ``write_batches`` wrote."""
+    flat = {tuple(map(int, name.split())): array for name, array in load_file(path).items()}
+    found: dict[int, tuple[np.ndarray, ...]] = {}
+    for number, place in sorted(flat):
+        found[number] = (*found.get(number, ()), flat[number, place])
+    return list(found.values())
 
 
 def _strain(parity: dict[str, Any]) -> float:

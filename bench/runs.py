@@ -144,13 +144,7 @@ def differences(stored: RunConfig, asked: RunConfig) -> list[str]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in ``path``; ``ValueError`` if it is not one."""
-    try:
-        raw = files.read_json(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not readable JSON ({error}): restore it") from None
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path} is not a JSON object: expected what train wrote there")
-    return raw
+    return files.read_object(path, "restore what train wrote there")
 
 
 def stored(out: Path) -> RunConfig:

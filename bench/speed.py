@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,10 @@ DEFAULT_BUDGET = 180.0
 UNLIMITED = 1e9
 # What is started where nobody is named.
 CONTESTANTS = ("jax-tuned", "torch-tuned", "jax-idiomatic", "torch-idiomatic")
-# Processes that each contestant gets, one after the other, where no budget is to be kept: the same
-# code has another speed in another process. Cold starts are at least so many for each cache.
+# Starts of each contestant, a new process every time, where no budget is to be kept: the same code
+# has another speed in another process.
 STARTS = 4
+# Cold starts of each contestant with each cache, at least: one is one sample.
 COLD_STARTS = 3
 # Samples that a process gives at least where there are several.
 EACH = 3
@@ -106,7 +108,7 @@ def _interrupt(*_: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Sitting:
-    """One process of each contestant, in turns on one stage."""
+    """One start of a stage: a process for each contestant, which take turns."""
 
     stage: Stage
     number: int
@@ -116,7 +118,7 @@ class Sitting:
     @property
     def title(self) -> str:
         """What it is, in a few words."""
-        count = f", process {self.number + 1} of {self.of}" if self.of > 1 else ""
+        count = f", start {self.number + 1} of {self.of}" if self.of > 1 else ""
         return self.stage.title + count
 
 
@@ -144,8 +146,10 @@ class Bench:
         self.workloads = asked.workloads or kinds.DEFAULT[self.device]
         self.preset = asked.preset or ("124m" if self.device == "cuda" else "small")
         self.dtype = asked.dtype or ("bfloat16" if self.device == "cuda" else "float32")
+        # A call without arguments is to end in three minutes, and has no time for all ceilings.
         plain = not asked.workloads and not asked.preset and self.device == "cpu"
-        self.budget = asked.budget or (DEFAULT_BUDGET if plain else None)
+        self.brief = plain and asked.budget is None
+        self.budget = DEFAULT_BUDGET if self.brief else asked.budget
         self.starts = asked.starts or (1 if self.budget else STARTS)
         self.method = {
             "formula": kinds.FORMULA,
@@ -158,10 +162,18 @@ class Bench:
         self.stages = kinds.plan(
             self.workloads, self.preset, self.device, self.chosen, asked.batch_size, asked.length
         )
+        taken = {workload for stage in self.stages for workload in stage.workloads}
+        left = [workload for workload in self.workloads if workload not in taken]
+        if not taken:
+            raise ValueError(
+                f"none of {', '.join(one.name for one in self.chosen)} takes part in "
+                f"{', '.join(left)}: name another contestant, or another --workload"
+            )
+        nobody = "none of the contestants takes part in it"
         self.results: list[dict[str, Any]] = []
         self.ratios: list[dict[str, Any]] = []
         self.ceilings: list[dict[str, Any]] = []
-        self.skipped: list[dict[str, Any]] = []
+        self.skipped = [{"stage": workload, "why": nobody} for workload in left]
         self.seen: list[dict[str, Any]] = []
         self.interrupted = False
 
@@ -177,12 +189,19 @@ class Bench:
         """Every stage within the budget; the record is written after each."""
         self._measure_ceilings()
         total = len(self.stages)
+        took: dict[str, float] = {}
         for number, stage in enumerate(self.stages):
-            if self.left() < 0.1 * (self.budget or 0):
-                why = f"the budget of {self.budget:.0f} s was spent"
+            # The programs of overhead are alike: one shows how long another takes.
+            alike = stage.workloads[0] if stage.workloads == ("overhead",) else stage.title
+            needed = took.get(alike, 0.1 * (self.budget or 0))
+            if self.left() < needed:
+                why = (
+                    f"{max(0.0, self.left()):.0f} s of the budget of {self.budget:.0f} s were "
+                    f"left, and it takes {needed:.0f} s or more"
+                )
                 self.skipped.append({"stage": stage.title, "why": why})
                 continue
-            share = self.left() / (total - number)
+            begun, share = self.elapsed(), self.left() / (total - number)
             # The first stages matter most: they may take twice their share.
             until = time.monotonic() + min(2 * share, self.left())
             try:
@@ -191,6 +210,7 @@ class Bench:
             except Failed as failure:
                 why = f"its float64 oracle failed: {failure}"
                 self.skipped.append({"stage": stage.title, "why": why})
+            took[alike] = self.elapsed() - begun
             if self.asked.json:
                 record.write_json(self.asked.json, self.report())
 
@@ -200,7 +220,8 @@ class Bench:
             return
         stage = next(s for s in self.stages if s.program == "gpt2")
         for framework in dict.fromkeys(one.framework for one in self.chosen):
-            for fast in (False, True) if framework == "torch" and self.device == "cpu" else (True,):
+            two = framework == "torch" and self.device == "cpu" and not self.brief
+            for fast in (False, True) if two else (True,):
                 self.tell(f"ceilings of {framework}")
                 name = f"{framework} alone"
                 entry = Entry(contestant=_plain(name, framework), label=name)
@@ -217,6 +238,7 @@ class Bench:
                             dtype=self.dtype,
                             device=self.device,
                             fast=fast,
+                            parts=not self.brief,
                         )
                     except Failed:
                         continue
@@ -248,15 +270,15 @@ class Bench:
             leg: {
                 one.name: Entry(contestant=one, label=one.name)
                 for one in stage.contestants
-                if not leg[1] or _decodes(one)
+                if not leg[1] or one.decodes
             }
             for leg in legs
         }
-        starts = 1 if stage.workloads == ("growth",) else self.starts
+        # Growth is of twelve sizes, and its exponents average over them.
+        starts = (self.asked.starts or 1) if stage.workloads == ("growth",) else self.starts
         try:
             with race.stable() as folder:
-                own = {n: np.asarray(v, order="C") for n, v in values.items()}
-                save_file(own, folder / "params")
+                _write(folder, values, batches)
                 # Loss and gradients are certified by one answer, for all that takes batches.
                 self._oracle(stage, folder, "loss", batches[:2])
                 for number in range(starts):
@@ -265,23 +287,16 @@ class Bench:
                         break
                     sitting = Sitting(stage=stage, number=number, of=starts, folder=folder)
                     ends = now + max(1.0, (until - now) / (starts - number))
-                    self._sit(sitting, found, batches, ends)
-        finally:  # Ctrl-C loses no sample that was taken
+                    self._sit(sitting, found, ends)
+        finally:
             for (workload, rows), entries in found.items():
-                if not any(entry.samples or entry.failed for entry in entries.values()):
-                    continue
                 variant = f"batch {rows}" if rows else stage.variant
-                rows_found = [
-                    self._row(stage, workload, variant, rows, entry) for entry in entries.values()
-                ]
-                self.results += rows_found
-                self.ratios += _ratios(rows_found, self.method)
+                self._keep(stage, workload, variant, rows, list(entries.values()))
 
     def _sit(
         self,
         sitting: Sitting,
         found: dict[Leg, dict[str, Entry]],
-        batches: list[Batch],
         until: float,
     ) -> None:
         """A new process for each contestant that has not failed, and every leg with them."""
@@ -293,34 +308,34 @@ class Bench:
             if any(own[one.name].failed is None for own in found.values() if one.name in own)
         ]
         with race.ending(entries):
-            for entry in entries:
-                self._make(sitting, entry, batches)
+            self._make(sitting, entries)
             share = max(1.0, until - time.monotonic()) / len(found)
-            for left, (leg, kept) in zip(reversed(range(len(found))), found.items(), strict=True):
+            for number, (leg, kept) in enumerate(found.items(), start=1):
                 racing = [e for e in entries if e.label in kept and kept[e.label].failed is None]
                 for entry in racing:
                     entry.samples, entry.ready = [], {}
                 try:
-                    self._leg(sitting, leg, racing, until - share * left)
+                    self._leg(sitting, leg, racing, until - share * (len(found) - number))
                 finally:
                     for entry in racing:
                         kept[entry.label].add(entry)
 
-    def _make(self, sitting: Sitting, entry: Entry, batches: list[Batch]) -> None:
-        self.tell(f"{sitting.title}: starting {entry.label}")
-        try:
+    def _make(self, sitting: Sitting, entries: list[Entry]) -> None:
+        """Start them, all at once: nothing is timed yet."""
+        self.tell(f"{sitting.title}: starting {', '.join(entry.label for entry in entries)}")
+        for entry in entries:
             self._start(entry, sitting.folder)
-            entry.ask(
+            assert entry.process is not None
+            entry.process.send(
                 "make",
-                race.WAIT_S["start"],
                 job=self._job(sitting.stage, entry.contestant),
-                params=str(sitting.folder / "params"),
-                batches=batches,
-                answer=str(sitting.folder / "loss"),
+                **_lies(sitting.folder),
             )
-            entry.made = True
-        except Failed:
-            pass
+        for entry in entries:
+            with suppress(Failed):
+                # They share the cores.
+                entry.answer("make", race.WAIT_S["start"] * len(entries))
+                entry.made = True
 
     def _leg(self, sitting: Sitting, leg: Leg, entries: list[Entry], until: float) -> None:
         """One workload of a stage: warm up and certify in turn, then round by round."""
@@ -404,28 +419,32 @@ class Bench:
             for one in stage.contestants
             for cache in ("empty cache", "filled cache")
         }
-        with race.stable(list(entries.values())) as folder:
-            save_file({n: np.asarray(v, order="C") for n, v in values.items()}, folder / "params")
-            self._oracle(stage, folder, "loss", batches[:2])
-            for turn in range(max(COLD_STARTS, self.asked.starts or 0)):
-                if turn and time.monotonic() > until:
-                    break
-                # The empty cache is filled by the start that finds it empty.
-                for (name, cache), entry in entries.items():
-                    self.tell(f"cold, {stage.title}: {name}, {cache}, start {turn + 1}")
-                    self._cold_start(stage, entry, folder, batches, turn)
-        for cache in ("empty cache", "filled cache"):
-            found = [
-                self._row(stage, "cold", cache, 0, entry)
-                for (_, own), entry in entries.items()
-                if own == cache
-            ]
+        try:
+            with race.stable(list(entries.values())) as folder:
+                _write(folder, values, batches[:2])
+                self._oracle(stage, folder, "loss", batches[:2])
+                for turn in range(max(COLD_STARTS, self.starts)):
+                    if turn and time.monotonic() > until:
+                        break
+                    # The empty cache is filled by the start that finds it empty.
+                    for (name, cache), entry in entries.items():
+                        self.tell(f"cold, {stage.title}: {name}, {cache}, start {turn + 1}")
+                        self._cold_start(stage, entry, folder, turn)
+        finally:
+            for cache in ("empty cache", "filled cache"):
+                own = [entry for (_, found), entry in entries.items() if found == cache]
+                self._keep(stage, "cold", cache, 0, own)
+
+    def _keep(
+        self, stage: Stage, workload: str, variant: str, rows: int, entries: list[Entry]
+    ) -> None:
+        """Rows and ratios of what was found, if anything was: Ctrl-C loses no sample."""
+        if any(entry.samples or entry.failed for entry in entries):
+            found = [self._row(stage, workload, variant, rows, entry) for entry in entries]
             self.results += found
             self.ratios += _ratios(found, self.method)
 
-    def _cold_start(
-        self, stage: Stage, entry: Entry, folder: Path, batches: list[Batch], turn: int
-    ) -> None:
+    def _cold_start(self, stage: Stage, entry: Entry, folder: Path, turn: int) -> None:
         if entry.failed:
             return
         caches = folder / f"caches {turn}"
@@ -436,9 +455,7 @@ class Bench:
                 "make",
                 race.WAIT_S["start"],
                 job=self._job(stage, entry.contestant),
-                params=str(folder / "params"),
-                batches=batches[:2],
-                answer=str(folder / "loss"),
+                **_lies(folder),
             )
             answer = entry.ask("first", race.WAIT_S["work"])
             seconds = time.perf_counter() - begun
@@ -582,14 +599,22 @@ def _given(stage: Stage) -> tuple[params.Params, list[Batch]]:
     return values, [data.split_tokens(batch) for batch in drawn]
 
 
+def _write(folder: Path, values: params.Params, batches: list[Batch]) -> None:
+    """Lay down what every contestant of a stage starts from."""
+    save_file({n: np.asarray(v, order="C") for n, v in values.items()}, folder / "params")
+    race.write_batches(folder / "batches", batches)
+
+
+def _lies(folder: Path) -> dict[str, str]:
+    """Where that lies, and what it is judged by."""
+    return {"params": str(folder / "params"), "batches": str(folder / "batches"),
+            "answer": str(folder / "loss")}  # fmt: skip
+
+
 def _plain(name: str, framework: str) -> Contestant:
     return Contestant(
         name=name, family="", framework=framework, tier="", racer="", about="", settings=Settings()
     )
-
-
-def _decodes(contestant: Contestant) -> bool:
-    return contestant.racer in ("torch_twin", "jax_twin", "hf", "nanogpt", "checkout")
 
 
 def _needs(stage: Stage) -> float:

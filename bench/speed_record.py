@@ -182,8 +182,9 @@ SCHEMA: dict[str, Any] = {
             "properties": {
                 "quiet_cores": _NOT_NEGATIVE,
                 "starts": _COUNT,
-                "covered": _NUMBER | {"minimum": 0.5, "maximum": 0.9999},
-                "spread": _NUMBER | {"minimum": 0, "maximum": 1},
+                # An interval that holds next to nothing is none.
+                "covered": _NUMBER | {"minimum": 0.95, "maximum": 0.9999},
+                "spread": _NUMBER | {"minimum": statistic.SPREAD, "maximum": 1},
             },
         },
         "seconds": _POSITIVE,
@@ -209,13 +210,21 @@ SCHEMA: dict[str, Any] = {
 
 
 def counted(samples: list[dict[str, Any]], quiet: float) -> list[float]:
-    """Seconds of the samples that count: the undisturbed ones where there are enough, else all."""
+    """Seconds of the samples that count: the undisturbed ones where there are enough, else all.
+
+    There are enough where they are ``FEWEST`` or more, and every start has one.
+    """
     return [sample["seconds"] for sample in _counting(samples, quiet)]
 
 
 def _counting(samples: list[dict[str, Any]], quiet: float) -> list[dict[str, Any]]:
     clean = [sample for sample in samples if sample["others_cores"] <= quiet]
-    return clean if len(clean) >= FEWEST else samples
+    enough = len(clean) >= FEWEST and _starts(clean) == _starts(samples)
+    return clean if enough else samples
+
+
+def _starts(samples: list[dict[str, Any]]) -> set[int]:
+    return {sample.get("start", 0) for sample in samples}
 
 
 def by_start(row: dict[str, Any], quiet: float) -> dict[int, list[float]]:
@@ -322,10 +331,18 @@ def check(path: Path) -> str:
     others = len(found["results"]) - timed
     left = f", {others} without a time, and why" if others else ""
     return (
-        f"{path} holds: {timed} results{left}, {len(found['ratios'])} ratios, every figure follows "
-        f"from its samples, every certificate is good; on {found['environment']['device']}, "
+        f"{path} holds: {timed} results{left}, {len(found['ratios'])} ratios, "
+        f"{intervals(found, found['results'])}, every figure follows from its samples, every "
+        f"certificate is good; on {found['environment']['device']}, "
         f"{found['environment']['hardware']['processor']}"
     )
+
+
+def intervals(found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """What the intervals of the ratios of some of a record's rows are of, in a few words."""
+    starts = max((len(_starts(row["samples"])) for row in rows), default=0)
+    over = f"over {starts} starts" if starts >= statistic.STARTS else "over samples"
+    return f"intervals of {100 * found['method']['covered']:.3g} % {over}"
 
 
 class Refused(Exception):

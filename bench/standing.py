@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench import speed_record
 from bench.speed_record import KEYS
 
 
@@ -41,6 +42,9 @@ def show(console: Console, found: dict[str, Any]) -> None:
         if rows[0]["workload"] != "growth":
             console.print(table(rows, found["ratios"]))
             console.print()
+    if found["ratios"]:
+        said = speed_record.intervals(found, found["results"])
+        console.print(f"In brackets: {said}.", markup=False)
     if any(row["status"] == "timed" and not row["clean"] for row in found["results"]):
         console.print(
             "* samples that other processes disturbed are in it: there were too few others"

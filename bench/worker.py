@@ -18,7 +18,7 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
-from bench import oracle
+from bench import oracle, race
 from bench.racers import racer
 from bench.sides import Side
 
@@ -71,13 +71,13 @@ class Worker:
         self.racer: Any = None
         self.pristine = True
 
-    def make(self, job: racer.Job, params: str, batches: list, answer: str) -> dict[str, Any]:
+    def make(self, job: racer.Job, params: str, batches: str, answer: str) -> dict[str, Any]:
         """Build the model from the parameters in a file; seconds until it stands."""
         begun = time.perf_counter()
         self.job = job
         self.params = params  # the path: what only judges must not count as the contestant's memory
         self.racer = racer.make(job, load_file(params))
-        self.batches = [self.racer.put(*batch) for batch in batches]
+        self.batches = [self.racer.put(*batch) for batch in race.read_batches(batches)]
         self.judge = oracle.Judge(Path(answer), job.dtype)
         self._forget_peak()
         return {"seconds": time.perf_counter() - begun}

@@ -96,7 +96,7 @@ def plan(
     batch_size: int | None,
     length: int | None,
 ) -> list[Stage]:
-    """The stages, most important first."""
+    """The stages that anyone takes part in, most important first."""
     config = replace(preset(preset_name), drop_rate=0.0)
     B, T = size(preset_name, device, batch_size, length)
     if config.context_length < T:
@@ -108,7 +108,7 @@ def plan(
     base = {"preset": preset_name, "config": config, "batch_size": B, "length": T}
     stages = []
     passes = tuple(w for w in ("train", "forward-backward", "forward") if w in workloads)
-    decoding = tuple(w for w in ("decode",) if w in workloads)
+    decoding = ("decode",) if "decode" in workloads and any(r.decodes for r in racing) else ()
     if racing and (passes or decoding):
         rows = ROWS if decoding else ()
         found = Stage(workloads=passes + decoding, contestants=racing, rows=rows, **base)
@@ -136,7 +136,7 @@ def plan(
         for axis, sizes in GROWTH.items():
             fit = [n for n in sizes if axis != "length" or n <= config.context_length]
             stages += [_grown(axis, n, tuned, base) for n in fit]
-    return stages
+    return [stage for stage in stages if stage.contestants]
 
 
 def small_ones(ours: tuple[Contestant, ...]) -> tuple[Contestant, ...]:

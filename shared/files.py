@@ -51,3 +51,14 @@ def parse_json(content: bytes, **named: Any) -> Any:
 def read_json(path: str | os.PathLike[str], **named: Any) -> Any:
     """The JSON value in the file ``path``. Raises ``OSError`` or ``ValueError``."""
     return parse_json(read_bytes(path), **named)
+
+
+def read_object(path: str | os.PathLike[str], remedy: str) -> dict[str, Any]:
+    """The JSON object in ``path``. Raises ``ValueError``, which ends in ``remedy``."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not readable JSON ({error}): {remedy}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is not a JSON object: {remedy}")
+    return found

@@ -67,6 +67,9 @@ def refused(capsys, *call: str, code: int = 2) -> str:
         (["--budget", "0s"], ["'0s'"]),
         (["--budget", "-3m"], ["--budget"]),
         (["--samples", "0"], ["--samples", "1 or more"]),
+        (["--starts", "0"], ["--starts", "1 or more"]),
+        (["--starts", "2"], ["--starts", "2", "3 and more"]),
+        (["--workload", "growth", "--contestants", "hf"], ["hf", "growth", "--workload"]),
         (["--batch-size", "-1"], ["--batch-size"]),
         (["--length", "0"], ["--length"]),
         (["--preset", "tiny", "--length", "129"], ["129", "128", "tiny"]),
@@ -239,6 +242,14 @@ def _other_schema(found):
     found["schema"] = "twingrad-bench-0"
 
 
+def _narrow(found):
+    found["method"]["covered"] = 0.5
+
+
+def _not_widened(found):
+    found["method"]["spread"] = 0.0
+
+
 def _quiet(found):
     found["method"]["quiet_cores"] = "quiet"
 
@@ -265,6 +276,8 @@ def _quiet(found):
         (_grown, ["growth"]),
         (_other_schema, ["schema"]),
         (_quiet, ["quiet_cores"]),
+        (_narrow, ["method/covered", "0.5"]),
+        (_not_widened, ["method/spread", "0.0"]),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -471,6 +484,13 @@ def _workers(parent: int) -> list[int]:
     return found
 
 
+def _runs(worker: int) -> bool:
+    try:
+        return Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
 def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(tmp_path, capsys):
     if not halves.installed("jax"):
@@ -501,7 +521,7 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(tmp_path, capsys):
     assert "what was measured until then is kept" in said
     # One that was being started then finds its pipe closed, and ends.
     deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+    while any(_runs(worker) for worker in workers):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     found = json.loads(path.read_text())

@@ -146,6 +146,14 @@ def test_disturbed_samples_count_where_few_are_clean():
     assert len(speed_record.counted(_samples(0.0, 0.9, 0.0, 0.9), race.QUIET)) == 4
 
 
+def test_disturbed_samples_count_where_a_start_has_no_others():
+    first = [sample | {"start": 0} for sample in _samples(*[0.0] * 6)]
+    disturbed = [sample | {"start": 1} for sample in _samples(0.9, 0.9)]
+    assert len(speed_record.counted(first + disturbed, race.QUIET)) == 8
+    calm = [sample | {"start": 1} for sample in _samples(0.9, 0.0)]
+    assert len(speed_record.counted(first + calm, race.QUIET)) == 7
+
+
 def test_growth_is_of_each_contestant_and_size_alone():
     rows = [
         {
@@ -325,6 +333,97 @@ def test_a_spent_budget_skips_later_stages_and_the_record_says_so(bench, monkeyp
     skipped = call.report()["skipped"]
     assert [one["stage"] for one in skipped] == [stage.title for stage in later]
     assert all("budget of 100 s" in one["why"] for one in skipped)
+
+
+def test_a_stage_that_one_like_it_shows_to_take_too_long_is_skipped(bench, monkeypatch):
+    call = bench(workloads=("overhead",), budget=100.0)
+    ran = []
+    monkeypatch.setattr(call, "_stage", lambda stage, until: ran.append(stage))
+    monkeypatch.setattr(call, "elapsed", lambda: 60.0 * len(ran))
+    call.measure()
+    first, second = call.stages
+    assert ran == [first]
+    assert [one["stage"] for one in call.report()["skipped"]] == [second.title]
+
+
+def test_where_a_budget_is_kept_each_contestant_has_one_process(bench):
+    assert bench().starts == bench(preset="tiny", budget=5.0).starts == 1
+    assert bench(preset="tiny").starts == speed.STARTS >= statistic.STARTS
+    assert bench(preset="tiny", budget=5.0, starts=3).starts == 3
+
+
+def test_ceilings_are_all_measured_unless_the_call_has_nothing_else_to_say(bench):
+    assert bench().brief
+    assert not bench(budget=5.0).brief
+    assert not bench(preset="tiny").brief
+    assert not bench(workloads=("train",)).brief
+
+
+@pytest.mark.parametrize(
+    ("names", "workloads", "ran", "left"),
+    [
+        (("hf",), ("train", "overhead"), {"train"}, ["overhead"]),
+        (("torch-ladder",), ("overhead", "train", "cold"), {"train"}, ["overhead", "cold"]),
+        (("jax-idiomatic",), ("growth", "train"), {"train"}, ["growth"]),
+        (("flax-reference",), ("decode", "forward"), {"forward"}, ["decode"]),
+    ],
+)
+def test_a_workload_without_contestants_is_left_out_and_the_record_says_so(
+    bench, names, workloads, ran, left
+):
+    call = bench(contestants=names, workloads=workloads, preset="tiny")
+    assert {workload for stage in call.stages for workload in stage.workloads} == ran
+    assert [one["stage"] for one in call.report()["skipped"]] == left
+
+
+def test_a_call_that_nobody_takes_part_in_is_refused(bench):
+    with pytest.raises(ValueError, match="none of jax-idiomatic takes part in growth"):
+        bench(contestants=("jax-idiomatic",), workloads=("growth",))
+
+
+def test_ctrl_c_in_a_later_start_keeps_the_samples_of_earlier_ones(bench, monkeypatch):
+    call = bench(workloads=("train",), contestants=("torch-tuned", "jax-tuned"), preset="tiny")
+    monkeypatch.setattr(call, "_measure_ceilings", lambda: None)
+    monkeypatch.setattr(call, "_oracle", lambda *_: None)
+
+    def leg(sitting, leg, entries, until):
+        for entry in entries:
+            entry.ready = {"first_s": 2.0, "step_s": 1.0, "peak_bytes": {"host": 1 << 20}}
+            entry.ready["parity"] = {**_parity(1.0), "judged": 3, "worst": "loss"}
+            entry.state = {"settings": {}, "versions": {}, "libraries": []}
+            for turn in range(3):
+                entry.samples.append(race.Sample(sitting.number, turn, 1.0 + turn, 0.0))
+            if sitting.number:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(call, "_make", lambda *_: None)
+    monkeypatch.setattr(call, "_leg", leg)
+    with pytest.raises(KeyboardInterrupt):
+        call.measure()
+    found = json.loads(json.dumps(call.report()))
+    starts = [[sample["start"] for sample in row["samples"]] for row in found["results"]]
+    # The one that goes first the second time had just been timed.
+    assert starts == [[0, 0, 0], [0, 0, 0, 1, 1, 1]]
+    assert len(found["ratios"]) == 1
+    assert list(speed_record.problems(found)) == []
+
+
+def test_ctrl_c_among_cold_starts_keeps_those_before(bench, monkeypatch):
+    call = bench(workloads=("cold",), contestants=("jax-tuned",), preset="tiny")
+    monkeypatch.setattr(call, "_measure_ceilings", lambda: None)
+    monkeypatch.setattr(call, "_oracle", lambda *_: None)
+
+    def cold_start(stage, entry, folder, turn):
+        if turn == 2:
+            raise KeyboardInterrupt
+        entry.samples.append(race.Sample(turn, turn, 1.0 + turn, 0.0))
+        entry.ready = {"first_s": 2.0, "step_s": 2.0, "peak_bytes": {}, "parity": _parity(1.0)}
+
+    monkeypatch.setattr(call, "_cold_start", cold_start)
+    with pytest.raises(KeyboardInterrupt):
+        call.measure()
+    counts = {row["variant"]: len(row["samples"]) for row in call.results}
+    assert counts == {"empty cache": 2, "filled cache": 2}
 
 
 def test_contestants_that_do_not_fit_into_memory_race_in_parts(bench, monkeypatch):
@@ -657,7 +756,9 @@ def _train(entry: race.Entry, tmp_path: Path, wait_s: float = 30.0) -> dict:
         device="cpu",
     )
     batches = [(np.zeros((1, 1)), np.zeros((1, 1)))]
-    given = {"params": str(tmp_path / "params"), "answer": str(tmp_path), "batches": batches}
+    race.write_batches(tmp_path / "batches", batches)
+    given = {"params": str(tmp_path / "params"), "batches": str(tmp_path / "batches")}
+    given["answer"] = str(tmp_path)
     entry.ask("make", 30.0, job=job, **given)
     return entry.ask("time", wait_s, workload="train", steps=2)
 
@@ -722,6 +823,28 @@ def test_what_a_contestant_prints_is_not_taken_for_an_answer(start, tmp_path):
     entry = start("os.write(1, b'hello'); return 1.0")
     assert _train(entry, tmp_path)["seconds"] > 0
     assert "hello" in entry.process.errors.read_text()
+
+
+def test_one_that_dies_while_others_have_their_turn_has_failed(start, tmp_path):
+    entry = start("return 1.0")
+    _train(entry, tmp_path)
+    entry.made = True
+    assert entry.alive
+    assert entry.failed is None
+    entry.process.end()
+    assert not entry.alive
+    assert not entry.racing
+    assert entry.failed == "died while others had their turn"
+
+
+def test_batches_are_read_as_they_were_written(tmp_path):
+    batches = [(np.arange(6).reshape(2, 3).T, np.arange(n)) for n in range(1, 12)]
+    race.write_batches(tmp_path / "batches", batches)
+    found = race.read_batches(str(tmp_path / "batches"))
+    assert [len(batch) for batch in found] == [2] * len(batches)
+    for (a, b), (x, y) in zip(found, batches, strict=True):
+        np.testing.assert_array_equal(a, x)
+        np.testing.assert_array_equal(b, y)
 
 
 @frameworks
