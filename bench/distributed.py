@@ -6,7 +6,6 @@ in both frameworks, and writes the record that the documentation shows. 1 where 
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import layouts, record, sides
+from bench import launch, layouts, record, sides
 from bench.layouts import Arrays
 from bench.sides import Side
 from shared import numerics
@@ -85,7 +84,7 @@ def run(
 
     Raises ``RuntimeError`` with what the first of them to fail said.
     """
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{launch.free_port()}"
     # A core's worth of threads each: more would wait for one another.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(record.ROOT)}
     started = [
@@ -109,12 +108,6 @@ def run(
             for one in started:  # those that would wait for the one that failed
                 one.kill()
     return {name: _agreed(folder, name, size) for name in names}
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def _agreed(folder: Path, name: str, size: int) -> Arrays:

@@ -71,7 +71,7 @@ def run(asked: Asked, arguments: Sequence[str]) -> int:
 
 def _worlds(asked: Asked) -> Iterator[World]:
     host = asked.hosts[0] if asked.hosts else "127.0.0.1"
-    port = asked.port or (World.port if asked.hosts else _free_port())
+    port = asked.port or (World.port if asked.hosts else free_port())
     for local in range(asked.processes):
         yield World(
             rank=(asked.host_index or 0) * asked.processes + local,
@@ -82,15 +82,15 @@ def _worlds(asked: Asked) -> Iterator[World]:
         )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 def _start(world: World, arguments: Sequence[str], local: int) -> subprocess.Popen[str]:
     environment = {
-        # Each process has its share of the cores.
-        "OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // local, 1)),
+        **share(local),
         **os.environ,
         "RANK": str(world.rank),
         "WORLD_SIZE": str(world.size),
@@ -109,6 +109,11 @@ def _start(world: World, arguments: Sequence[str], local: int) -> subprocess.Pop
         errors="replace",
         process_group=0,  # Ctrl-C reaches them once, through this process
     )
+
+
+def share(processes: int) -> dict[str, str]:
+    """What gives each of ``processes`` on this machine its share of the cores."""
+    return {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // processes, 1))}
 
 
 def _relay(stream: IO[str], said: set[str]) -> None:

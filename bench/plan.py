@@ -22,8 +22,8 @@ WORD = 4  # bytes of a random word
 LABEL = 8  # bytes of a token id in PyTorch
 # Words that clipping and AdamW move for each parameter: 7 for the update, which reads parameter,
 # gradient and both moments and writes all but one. PyTorch squares, sums and scales the gradients
-# before, 5 more; XLA sums the squares as it reads, 1, and copies both moments, 4.
-UPDATE_WORDS = 12
+# before, 5 more; XLA scales as it updates, and sums the squares before, 1.
+UPDATE_WORDS = {"torch": 12, "jax": 8}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,8 +349,7 @@ def memory(plan: Plan, framework: str, how: Variant | None = None) -> Memory:
       more, and the embedding's second gradient one of its own where the logits' are smaller.
     - JAX: what building the model took stays: NumPy's parameters, and the state that was copied
       before it was donated. The step's temporary memory is one block beside it, with gradients and
-      activations in it; of the embedding it holds both moments too, which XLA copies before it
-      updates them.
+      activations in it.
     """
     how = how or variant(plan, framework)
     held = state(plan, framework)
@@ -373,10 +372,7 @@ def memory(plan: Plan, framework: str, how: Variant | None = None) -> Memory:
             "the embedding's second gradient": second if second > logits or how.chunk else 0,
         }
     if plan.device == "cpu" and framework == "jax":
-        lost = {
-            "building": 4 * plan.parameters * plan.wide,
-            "the embedding's moments, copied": 2 * plan.wide * plan.embedding // plan.sharded,
-        }
+        lost = {"building": 4 * plan.parameters * plan.wide}
     return Memory(state=held, kept=saved, working=work, lost=lost)
 
 
@@ -476,7 +472,7 @@ def seconds(
         bytes_moved = kept(plan, framework, Variant(how.fused, False, 0))
     found["other tensors"] = rounds * 4 * bytes_moved / measured.copy
     moved_a_word = plan.wide * plan.parameters / plan.sharded / measured.copy
-    found["update"] = UPDATE_WORDS * moved_a_word
+    found["update"] = UPDATE_WORDS[framework] * moved_a_word
     if link:
         found["exchange"] = sum(communication(plan, framework).values()) / link
     return found

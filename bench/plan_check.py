@@ -1,8 +1,9 @@
 """Plans held against runs: ``python -m bench.plan_check --json FILE`` measures and writes a record.
 
-Each size and framework is a fresh process of ``twingrad train`` in its plain configuration, ended
-once it has taken its steps; its own metrics say what they took. A run whose tensors are next to
-nothing gives the floor: what a process takes before it has a model.
+Each size and framework is a fresh run of ``twingrad train`` in its plain configuration, ended once
+it has taken its steps; its own metrics say what they took. A run whose tensors are next to nothing
+gives the floor: what a process takes before it has a model. One size is then run in several
+processes of this machine, which share its cores.
 """
 
 import argparse
@@ -17,17 +18,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import plan, planning, record, runs, sides
-from bench.plan import FRAMEWORKS, Plan
+from bench import launch, plan, planning, record, runs, sides
+from bench.plan import FRAMEWORKS, Plan, Rates
 
 # A middle one that attention decides: small, at GPT-2's whole length.
 SIZES = ({"preset": "small", "length": 256, "batch_size": 4},
          {"preset": "small", "length": 1024, "batch_size": 2},
          {"preset": "124m", "length": 256, "batch_size": 2})  # fmt: skip
-FLOOR = {"preset": "tiny", "length": 32, "batch_size": 2}
+# Over how many processes that hold everything, and that share everything, the first is spread.
+LAYOUTS = ((2, 1), (1, 2), (4, 1), (2, 2), (1, 4))
+FLOOR = {"preset": "tiny", "length": 32, "batch_size": 4}
 # Steps of a run; the first compiles and is not counted.
 STEPS = 5
 WAIT_S = 300.0
+END_S = 60.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,28 +52,71 @@ def main(argv: list[str] | None = None) -> int:
             )
         ceilings = [one["ceilings"] for one in found.values()]
         sizes.append({**given, "ceilings": ceilings, "rows": rows})
+    layouts = [spread(SIZES[0], *layout) for layout in LAYOUTS]
     if asked.json:
         content = {
             "environment": record.environment(sides.both(), "cpu"),
             "asked": {"dtype": "float32", "steps": STEPS},
             "floors": floors,
             "sizes": sizes,
+            "layouts": layouts,
         }
         record.write_json(asked.json, content)
     return 0
 
 
-def planned(given: dict[str, Any]) -> Plan:
+def spread(given: dict[str, Any], data_parallel: int, sharded: int) -> dict[str, Any]:
+    """One size in ``data_parallel`` times ``sharded`` processes of this machine."""
+    step = planned(given, data_parallel, sharded)
+    found = planning.measure(step, FRAMEWORKS)
+    layout = {"data_parallel": data_parallel, "sharded": sharded}
+    rows = []
+    for name in FRAMEWORKS:
+        floor = train(name, FLOOR | layout)["peak_bytes"]
+        link = linked(name, step.devices)
+        row = compared(step, name, found[name]["ceilings"], floor, given | layout, link)
+        rows.append(row | {"floor_bytes": floor, "link_bytes_per_s": link})
+        print(layout, name, *(f"{k} {v:+.1%}" for k, v in row["errors"].items()), flush=True)
+    ceilings = [one["ceilings"] for one in found.values()]
+    return {**given, **layout, "ceilings": ceilings, "rows": rows}
+
+
+def planned(given: dict[str, Any], data_parallel: int = 1, sharded: int = 1) -> Plan:
     """The plan of a plain run with these settings."""
     run = runs.resolve(given)
-    return Plan(model=run.model, train=run.train, length=run.length)
+    return Plan(
+        model=run.model,
+        train=run.train,
+        length=run.length,
+        data_parallel=data_parallel,
+        sharded=sharded,
+    )
+
+
+def rates(ceilings: dict[str, Any], processes: int) -> Rates:
+    """What one of ``processes`` reaches, which have all of the machine together."""
+    whole = plan.rates(ceilings)
+    return Rates(
+        products={name: rate / processes for name, rate in whole.products.items()},
+        copy=whole.copy / processes,
+        parts={name: rate / processes for name, rate in whole.parts.items()},
+    )
 
 
 def compared(
-    step: Plan, name: str, ceilings: dict[str, Any], floor: int, given: dict[str, Any]
+    step: Plan,
+    name: str,
+    ceilings: dict[str, Any],
+    floor: int,
+    given: dict[str, Any],
+    link: float | None = None,
 ) -> dict[str, Any]:
-    """What is planned, what is measured, and how far the plan is from it, relatively."""
-    memory, seconds = plan.memory(step, name), plan.seconds(step, name, plan.rates(ceilings))
+    """What is planned, what is measured, and how far the plan is from it, relatively.
+
+    ``link`` is what a process sends, bytes/s; of several, each has its share of the rates.
+    """
+    memory = plan.memory(step, name)
+    seconds = plan.seconds(step, name, rates(ceilings, step.devices), link)
     peak, step_s = floor + memory.tensors, sum(seconds.values())
     measured = train(name, given)
     own = measured["peak_bytes"] - floor
@@ -90,12 +137,48 @@ def compared(
     }
 
 
+def linked(name: str, processes: int) -> float:
+    """Bytes/s that each of ``processes`` on this machine sends while all sum an array.
+
+    Raises ``RuntimeError`` with what the first that failed said last.
+    """
+    address = f"127.0.0.1:{launch.free_port()}"
+    environment = {**launch.share(processes), **os.environ}
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-m", "bench.link", name, str(rank), str(processes), address],
+                cwd=record.ROOT, stdout=out, stderr=errors, env=environment,
+            )
+            for rank in range(processes)
+        ]  # fmt: skip
+        deadline = time.monotonic() + WAIT_S
+        try:
+            while any(process.poll() is None for process in started):
+                if any(process.poll() for process in started) or time.monotonic() > deadline:
+                    break
+                time.sleep(0.1)
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+        if any(process.returncode for process in started):
+            errors.seek(0)
+            last = (errors.read().strip().splitlines() or ["it said nothing"])[-1]
+            raise RuntimeError(f"{processes} processes of {name} did not sum an array: {last}")
+        out.seek(0)
+        [said] = (line for line in out.read().splitlines() if line.startswith("{"))
+        return float(json.loads(said)["bytes_per_s"])
+
+
 def train(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Peak memory and seconds a step of a run in a process of its own, ended after ``STEPS``.
+    """Peak memory of a process and seconds a step of a run of its own, ended after ``STEPS``.
 
     Raises ``RuntimeError`` with what it said last where it ends before.
     """
     options = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
+    processes = given.get("data_parallel", 1) * given.get("sharded", 1)
+    options += [f"--processes={processes}"] if processes > 1 else []
     with tempfile.TemporaryDirectory(prefix="twingrad-plan-") as folder:
         out, said = Path(folder, "run"), Path(folder, "said")
         metrics = out / name / runs.METRICS
@@ -116,8 +199,13 @@ def train(name: str, given: dict[str, Any]) -> dict[str, Any]:
                 time.sleep(0.2)
                 rows = _rows(metrics)
         finally:
-            process.kill()
-            process.wait()
+            # Several are ended by the one that started them, and write a checkpoint before.
+            process.terminate() if processes > 1 else process.kill()
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
     tokens = given["batch_size"] * given["length"]
     taken = [tokens / row["tokens_per_s"] for row in rows[1:STEPS]]
     return {

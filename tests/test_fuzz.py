@@ -431,7 +431,7 @@ def _shortened(name: str) -> Any:
 
 def _speed_record() -> dict[str, Any]:
     """Two rows of a committed record with all of their samples, and their ratio."""
-    found = render.load("speed-124m-cpu")
+    found = render.load("speed-small-cpu")
     found["results"] = found["results"][:2]
     names = {row["contestant"] for row in found["results"]}
     found["ratios"] = [r for r in found["ratios"] if {r["numerator"], r["denominator"]} <= names]

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import cli, runs, together
+from bench import cli, launch, runs, together
 from bench import sides as halves
 from shared import checkpoint
 from shared.meeting import Limits
@@ -320,7 +320,7 @@ def test_what_is_wrong_with_the_data_is_said_once(one, tmp_path):
 
 
 def test_a_process_that_was_started_otherwise_is_named(one, text, tmp_path):
-    port = str(_free_port())
+    port = str(launch.free_port())
     asked = (*SMALL, "--framework", one, "--data", text, "--steps", 4, "--out", tmp_path / "run")
     world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     with (
@@ -331,11 +331,6 @@ def test_a_process_that_was_started_otherwise_is_named(one, text, tmp_path):
             said = run.ends(2)
             assert f"rank 1 on host {HOST} was started with seed 1, rank 0 with 0" in said
     assert not (tmp_path / "run").exists(), "something was left behind"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 # What goes wrong
@@ -377,7 +372,7 @@ def test_a_process_that_is_stopped_ends_the_run_in_the_stated_time(one, text, tm
     out = tmp_path / "run"
     asked = (*SMALL, "--framework", one, "--data", text, "--steps", 10_000)
     asked += ("--checkpoint-every", 5, "--out", out)
-    port = str(_free_port())
+    port = str(launch.free_port())
     world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     with (
         Run(*asked, RANK="0", LOCAL_RANK="0", **world) as first,
@@ -444,7 +439,7 @@ def test_a_full_disk_of_rank_0_ends_the_run_and_loses_nothing(side, text, tmp_pa
     out = small / "run"
     asked = (*SMALL, "--framework", side.name, "--data", text, "--steps", 8, "--keep", 8)
     asked += ("--checkpoint-every", 1, "--out", out)
-    job = {"SLURM_JOB_ID": str(_free_port() % 4096), "SLURM_NTASKS": "2"}
+    job = {"SLURM_JOB_ID": str(launch.free_port() % 4096), "SLURM_NTASKS": "2"}
     job |= {"SLURM_STEP_NODELIST": "localhost"}
     try:
         with (
