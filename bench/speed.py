@@ -70,7 +70,7 @@ class Asked:
 
 def run(asked: Asked, console: Console) -> int:
     """Race, show, and write the record; 0 if every contestant was certified and timed, else 1."""
-    bench = Bench(asked, console)
+    bench = Bench(asked)
     code = 0
     with console.status("starting") as status:
         bench.tell = lambda text: _tell(console, status, f"{bench.elapsed():4.0f} s  {text}")
@@ -129,8 +129,8 @@ Leg = tuple[str, int]
 class Bench:
     """One call: what is planned, what was found."""
 
-    def __init__(self, asked: Asked, console: Console):
-        self.asked, self.console = asked, console
+    def __init__(self, asked: Asked):
+        self.asked = asked
         self.tell: Callable[[str], Any] = lambda text: None
         self.started = time.monotonic()
         brought = peers(asked.peers)
@@ -189,10 +189,13 @@ class Bench:
         """Every stage within the budget; the record is written after each."""
         self._measure_ceilings()
         total = len(self.stages)
-        took: dict[str, float] = {}
+        took: dict[tuple[str, ...], float] = {}
         for number, stage in enumerate(self.stages):
             # The programs of overhead are alike: one shows how long another takes.
-            alike = stage.workloads[0] if stage.workloads == ("overhead",) else stage.title
+            alike = (
+                *stage.workloads,
+                *(() if stage.workloads == ("overhead",) else (stage.title,)),
+            )
             needed = took.get(alike, 0.1 * (self.budget or 0))
             if self.left() < needed:
                 why = (
@@ -250,7 +253,7 @@ class Bench:
         The first contestant then runs in every part, so that all can be held against it.
         """
         each = _needs(stage)
-        free = MEMORY_SHARE * _free_memory()
+        free = MEMORY_SHARE * _free_memory(self.device)
         fit = max(2, int(free // each))
         if stage.workloads == ("cold",) or len(stage.contestants) <= fit:
             return [stage]
@@ -462,12 +465,14 @@ class Bench:
             entry.state = entry.state or entry.ask("state", race.WAIT_S["work"])
         except Failed:
             return
-        assert entry.process is not None
-        entry.process.end()
-        entry.samples.append(race.Sample(turn, turn, seconds, answer["others"]))
-        entry.ready = {**answer, "first_s": seconds, "step_s": seconds, "peak_bytes": {}}
-        if not answer["parity"]["ok"]:
-            entry.failed = "parity"
+        finally:
+            if entry.process is not None:
+                entry.process.end()
+        ready = {**answer, "first_s": seconds, "step_s": seconds, "peak_bytes": {}}
+        found = Entry(contestant=entry.contestant, label=entry.label, ready=ready)
+        found.samples = [race.Sample(turn, turn, seconds, answer["others"])]
+        found.failed = None if answer["parity"]["ok"] else "parity"
+        entry.add(found)
 
     def _start(self, entry: Entry, folder: Path, caches: Path | None = None) -> None:
         environment = race.environment(entry.contestant, caches or folder)
@@ -626,12 +631,16 @@ def _needs(stage: Stage) -> float:
     return 5e8 + 4 * (6 * count + 3 * logits)
 
 
-def _free_memory() -> float:
-    path = Path("/proc/meminfo")
-    if not path.exists():
-        return 8e9
-    lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
-    return 1024.0 * int(lines["MemAvailable"].split()[0])
+def _free_memory(device: str) -> float:
+    """Bytes that are free where the models lie: on the device, and on the host beside it."""
+    free, path = 8e9, Path("/proc/meminfo")
+    if path.exists():
+        lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
+        free = 1024.0 * int(lines["MemAvailable"].split()[0])
+    if device != "cuda":
+        return free
+    said = _smi(("memory.free",)).get("memory.free", "")
+    return min(free, 2.0**20 * float(said)) if said.isdecimal() else free
 
 
 def _device(device: str) -> str:
@@ -686,13 +695,7 @@ _QUERY = ("name", "driver_version", "clocks.sm", "clocks.mem", "temperature.gpu"
 def _clocks(device: str) -> dict[str, Any]:
     """Clocks and temperature now: of the GPU by nvidia-smi, of a CPU as the kernel has them."""
     if device == "cuda":
-        command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits"]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-        except (OSError, subprocess.SubprocessError):
-            return {}
-        first, *_ = done.stdout.splitlines() or [""]  # a line for each GPU
-        return dict(zip(_QUERY, (part.strip() for part in first.split(",")), strict=False))
+        return _smi(_QUERY)
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
@@ -701,6 +704,17 @@ def _clocks(device: str) -> dict[str, Any]:
     ]
     found = {"cpu_mhz": clocks}
     return found | ({"celsius": heat} if heat else {})
+
+
+def _smi(asked: tuple[str, ...]) -> dict[str, str]:
+    """What nvidia-smi says of the first GPU; nothing where there is none."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(asked)}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    first, *_ = done.stdout.splitlines() or [""]  # a line for each GPU
+    return dict(zip(asked, (part.strip() for part in first.split(",")), strict=False))
 
 
 def _datasheet(device: str) -> float | None:

@@ -242,14 +242,13 @@ def derived(row: dict[str, Any], ceiling: float, quiet: float) -> dict[str, Any]
     """
     median, work = row["median_s"], row["work"]
     datasheet, flops = row["datasheet_flops_per_s"], work.get("flops")
-    clean = len([s for s in row["samples"] if s["others_cores"] <= quiet])
     return {
         "compile_s": max(0.0, row["first_s"] - row["step_s"]),
         "tokens_per_s": work["tokens"] / median if work else None,
         "bytes_per_s": work["bytes"] / median if "bytes" in work else None,
         "mfu": flops / median / ceiling if flops and ceiling else None,
         "mfu_datasheet": flops / median / datasheet if flops and datasheet else None,
-        "clean": clean >= min(FEWEST, len(row["samples"])),
+        "clean": all(s["others_cores"] <= quiet for s in _counting(row["samples"], quiet)),
     }
 
 
@@ -340,8 +339,15 @@ def check(path: Path) -> str:
 
 def intervals(found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """What the intervals of the ratios of some of a record's rows are of, in a few words."""
-    starts = max((len(_starts(row["samples"])) for row in rows), default=0)
-    over = f"over {starts} starts" if starts >= statistic.STARTS else "over samples"
+    timed = [_starts(row["samples"]) for row in rows if row["status"] == "timed"]
+    least, most = (pick(map(len, timed), default=0) for pick in (min, max))
+    over = f"over {most} starts"
+    if most < statistic.STARTS:
+        over = "over samples"
+    elif least < most:
+        over = f"over {least} to {most} starts"
+        if least < statistic.STARTS:
+            over += f", over samples where under {statistic.STARTS} are shared"
     return f"intervals of {100 * found['method']['covered']:.3g} % {over}"
 
 

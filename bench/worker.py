@@ -68,6 +68,7 @@ class Worker:
     """The contestant, and its batches."""
 
     def __init__(self) -> None:
+        self.load, self.begun = Load(), time.perf_counter()
         self.racer: Any = None
         self.pristine = True
 
@@ -123,10 +124,10 @@ class Worker:
 
     def first(self) -> dict[str, Any]:
         """The first loss of a process that has just begun, and whether it is right."""
-        load, begun = Load(), time.perf_counter()
+        begun = time.perf_counter()
         loss = self.racer.wait(self.racer.forward_backward(self.batches[0]))
-        seconds = time.perf_counter() - begun
-        others = load.others(seconds)
+        now = time.perf_counter()
+        seconds, others = now - begun, self.load.others(now - self.begun)
         parity = oracle.certificate(self.judge.losses([loss]))
         return {"seconds": seconds, "others": others, "parity": parity}
 
@@ -209,7 +210,7 @@ class Worker:
 
 
 class Load:
-    """What the machine does besides this process, from the kernel's own counts."""
+    """What the machine does besides this process and all that it started, as the kernel counts."""
 
     def __init__(self) -> None:
         self.busy, self.own = _busy(), _own()
@@ -232,8 +233,15 @@ def _busy() -> float:
 
 
 def _own() -> float:
-    times = os.times()
-    return times.user + times.system
+    """CPU seconds of this session's processes, and of those that they waited for."""
+    times, session = os.times(), str(os.getsid(0))
+    found = times.user + times.system + times.children_user + times.children_system
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            words = path.read_text().rpartition(")")[2].split()
+            if words[3] == session and path.parent.name != str(os.getpid()):
+                found += sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")
+    return found
 
 
 if __name__ == "__main__":

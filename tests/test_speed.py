@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from bench import (
@@ -150,6 +149,16 @@ def test_disturbed_samples_count_where_a_start_has_no_others():
     first = [sample | {"start": 0} for sample in _samples(*[0.0] * 6)]
     disturbed = [sample | {"start": 1} for sample in _samples(0.9, 0.9)]
     assert len(speed_record.counted(first + disturbed, race.QUIET)) == 8
+    row = {
+        "median_s": 1.0,
+        "work": {},
+        "datasheet_flops_per_s": None,
+        "first_s": 1.0,
+        "step_s": 1.0,
+    }
+    for samples, clean in ((first, True), (first + disturbed, False)):
+        found = speed_record.derived(row | {"samples": samples}, 0.0, race.QUIET)
+        assert found["clean"] is clean
     calm = [sample | {"start": 1} for sample in _samples(0.9, 0.0)]
     assert len(speed_record.counted(first + calm, race.QUIET)) == 7
 
@@ -316,7 +325,7 @@ def test_growth_changes_one_size_at_a_time():
 @pytest.fixture
 def bench():
     def make(**asked) -> speed.Bench:
-        return speed.Bench(speed.Asked(**{"device": "cpu"} | asked), Console(quiet=True))
+        return speed.Bench(speed.Asked(**{"device": "cpu"} | asked))
 
     return make
 
@@ -333,6 +342,16 @@ def test_a_spent_budget_skips_later_stages_and_the_record_says_so(bench, monkeyp
     skipped = call.report()["skipped"]
     assert [one["stage"] for one in skipped] == [stage.title for stage in later]
     assert all("budget of 100 s" in one["why"] for one in skipped)
+
+
+def test_what_one_workload_took_says_nothing_of_another(bench, monkeypatch):
+    call = bench(workloads=("train", "cold"), preset="tiny", budget=100.0)
+    ran = []
+    monkeypatch.setattr(call, "_measure_ceilings", lambda: None)
+    monkeypatch.setattr(call, "_stage", lambda stage, until: ran.append(stage))
+    monkeypatch.setattr(call, "elapsed", lambda: 60.0 * len(ran))
+    call.measure()
+    assert [stage.workloads for stage in ran] == [("train",), ("cold",)]
 
 
 def test_a_stage_that_one_like_it_shows_to_take_too_long_is_skipped(bench, monkeypatch):
@@ -430,7 +449,7 @@ def test_contestants_that_do_not_fit_into_memory_race_in_parts(bench, monkeypatc
     call = bench(workloads=("train",), preset="tiny")
     [stage] = call.stages
     assert call._heats(stage) == [stage]
-    monkeypatch.setattr(speed, "_free_memory", lambda: 0.0)
+    monkeypatch.setattr(speed, "_free_memory", lambda device: 0.0)
     parts = [heat.contestants for heat in call._heats(stage)]
     first, *others = stage.contestants
     assert parts == [(first, other) for other in others]
@@ -469,6 +488,17 @@ def test_clocks_of_a_gpu_are_read_from_nvidia_smi(monkeypatch, printed):
     }
     assert speed._datasheet("cuda") == 989e12
     assert speed._datasheet("cpu") is None
+
+
+@pytest.mark.parametrize(("said", "free"), [("1024\n", 2.0**30), ("[N/A]\n", None), ("", None)])
+def test_on_a_gpu_what_is_free_there_decides_who_races_together(monkeypatch, said, free):
+    def run(command, **_):
+        assert "memory.free" in command[1]
+        return subprocess.CompletedProcess(command, 0, stdout=said)
+
+    monkeypatch.setattr(speed.subprocess, "run", run)
+    found = speed._free_memory("cuda")
+    assert found == free if free else found == pytest.approx(speed._free_memory("cpu"), rel=0.2)
 
 
 def test_where_nvidia_smi_is_absent_there_are_no_clocks(monkeypatch):
@@ -966,6 +996,46 @@ def test_the_faster_library_is_taken_only_where_it_rounds_no_worse(
     assert ("oneDNN for matrix products" in said) == (precision == "medium")
 
 
+def _alone(framework: str) -> Job:
+    return Job(
+        contestant=speed._plain("alone", framework),
+        optimizer=kinds.OPTIMIZER,
+        batch_size=1,
+        length=1,
+        dtype="float32",
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize("given", [None, ":16:8"])
+def test_contestants_of_pytorch_may_take_kernels_that_are_not_deterministic(
+    torch_runtime, monkeypatch, given
+):
+    import torch
+
+    from bench.racers import torch_loop
+
+    monkeypatch.delenv(torch_loop.WORKSPACE, raising=False)
+    if given:
+        monkeypatch.setenv(torch_loop.WORKSPACE, given)
+    torch_loop.prepare(_alone("torch"))
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    assert os.environ.get(torch_loop.WORKSPACE) == given
+
+
+@pytest.mark.parametrize("given", ["", "--xla_gpu_deterministic_ops=true"])
+def test_contestants_of_jax_may_take_kernels_that_are_not_deterministic(monkeypatch, given):
+    if not halves.installed("jax"):
+        pytest.skip("jax is not installed")
+    from bench.racers import jax_loop
+
+    monkeypatch.setenv("XLA_FLAGS", given)
+    jax_loop.prepare(_alone("jax"))
+    flags = os.environ["XLA_FLAGS"]
+    assert flags == (given or "--xla_gpu_exclude_nondeterministic_ops=false")
+
+
 @pytest.mark.parametrize(("dtype", "narrower"), [("float32", 1), ("float64", 0), ("bfloat16", 0)])
 def test_narrow_models_and_other_dtypes_keep_their_library(torch_runtime, dtype, narrower):
     torch_runtime.configure(dtype, "cpu")
@@ -989,3 +1059,32 @@ def test_memory_is_given_for_what_ran_before_the_oracles_answer_was_read(monkeyp
         one, "_judged", lambda *_: [{"name": "a", "error_u": 0.0, "limit_u": 1.0, "ok": True}]
     )
     assert [one.ready("train")["peak_bytes"] for _ in range(2)] == [{"host": 1}, {}]
+
+
+STARTS = """
+import subprocess, sys, time
+from bench import worker
+
+spin = "import time; [0 for _ in iter(lambda: time.process_time() < 0.5, False)]; print(); input()"
+before = worker._own()
+two = [
+    subprocess.Popen([sys.executable, "-c", spin], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                     start_new_session={apart})
+    for _ in range(2)
+]
+for one in two:
+    one.stdout.read(1)
+if not {apart}:
+    two[0].communicate(b"0")
+print(worker._own() - before)
+for one in two:
+    one.kill()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the kernel's counts are in /proc")
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_a_contestant_starts_is_its_own_and_what_others_start_is_not(apart):
+    seconds = float(_said(STARTS.format(apart=apart)))
+    # One of them is still there, the other one has been waited for.
+    assert seconds < 0.4 if apart else seconds > 0.95

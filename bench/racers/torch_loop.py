@@ -1,5 +1,6 @@
 """A training loop in PyTorch around any model: the idiomatic contestant's, and the peers'."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from shared.params import Params
 from shared.schedule import learning_rate
 from torch_impl import runtime as runtimes
 from torch_impl.params import export_tensors, import_tensors
+
+# What cuBLAS needs to be deterministic, at the price of its own choice of workspace.
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 class TorchWaits:
@@ -153,9 +157,13 @@ def fill(model: nn.Module, params: Params, prefix: str) -> None:
 
 def prepare(job: Job) -> runtimes.Runtime:
     """Precision as the job asks for, and whatever the settings switch on."""
+    workspace = os.environ.get(WORKSPACE)
     runtime = runtimes.configure(job.dtype, job.device)
     # A benchmark may choose kernels by speed; whether they are right, its certificate says.
     torch.use_deterministic_algorithms(False)
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    if workspace is None:
+        del os.environ[WORKSPACE]
     if job.contestant.settings.fast_matmul:
         runtimes.tune(job.device, job.dtype, job.config.emb_dim)
     return runtime
