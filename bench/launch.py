@@ -19,6 +19,8 @@ from shared.world import World
 # notice that it is gone.
 _GRACE = 25.0
 _STARTED = "TWINGRAD_STARTED"
+# The status of a process that was asked to stop and has.
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,9 @@ def _wait(children: Sequence[subprocess.Popen[str]]) -> int:
         for child in running:
             if child.poll() and not first:
                 first = child.returncode
-                deadline = time.monotonic() + _GRACE
+                # After Ctrl-C, rank 0 has a checkpoint to write when the others have ended.
+                if first != INTERRUPTED:
+                    deadline = time.monotonic() + _GRACE
         running = [child for child in running if child.returncode is None]
         if time.monotonic() > deadline:
             for child in running:

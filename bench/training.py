@@ -199,7 +199,8 @@ class _Session:
                         "dropout": config.train.dropout,
                     },
                     extra={"preset": config.preset, "corpus": self.start.corpus.description},
-                )
+                ),
+                self.meeting.advance,
             )
             if self.meeting.world.rank == 0:
                 self.meeting.keep(str(path))

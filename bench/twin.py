@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,17 +111,23 @@ class Twin:
             for name in row.keys() - {"step"}:
                 self.writer.add_scalar(name, row[name], row["step"])
 
-    def save(self, progress: Progress) -> Path:
+    def save(self, progress: Progress, advance: Callable[[], None]) -> Path:
         """Write a checkpoint from what every process has of it, and return its path.
 
         No process ever holds it whole: tensors are put together one at a time, and all take part.
+        ``advance`` is called at each.
         """
-        tensors = self.trainer.export_each()
+        tensors = self._each(advance)
         if self.world.rank == 0:
             return checkpoint.save_each(self.checkpoints, progress, tensors)
         for _ in tensors:
             pass
         return self.checkpoints / f"step-{progress.step:06d}"
+
+    def _each(self, advance: Callable[[], None]) -> Iterator[checkpoint.Tensor]:
+        for tensor in self.trainer.export_each():
+            advance()
+            yield tensor
 
     def _diagnosis(self, step: int, made: Step, inputs: np.ndarray, targets: np.ndarray) -> str:
         """At which step and in which tensor the first number went that is none."""

@@ -47,7 +47,7 @@ class _Peer:
         connection.settimeout(limits.silence)
         self.socket = connection
         self.rank, self.host = 0, ""
-        self.step, self.place = 0, ""
+        self.step, self.advanced, self.place = 0, 0, ""
         self.heard = self.moved = time.monotonic()
         self.agreed = threading.Event()
         self.has_left = False
@@ -90,7 +90,10 @@ class Meeting:
         self.world, self.addresses = world, addresses
         self.kept: str | None = None
         self._peers, self._limits, self._on_end = peers, limits, tell
-        self._step, self._moved, self._longest = 0, time.monotonic(), 0.0
+        self._step, self._advanced, self._longest = 0, 0, 0.0
+        self._begun = self._moved = time.monotonic()
+        for peer in peers:  # who came early had nothing to say until all were there
+            peer.heard = peer.moved = self._begun
         self._is_asked_to_stop, self._last = False, 0
         self._is_leaving = False
         self._ending = threading.Lock()
@@ -114,8 +117,13 @@ class Meeting:
                 peer.agreed.wait()
         now = time.monotonic()
         if self._step:
-            self._longest = max(self._longest, now - self._moved)
-        self._step, self._moved = step, now
+            self._longest = max(self._longest, now - self._begun)
+        self._step, self._begun, self._moved = step, now, now
+
+    def advance(self) -> None:
+        """Say that this process gets on within a step that takes long, and does not hang."""
+        self._advanced += 1
+        self._moved = time.monotonic()
 
     def ends_after(self, step: int, asked: bool) -> bool:
         """Whether all stop after ``step``; ``asked`` says that this process was told to stop."""
@@ -196,7 +204,8 @@ class Meeting:
                         selector.unregister(key.fileobj)
                 if time.monotonic() >= due:
                     due = time.monotonic() + self._limits.beat
-                    self._tell_all(step=self._step, place=_place(self._main))
+                    place = _place(self._main)
+                    self._tell_all(step=self._step, advanced=self._advanced, place=place)
                 self._look_round()
 
     def _listen(self, peer: _Peer) -> bool:
@@ -208,8 +217,9 @@ class Meeting:
             peer.heard = time.monotonic()
             if "end" in message:
                 self._end(message["end"])
-            if message.get("step", peer.step) != peer.step:
-                peer.step, peer.moved = message["step"], peer.heard
+            at = (message.get("step", peer.step), message.get("advanced", peer.advanced))
+            if at != (peer.step, peer.advanced):
+                (peer.step, peer.advanced), peer.moved = at, peer.heard
             peer.place = message.get("place", peer.place)
             self.kept = message.get("kept", self.kept)
             if "stop" in message:
@@ -245,7 +255,7 @@ class Meeting:
             places = [f"rank {peer.rank} at {peer.place}" for peer in abreast]
             places.append(f"rank {self.world.rank} at {_place(self._main)}")
             self._end(
-                f"no process came to the end of step {self._step} in {now - self._moved:.0f} s, "
+                f"no process came to the end of step {self._step} in {now - self._begun:.0f} s, "
                 f"where none took over {self._longest:.0f} s before: {', '.join(sorted(places))}"
             )
 
@@ -430,7 +440,6 @@ def _go(world: World, hello: dict[str, Any], port: int, limits: Limits) -> tuple
             raise ValueError(answer["refused"])
         if "welcome" in answer:
             peer.host = answer["host"]
-            peer.heard = peer.moved = time.monotonic()
             return peer, answer["welcome"]
         peer.socket.close()
     raise ValueError(

@@ -117,6 +117,38 @@ def test_all_steps_are_taken_and_all_say_goodbye(begin):
         assert process.returncode == 0
 
 
+def test_who_comes_long_after_the_others_is_waited_for(begin):
+    processes = [begin(rank, steps=20) for rank in range(SIZE - 1)]
+    time.sleep(3)  # longer than anybody may be silent once all are there
+    processes.append(begin(SIZE - 1, steps=20))
+    for process in processes:
+        assert process.communicate(timeout=30)[1] == ""
+        assert process.returncode == 0
+
+
+ADVANCING = "for _ in range(20): time.sleep(0.1); run.advance()"
+
+
+@pytest.mark.parametrize("place", ["before", "within"])
+def test_a_process_that_gets_on_within_a_step_does_not_hang(begin, place):
+    asked = {"steps": 9, "patience": 0.7}
+    processes = [begin(0, **asked, **{place: 4}, do=ADVANCING)]
+    processes += [begin(rank, **asked) for rank in range(1, SIZE)]
+    for process in processes:
+        assert process.communicate(timeout=30)[1] == ""
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize("place", ["before", "within"])
+def test_one_that_only_says_where_it_is_does(begin, place):
+    asked = {"steps": 9, "patience": 0.7}
+    processes = [begin(0, **asked, **{place: 4}, do=ADVANCING.replace("run.advance()", "..."))]
+    processes += [begin(rank, **asked) for rank in range(1, SIZE)]
+    for process in processes:
+        process.communicate(timeout=30)
+        assert process.returncode == 1
+
+
 def test_a_meeting_of_one_needs_nobody():
     alone = meeting.meet(World(), {"batch_size": 8})
     alone.begin(1)

@@ -333,6 +333,21 @@ def test_a_process_that_was_started_otherwise_is_named(one, text, tmp_path):
     assert not (tmp_path / "run").exists(), "something was left behind"
 
 
+# The launcher
+
+
+@pytest.mark.parametrize(("status", "left"), [(130, 130), (3, -signal.SIGKILL)])
+def test_only_what_was_asked_to_stop_has_time_for_its_checkpoint(monkeypatch, status, left):
+    monkeypatch.setattr(launch, "_GRACE", 0.2)
+    code = "import sys, time; time.sleep(float(sys.argv[1])); sys.exit(int(sys.argv[2]))"
+    first, second = (
+        subprocess.Popen([sys.executable, "-c", code, seconds, str(status)], text=True)
+        for seconds in ("0", "1.5")
+    )
+    assert launch._wait([second, first]) == status
+    assert (first.returncode, second.returncode) == (status, left)
+
+
 # What goes wrong
 
 
