@@ -993,8 +993,8 @@ torch
 + losses.append(self._accumulate(*micro_batch, count))
 + both = zip(self.model.parameters(), before, strict=True)
 + self.last = torch.stack([(p.grad - start).square().sum() for p, start in both]).sum().sqrt()
-- norm = self.optimizer.step()
-+ self.optimizer.step()
+- norm = self.optimizer.step(loss)
++ self.optimizer.step(loss)
 + norm = self.last
 jax
 - norm = optax.tree.norm(gradients)
@@ -1003,8 +1003,8 @@ jax
 
 clipped-norm-reported (train.py): the gradient norm reported is the one after clipping
 torch
-- norm = self.optimizer.step()
-+ norm = self.optimizer.step().clamp(max=self.config.optimizer.max_grad_norm)
+- norm = self.optimizer.step(loss)
++ norm = self.optimizer.step(loss).clamp(max=self.config.optimizer.max_grad_norm)
 jax
 - norm = optax.tree.norm(gradients)
 + norm = jnp.minimum(optax.tree.norm(gradients), self.config.optimizer.max_grad_norm)
@@ -1026,9 +1026,9 @@ jax
 
 rate-per-micro-batch (train.py): every micro-batch counts as a step of the schedule
 torch
-- norm = self.optimizer.step()
+- norm = self.optimizer.step(loss)
 + self.optimizer.steps = self.steps * self.config.micro_batches
-+ norm = self.optimizer.step()
++ norm = self.optimizer.step(loss)
 jax
 - optimizer.update(model, gradients)
 - after = nnx.state

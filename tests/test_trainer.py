@@ -374,6 +374,28 @@ def test_nothing_moves_where_the_gradients_are_not_finite(side):
     _assert_same(trainer.export(), before, 0)
 
 
+def test_nothing_moves_where_the_loss_alone_is_not_finite(side, monkeypatch):
+    trainer = _trainer(side, _config(dtype="float32"))
+    _train(trainer, 0, 2)
+    before = trainer.export()
+    name = {"torch": "gradients", "jax": "_differentiated"}[side.name]
+    computed = getattr(trainer, name)
+
+    def spoilt(*batch):
+        found = computed(*batch)
+        return found + np.inf if side.name == "torch" else (found[0] + np.inf, found[1])
+
+    monkeypatch.setattr(trainer, name, spoilt)
+    if side.name == "jax":  # traced before the loss was spoilt
+        import jax
+
+        monkeypatch.setattr(trainer, "_step", jax.jit(lambda *given: trainer._updated(*given)))
+    made = trainer.step(*_batch(2))
+    assert np.isinf(made.loss)
+    assert np.isfinite(made.grad_norm)
+    _assert_same(trainer.export(), before, 0)
+
+
 def test_evaluation_leaves_training_as_it_was(side):
     config = _config()
     expected = _train(_trainer(side, config), 0, 3)

@@ -27,10 +27,11 @@ class Optimizer:
         """Forget the gradients: ``backward()`` adds to whatever ``.grad`` holds."""
         self.inner.zero_grad()
 
-    def step(self) -> Float[Tensor, ""]:
+    def step(self, loss: Float[Tensor, ""] | None = None) -> Float[Tensor, ""]:
         """Clip the gradients, set this step's learning rate, and move the parameters.
 
-        Returns the gradients' joint norm before clipping; where it is not finite, AdamW stays put.
+        Returns the gradients' joint norm before clipping. Where that or ``loss`` is not finite,
+        AdamW stays put.
         """
         gradients = [p.grad for p in self.model.parameters()]
         squares = [gradient.square().sum() for gradient in gradients]
@@ -38,7 +39,8 @@ class Optimizer:
         if isinstance(self.config, AdamWConfig):
             _clip(gradients, norm, self.config.max_grad_norm)
             # What a GradScaler would set: the fused kernel looks at it without asking the host.
-            setattr(self.inner, "found_inf", (~norm.isfinite()).float())  # noqa: B010
+            finite = norm.isfinite() if loss is None else norm.isfinite() & loss.isfinite()
+            setattr(self.inner, "found_inf", (~finite).float())  # noqa: B010
         for group in self.inner.param_groups:
             group["lr"] = float(learning_rate(self.steps, self.config))
         self.inner.step()

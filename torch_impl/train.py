@@ -90,7 +90,7 @@ class Trainer:
         Where loss or gradients are not finite, no parameter moves.
         """
         loss = self.gradients(inputs, targets)
-        norm = self.optimizer.step()
+        norm = self.optimizer.step(loss)
         self._narrow()
         self.steps += 1
         return Step(loss=float(loss), grad_norm=float(norm))
