@@ -50,10 +50,10 @@ def _torch(array: np.ndarray) -> Callable[[], Any]:
 
 def _jax(array: np.ndarray) -> Callable[[], Any]:
     import jax
-    from jax.sharding import AxisType, NamedSharding, PartitionSpec
+    from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
     devices = sorted(jax.devices("cpu"), key=lambda device: device.process_index)
-    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
     parts, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
     x = jax.make_array_from_process_local_data(parts, array[None])
     total = jax.jit(lambda x: x.sum(0), out_shardings=whole)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jax_impl.runtime import Runtime
 from shared.config import TrainConfig
@@ -58,13 +58,14 @@ class Layout:
         self.config, self.runtime = config, runtime
         check_joined(config, jax.process_count())
         devices = jax.devices(runtime.device.platform) if config.processes > 1 else [runtime.device]
-        self.mesh = jax.make_mesh(
-            (config.data_parallel, config.sharded),
+        # Rank by rank, so that their rows are in that order too: ``jax.make_mesh`` would sort GPUs
+        # by the network between them, and does not span hosts that it sees as several slices.
+        ranked = sorted(devices, key=lambda device: device.process_index)
+        self.mesh = Mesh(
+            np.array(ranked).reshape(config.data_parallel, config.sharded),
             ("data", "sharded"),
             # The compiler places what is not placed here. JAX's own default has changed.
             axis_types=(AxisType.Auto, AxisType.Auto),
-            # Rank by rank, so that their rows are in that order too.
-            devices=sorted(devices, key=lambda device: device.process_index),
         )
 
     def spread(self, state: nnx.State) -> nnx.State:

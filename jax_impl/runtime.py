@@ -110,7 +110,7 @@ def _read(name: str) -> object:
 def peak_memory(device: str) -> int:
     """Bytes in use at most so far: by arrays on a GPU, by the whole process on a CPU."""
     if device == "cuda":
-        return jax.devices(device)[0].memory_stats()["peak_bytes_in_use"]
+        return jax.local_devices(backend=device)[0].memory_stats()["peak_bytes_in_use"]
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

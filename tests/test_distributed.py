@@ -107,6 +107,30 @@ def test_a_layout_of_processes_that_are_not_there_is_refused(side):
         layouts.trainer(side, config)
 
 
+def test_a_process_beyond_the_gpus_of_its_host_is_refused(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from shared.world import World
+    from torch_impl import distributed as ours
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    world = World(rank=3, size=4, local_rank=3)
+    with pytest.raises(ValueError, match="process 3 of this host has no GPU, of which there are 2"):
+        ours.join(world, "127.0.0.1:1", "cuda")
+
+
+def test_the_peak_of_a_gpu_is_that_of_this_processs_own(monkeypatch):
+    jax = pytest.importorskip("jax")
+    from jax_impl import runtime
+
+    class Device:
+        def memory_stats(self):
+            return {"peak_bytes_in_use": 7}
+
+    monkeypatch.setattr(jax, "local_devices", lambda backend: [Device()])
+    assert runtime.peak_memory("cuda") == 7
+
+
 def test_processes_that_fail_are_reported_and_none_is_left(side, tmp_path):
     with pytest.raises(RuntimeError, match=f"(?s)a process of {side.name} failed: .*parallel 3 "):
         distributed.run(side.name, 1, ["3x1"], tmp_path)

@@ -26,12 +26,18 @@ def join(world: World, address: str, device: str) -> None:
     """Meet the other processes of ``world`` at rank 0's ``address``, ``HOST:PORT``.
 
     Before ``configure``, and with every process: this waits for the last. A GPU is this process's
-    alone, the one that its number on its host says.
+    alone, the one that its number on its host says. Raises ``ValueError`` where there is none.
     """
     has_gpu = device != "cpu" and torch.cuda.is_available()
     if has_gpu:
         # Where a launcher shows each process its own GPU only, that is number 0.
-        alone = torch.cuda.device_count() == 1
+        count = torch.cuda.device_count()
+        alone = count == 1
+        if not alone and world.local_rank >= count:
+            raise ValueError(
+                f"process {world.local_rank} of this host has no GPU, of which there are {count}: "
+                "start as many processes as GPUs"
+            )
         torch.cuda.set_device(0 if alone else world.local_rank)
     host, _, port = address.rpartition(":")
     # A store of our own: told the address alone, PyTorch would expect torchrun's there.
