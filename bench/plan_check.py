@@ -117,23 +117,24 @@ def compared(
     """
     memory = plan.memory(step, name)
     seconds = plan.seconds(step, name, rates(ceilings, step.devices), link)
-    peak, step_s = floor + memory.tensors, sum(seconds.values())
+    planned = {
+        "memory": asdict(memory),
+        "peak_bytes": floor + memory.tensors,
+        "seconds": seconds,
+        "step_s": sum(seconds.values()),
+    }
     measured = train(name, given)
-    own = measured["peak_bytes"] - floor
+    errors = apart(planned, measured, floor)
+    return {"framework": name, "planned": planned, "measured": measured, "errors": errors}
+
+
+def apart(planned: dict[str, Any], measured: dict[str, Any], floor: int) -> dict[str, float]:
+    """How far a plan is from what was measured, relatively; ``floor`` is no merit of the plan's."""
+    peaks = (planned["peak_bytes"], measured["peak_bytes"])
     return {
-        "framework": name,
-        "planned": {
-            "memory": asdict(memory),
-            "peak_bytes": peak,
-            "seconds": seconds,
-            "step_s": step_s,
-        },
-        "measured": measured,
-        "errors": {
-            "peak": peak / measured["peak_bytes"] - 1,
-            "beyond_floor": memory.tensors / own - 1,
-            "step": step_s / measured["step_s"] - 1,
-        },
+        "peak": peaks[0] / peaks[1] - 1,
+        "beyond_floor": (peaks[0] - floor) / (peaks[1] - floor) - 1,
+        "step": planned["step_s"] / measured["step_s"] - 1,
     }
 
 

@@ -45,7 +45,13 @@ def run(asked: Asked, console: Console) -> int:
             found = measure(asked.step, asked.frameworks)
         source = "measured now"
     else:
-        found, source = stored(asked.ceilings or RECORD, asked.step, asked.frameworks)
+        try:
+            found, source = stored(asked.ceilings or RECORD, asked.step, asked.frameworks)
+        except Unlike:
+            if asked.ceilings:
+                raise
+            # Memory and exchange need no rates.
+            found, source = dict.fromkeys(asked.frameworks, UNRATED), None
     report = {
         "preset": asked.preset,
         "step": asdict(asked.step),
@@ -59,6 +65,14 @@ def run(asked: Asked, console: Console) -> int:
         record.write_json(asked.json, report)
     _show(console, report, plans[0])
     return 0
+
+
+class Unlike(ValueError):
+    """Rates of another dtype or device than the plan's."""
+
+
+# A framework whose rates nobody has measured.
+UNRATED: dict[str, Any] = {"ceilings": None, "floor_bytes": None}
 
 
 def arrangements(devices: int) -> Iterator[tuple[int, int]]:
@@ -91,8 +105,8 @@ def activations(one: Plan, frameworks: tuple[str, ...]) -> list[dict[str, Any]]:
 def layout(one: Plan, name: str, found: dict[str, Any], link: float | None) -> dict[str, Any]:
     """One framework on one arrangement of devices: memory, exchange and time of each device."""
     memory = plan.memory(one, name)
-    floor = found[name]["floor_bytes"]
-    spent = plan.seconds(one, name, plan.rates(found[name]["ceilings"]), link)
+    floor, ceilings = found[name]["floor_bytes"], found[name]["ceilings"]
+    spent = plan.seconds(one, name, plan.rates(ceilings), link) if ceilings else {}
     return {
         "framework": name,
         "data_parallel": one.data_parallel,
@@ -103,7 +117,7 @@ def layout(one: Plan, name: str, found: dict[str, Any], link: float | None) -> d
         "tensor_bytes": memory.tensors,
         "exchange_bytes": plan.communication(one, name),
         "seconds": spent,
-        "step_s": sum(spent.values()),
+        "step_s": sum(spent.values()) if spent else None,
     }
 
 
@@ -113,7 +127,8 @@ def layout(one: Plan, name: str, found: dict[str, Any], link: float | None) -> d
 def stored(path: Path, step: Plan, frameworks: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     """Ceilings and floor of each framework in the record at ``path``, and what to call them.
 
-    A record of several sizes is asked for the one nearest in width. Raises ``ValueError``.
+    A record of several sizes is asked for the one nearest in width. Raises ``ValueError``, which
+    is ``Unlike`` where the record is of another dtype or device.
     """
     try:
         raw = files.read_json(path)
@@ -124,8 +139,8 @@ def stored(path: Path, step: Plan, frameworks: tuple[str, ...]) -> tuple[dict[st
             name: {"ceilings": tuned[name], "floor_bytes": raw.get("floors", {}).get(name)}
             for name in frameworks
         }
-        for one in found.values():
-            plan.rates(one["ceilings"])
+        for name, one in found.items():
+            _hold(step, name, **one)
         device, dtype = raw["environment"]["device"], raw["asked"]["dtype"]
         processor = raw["environment"]["hardware"]["processor"]
     except OSError as error:
@@ -138,11 +153,22 @@ def stored(path: Path, step: Plan, frameworks: tuple[str, ...]) -> tuple[dict[st
             "twingrad bench that has, or --measure"
         ) from None
     if (device, dtype) != (step.device, step.train.dtype):
-        raise ValueError(
+        raise Unlike(
             f"{path} was measured in {dtype} on {device}, and the plan is for {step.train.dtype} "
             f"on {step.device}: give another record to --ceilings, or use --measure there"
         )
     return found, f"of {path.name}, {processor}"
+
+
+def _hold(step: Plan, name: str, ceilings: dict[str, Any], floor_bytes: int | None) -> None:
+    """Raise ``ValueError``, or whatever else it comes to, where a plan cannot be made by these."""
+    rates = plan.rates(ceilings)
+    every = (*rates.products.values(), *rates.parts.values(), rates.copy)
+    spent = sum(plan.seconds(step, name, rates).values())
+    if not (min(every) > 0 and math.isfinite(spent)):
+        raise ValueError("a rate is not positive")
+    if floor_bytes is not None and not 0 <= floor_bytes < 1 << 48:
+        raise ValueError("a floor is no number of bytes")
 
 
 def _apart(group: dict[str, Any], model: GPTConfig) -> float:
@@ -212,10 +238,10 @@ def _show(console: Console, report: dict[str, Any], one: Plan) -> None:
             f"{group[0]['data_parallel']} x {group[0]['sharded']}",
             *(gib(row["peak_bytes"] or row["tensor_bytes"]) for row in group),
             *(f"{sum(row['exchange_bytes'].values()) / 1e9:.3g}" for row in group),
-            *(standing.seconds(row["step_s"]) for row in group),
+            *(standing.seconds(row["step_s"]) if row["step_s"] else "" for row in group),
         )
     show.put(console, rows)
-    console.print(_grounds(report, one, names), soft_wrap=True)
+    console.print(_grounds(report, one, names), soft_wrap=True, markup=False)
 
 
 def _grounds(report: dict[str, Any], one: Plan, names: list[str]) -> str:
@@ -233,6 +259,11 @@ def _grounds(report: dict[str, Any], one: Plan, names: list[str]) -> str:
         exchange = ", the exchange after the arithmetic"
     elif one.devices > 1:
         exchange = ", without the exchange, for which --link GB/S is needed"
+    if report["ceilings"] is None:
+        return (
+            f"{peaks} There are no rates of {one.train.dtype} on {one.device} for a time: give "
+            "--ceilings a record of twingrad bench that has, or use --measure there."
+        )
     return f"{peaks} Times are by ceilings {report['ceilings']}{exchange}."
 
 

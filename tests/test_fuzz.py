@@ -30,13 +30,15 @@ import pytest
 from damage import TEXTS, bent, damaged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from safetensors.numpy import save as to_safetensors
 
-from bench import programs, record, released, render, report, runs, speed_record
+from bench import planning, programs, record, released, render, report, runs, speed_record
 from bench import sides as halves
 from bench.cli import main
 from bench.compare import Comparison
 from bench.diagnosis import pairs
+from bench.plan import Plan
 from shared import checkpoint, corpus, data, params, tokenizer
 from shared.checkpoint import Checkpoint
 from shared.config import AdamWConfig, GPTConfig, TrainConfig
@@ -52,7 +54,8 @@ SHARES = {
     "weights folder": 10,
     "checkpoint": 14,
     "run folder": 10,
-    "benchmark record": 8,
+    "benchmark record": 6,
+    "rates for a plan": 2,
     "other records": 4,
     "tokens.npy": 8,
     "pair file": 3,
@@ -478,6 +481,30 @@ def test_other_records(ground, content, name):
             tried("other records", ground, lambda page=page: render.fill(page))
         tried("other records", ground, report.make)
     path.unlink()
+
+
+def _plan_record() -> dict[str, Any]:
+    """What a committed record of plans has of rates, at one size."""
+    found = render.load("plan-cpu")
+    kept = {key: found[key] for key in ("environment", "asked", "floors")}
+    return kept | {"sizes": [{"ceilings": found["sizes"][0]["ceilings"]}]}
+
+
+def _plan_by(path: Path) -> int:
+    step = Plan(model=MODEL, train=TrainConfig(optimizer=AdamWConfig(), batch_size=2), length=8)
+    asked = planning.Asked(step=step, preset="tiny", devices=2, ceilings=path)
+    return planning.run(asked, Console(file=io.StringIO()))
+
+
+def test_a_plan_is_made_by_the_record_that_is_bent(ground):
+    assert _plan_by(laid(ground, "plan.json", json.dumps(_plan_record()).encode())) == 0
+
+
+@examples("rates for a plan")
+@given(content=bent(_plan_record()))
+def test_rates_for_a_plan(ground, content):
+    path = laid(ground, "plan.json", content)
+    tried("rates for a plan", ground, lambda: _plan_by(path))
 
 
 # Tokens to compare on, and pairs

@@ -46,14 +46,17 @@ def batch(one: Plan):
 # State
 
 
+@frameworks
 @pytest.mark.parametrize("name", ["tiny", "small"])
-def test_parameters_and_moments_weigh_what_a_checkpoint_does(name, tmp_path):
+def test_parameters_and_moments_weigh_what_the_trainer_exports(framework, name):
     one = planned(preset(name), batch_size=1)
-    values = params.init_gpt2(one.model)
-    for framework in FRAMEWORKS:
-        state = plan.state(one, framework)
-        assert state["parameters"] == sum(value.nbytes for value in values.values())
-        assert state["moments"] == 2 * state["parameters"] == 2 * state["gradients"]
+    exported, state = trainer(framework, one).export(), plan.state(one, framework)
+    weights, *moments = (
+        sum(value.nbytes for value in group.values())
+        for group in (exported.params, exported.first_moment, exported.second_moment)
+    )
+    assert state["parameters"] == state["gradients"] == weights
+    assert state["moments"] == sum(moments)
 
 
 @frameworks
@@ -231,6 +234,9 @@ def test_the_record_of_the_check_is_what_its_plans_say():
             assert row["planned"]["peak_bytes"] == floor + plan.memory(one, name).tensors
             spent = plan.seconds(one, name, rates, link)
             assert row["planned"]["step_s"] == pytest.approx(sum(spent.values()))
+            assert row["errors"] == pytest.approx(
+                plan_check.apart(row["planned"], row["measured"], floor)
+            )
             assert abs(row["errors"]["peak"]) < 0.15
             assert abs(row["errors"]["step"]) < 0.30
 
@@ -248,8 +254,8 @@ SPEED = str(record.ROOT / "bench" / "results" / "speed-124m-cpu.json")
         (["--devices", "3", "--sharded", "2"], ["--sharded", "2", "3"]),
         (["--batch-size", "9", "--devices", "2"], ["batch_size 9", "multiple of 2"]),
         (["--length", "129"], ["length 129", "128"]),
-        (["--dtype", "bfloat16"], ["float32", "bfloat16", "--measure"]),
-        (["--device", "cuda"], ["cpu", "cuda", "--ceilings"]),
+        (["--dtype", "bfloat16", "--ceilings", SPEED], ["float32", "bfloat16", "--measure"]),
+        (["--device", "cuda", "--ceilings", SPEED], ["cpu", "cuda", "--ceilings"]),
         (["--ceilings", "/nowhere.json"], ["/nowhere.json", "--ceilings"]),
         (["--ceilings", __file__], ["test_plan.py", "--measure"]),
         (["--ceilings", SPEED, "--measure"], ["--ceilings", "--measure"]),
@@ -262,6 +268,20 @@ def test_a_wrong_call_is_refused_in_one_sentence(capsys, call, named):
     assert said.count("\n") == 1
     for word in named:
         assert word in said
+
+
+@pytest.mark.parametrize("unlike", [["--dtype", "bfloat16"], ["--device", "cuda"]])
+def test_without_rates_a_plan_has_memory_and_exchange(capsys, tmp_path, unlike):
+    path = tmp_path / "plan.json"
+    call = ["plan", "--preset", "124m", "--devices", "2", *unlike, "--json", str(path)]
+    assert main(call) == 0
+    assert (
+        f"no rates of {unlike[1] if '--dtype' in unlike else 'float32'}" in capsys.readouterr().out
+    )
+    for row in json.loads(path.read_text())["layouts"]:
+        assert row["tensor_bytes"] > 0
+        assert sum(row["exchange_bytes"].values()) > 0
+        assert row["step_s"] is None
 
 
 def test_a_record_of_the_benchmark_has_ceilings_too(capsys):
