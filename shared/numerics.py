@@ -30,7 +30,7 @@ OWN_RELATIVE = {"float64": 1e-11, "float32": 64 * 2.0**-24}
 # Central differences lose half the digits: step² from one end, u/step from the other.
 CENTRAL_DIFFERENCE_RELATIVE = 1e-7
 # Lower precision, each side against the float64 oracle: at most RATIO times the other side's error,
-# where errors under FLOOR units count as FLOOR ...
+# or FLOOR units where that is more ...
 RATIO = 4.0
 FLOOR_U = 4.0
 # ... but the error of a handful of numbers is luck: one may be right to the last bit while a

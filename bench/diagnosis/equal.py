@@ -8,12 +8,13 @@ from bench.diagnosis import engine
 from bench.diagnosis.pairs import Pair, load
 
 
-def diagnose(pair: Pair | str | Path) -> list[engine.Finding]:
+def diagnose(pair: Pair | str | Path, *, every: bool = False) -> list[engine.Finding]:
     """Where the two models of ``pair``, or of a pair file, first part; empty if nowhere.
 
-    Raises ``ValueError`` for a pair that cannot be judged.
+    With ``every``, all places and not the first alone. Raises ``ValueError`` for a pair that cannot
+    be judged.
     """
-    return engine.diagnose(pair if isinstance(pair, Pair) else load(Path(pair)))
+    return engine.diagnose(pair if isinstance(pair, Pair) else load(Path(pair)), every=every)
 
 
 def assert_equal_models(
