@@ -127,8 +127,10 @@ def state(plan: Plan, framework: str) -> dict[str, int]:
     """Bytes of parameters, gradients and AdamW's two moments on one device.
 
     Divided by ``sharded``. A narrower compute dtype has its own copy of the parameters. PyTorch's
-    ``DistributedDataParallel`` gathers gradients in buckets beside them; ``fully_shard`` gathers a
-    block's parameters at a time, and the embedding's; XLA all of them for the whole pass.
+    ``DistributedDataParallel`` gathers gradients in buckets beside them. ``fully_shard`` gathers
+    two blocks' parameters at a time, and the embedding's, and has a block's gradients whole, and
+    the embedding's, each of them twice: as the tensors, and as the one that is sent. XLA gathers
+    all parameters for the whole pass.
     """
     n, m = plan.parameters, plan.sharded
     found = {
@@ -144,7 +146,8 @@ def state(plan: Plan, framework: str) -> dict[str, int]:
     if framework == "torch" and plan.devices > 1:
         if m > 1 or mixed:
             block = (n - plan.embedding) // plan.model.n_layers
-            found["parameters, gathered"] = (plan.embedding + 2 * block) * plan.width
+            found["parameters, gathered"] = 2 * (plan.embedding + 2 * block) * plan.width
+            found["gradients, whole"] = 2 * (plan.embedding + block) * plan.wide
         else:
             found["buckets"] = n * plan.wide
     return found

@@ -8,6 +8,7 @@ processes of this machine, which share its cores.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,7 +27,7 @@ SIZES = ({"preset": "small", "length": 256, "batch_size": 4},
          {"preset": "small", "length": 1024, "batch_size": 2},
          {"preset": "124m", "length": 256, "batch_size": 2})  # fmt: skip
 # Over how many processes that hold everything, and that share everything, the first is spread.
-LAYOUTS = ((2, 1), (1, 2), (4, 1), (2, 2), (1, 4))
+LAYOUTS = ((2, 1), (1, 2), (2, 2))
 FLOOR = {"preset": "tiny", "length": 32, "batch_size": 4}
 # Steps of a run; the first compiles and is not counted.
 STEPS = 5
@@ -43,15 +44,15 @@ def main(argv: list[str] | None = None) -> int:
     sizes = []
     for given in SIZES:
         step = planned(given)
-        found = planning.measure(step, FRAMEWORKS)
-        rows = []
-        for name in FRAMEWORKS:
-            rows.append(compared(step, name, found[name]["ceilings"], floors[name], given))
-            print(
-                given, name, *(f"{k} {v:+.1%}" for k, v in rows[-1]["errors"].items()), flush=True
-            )
-        ceilings = [one["ceilings"] for one in found.values()]
-        sizes.append({**given, "ceilings": ceilings, "rows": rows})
+        before = planning.measure(step, FRAMEWORKS)
+        measured = {name: train(name, given) for name in FRAMEWORKS}
+        ceilings = between(before, planning.measure(step, FRAMEWORKS))
+        rows = [
+            compared(step, name, ceilings[name], floors[name], measured[name])
+            for name in FRAMEWORKS
+        ]
+        _tell(str(given), rows)
+        sizes.append({**given, "ceilings": list(ceilings.values()), "rows": rows})
     layouts = [spread(SIZES[0], *layout) for layout in LAYOUTS]
     if asked.json:
         content = {
@@ -68,17 +69,41 @@ def main(argv: list[str] | None = None) -> int:
 def spread(given: dict[str, Any], data_parallel: int, sharded: int) -> dict[str, Any]:
     """One size in ``data_parallel`` times ``sharded`` processes of this machine."""
     step = planned(given, data_parallel, sharded)
-    found = planning.measure(step, FRAMEWORKS)
     layout = {"data_parallel": data_parallel, "sharded": sharded}
-    rows = []
-    for name in FRAMEWORKS:
-        floor = train(name, FLOOR | layout)["peak_bytes"]
-        link = linked(name, step.devices)
-        row = compared(step, name, found[name]["ceilings"], floor, given | layout, link)
-        rows.append(row | {"floor_bytes": floor, "link_bytes_per_s": link})
-        print(layout, name, *(f"{k} {v:+.1%}" for k, v in row["errors"].items()), flush=True)
-    ceilings = [one["ceilings"] for one in found.values()]
-    return {**given, **layout, "ceilings": ceilings, "rows": rows}
+    before = planning.measure(step, FRAMEWORKS)
+    floors = {name: train(name, FLOOR | layout)["peak_bytes"] for name in FRAMEWORKS}
+    links = {name: linked(name, step.devices) for name in FRAMEWORKS}
+    measured = {name: train(name, given | layout) for name in FRAMEWORKS}
+    ceilings = between(before, planning.measure(step, FRAMEWORKS))
+    rows = [
+        compared(step, name, ceilings[name], floors[name], measured[name], links[name])
+        | {"floor_bytes": floors[name], "link_bytes_per_s": links[name]}
+        for name in FRAMEWORKS
+    ]
+    _tell(str(layout), rows)
+    return {**given, **layout, "ceilings": list(ceilings.values()), "rows": rows}
+
+
+def between(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Each framework's ceilings, every rate the geometric mean of what two measurements found.
+
+    A run lies between them: a machine that is shared slows down and recovers.
+    """
+    return {name: _mean(before[name]["ceilings"], after[name]["ceilings"]) for name in before}
+
+
+def _mean(one: Any, other: Any) -> Any:
+    if isinstance(one, dict):
+        return {key: _mean(value, other[key]) for key, value in one.items()}
+    if isinstance(one, list):
+        return [_mean(*pair) for pair in zip(one, other, strict=True)]
+    return math.sqrt(one * other) if isinstance(one, float) else one
+
+
+def _tell(title: str, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        errors = (f"{key} {value:+.1%}" for key, value in row["errors"].items())
+        print(title, row["framework"], *errors, flush=True)
 
 
 def planned(given: dict[str, Any], data_parallel: int = 1, sharded: int = 1) -> Plan:
@@ -108,7 +133,7 @@ def compared(
     name: str,
     ceilings: dict[str, Any],
     floor: int,
-    given: dict[str, Any],
+    measured: dict[str, Any],
     link: float | None = None,
 ) -> dict[str, Any]:
     """What is planned, what is measured, and how far the plan is from it, relatively.
@@ -123,7 +148,6 @@ def compared(
         "seconds": seconds,
         "step_s": sum(seconds.values()),
     }
-    measured = train(name, given)
     errors = apart(planned, measured, floor)
     return {"framework": name, "planned": planned, "measured": measured, "errors": errors}
 

@@ -114,7 +114,7 @@ def environment(contestant: Contestant, folder: Path) -> dict[str, str]:
     Each has compilation caches of its own, empty at first, so that what compiling costs is seen.
     """
     found = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    caches = folder / f"{contestant.name}.cache"
+    caches = folder / f"{contestant.name.replace(' ', '-')}.cache"  # told to C++ compilers as it is
     found |= {
         "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
         "TRITON_CACHE_DIR": str(caches / "triton"),

@@ -450,7 +450,7 @@ class Bench:
     def _cold_start(self, stage: Stage, entry: Entry, folder: Path, turn: int) -> None:
         if entry.failed:
             return
-        caches = folder / f"caches {turn}"
+        caches = folder / f"caches-{turn}"
         begun = time.perf_counter()
         try:
             self._start(entry, folder, caches)

@@ -70,9 +70,8 @@ class Layout:
 
     def spread(self, state: nnx.State) -> nnx.State:
         """A copy of ``state``: floating-point arrays in parts, all else whole on every process."""
-        state = jax.tree.map(jnp.copy, state)
         if self.config.processes == 1:
-            return jax.device_put(state, self.runtime.device)
+            return jax.device_put(jax.tree.map(jnp.copy, state), self.runtime.device)
         return jax.tree.map(lambda x: _spread(x, self._parts(x)), state)
 
     def batch(self, *arrays: np.ndarray) -> tuple[Array, ...]:
@@ -126,7 +125,8 @@ def _is_part(array: Any) -> bool:
 
 
 def _spread(array: Array, sharding: NamedSharding) -> Array:
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+    # A copy of the part alone: ``array[index]`` may be ``array`` itself.
+    return jax.make_array_from_callback(array.shape, sharding, lambda i: jnp.copy(array[i]))
 
 
 def _same(array: Array) -> Array:

@@ -427,6 +427,18 @@ def test_ctrl_c_in_a_later_start_keeps_the_samples_of_earlier_ones(bench, monkey
     assert list(speed_record.problems(found)) == []
 
 
+def test_no_cache_lies_where_a_cpp_compiler_would_not_find_it(bench, monkeypatch, tmp_path):
+    call = bench(workloads=("cold",), contestants=("torch-tuned",), preset="tiny")
+    [stage], [one], said = call.stages, call.chosen, []
+    monkeypatch.setattr(call, "_start", lambda entry, folder, caches: said.append(str(caches)))
+    with pytest.raises(AssertionError):  # there is no process
+        call._cold_start(stage, race.Entry(contestant=one, label=one.name), tmp_path, 3)
+    named = replace(one, name="a name of two words")
+    said += [race.environment(named, tmp_path)["TORCHINDUCTOR_CACHE_DIR"]]
+    assert len(said) == 2
+    assert not any(character.isspace() for path in said for character in path)
+
+
 def test_ctrl_c_among_cold_starts_keeps_those_before(bench, monkeypatch):
     call = bench(workloads=("cold",), contestants=("jax-tuned",), preset="tiny")
     monkeypatch.setattr(call, "_measure_ceilings", lambda: None)
