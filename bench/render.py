@@ -47,7 +47,7 @@ PICTURES = {
 }
 # What a record of another form leads to, where it is shown.
 _UNEXPECTED: tuple[type[Exception], ...] = (
-    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+    *(ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError),
     *(ConsoleError, TemplateError),
 )
 _BLOCK = re.compile(r"(<!-- from (?P<name>[\w.:-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -95,14 +95,7 @@ def _filled(match: re.Match[str]) -> str:
 
 def load(name: str) -> dict[str, Any]:
     """The committed record ``name``; ``ValueError`` if it is no JSON object."""
-    path = RESULTS / f"{name}.json"
-    try:
-        found = files.read_json(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not readable JSON ({error}): make it anew") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is not a JSON object: make it anew")
-    return found
+    return files.read_object(RESULTS / f"{name}.json", "make it anew")
 
 
 @contextmanager
@@ -341,7 +334,7 @@ def decoding(argument: str) -> str:
             own = [point for point in model["points"] if point["framework"] == name]
             cached = [point for point in own if point["way"] == "cached"]
             whole = [point for point in own if point["way"] == "uncached"]
-            fit = next(fit for fit in model["fits"] if fit["framework"] == name)
+            fit = {fit["framework"]: fit for fit in model["fits"]}[name]
             first, last = (1e3 * points["median_s"] for points in (cached[0], cached[-1]))
             lines.append(
                 f"| {model['model']} | {show.NAMES[name]} | {first:.2f} ms | {last:.2f} ms | "
@@ -369,8 +362,11 @@ def speed(argument: str) -> str:
         lines.append("|" + "---|" * len(kept))
         lines += ["| " + " | ".join(row[i] for i in kept) + " |" for row in cells]
         blocks.append("\n".join(lines))
-    if any(not row.get("clean", True) for row in found["results"] if row["workload"] == workload):
-        blocks.append("\\* samples that other processes disturbed are in it.")
+    own = [row for row in found["results"] if row["workload"] == workload]
+    notes = [f"In brackets: {speed_record.intervals(found, own)}."]
+    if any(not row.get("clean", True) for row in own):
+        notes.append("\\* samples that other processes disturbed are in it.")
+    blocks.append(" ".join(notes))
     return "\n\n".join(blocks)
 
 
@@ -456,8 +452,10 @@ def planned(argument: str) -> str:
         "| a step of | | peak, planned | measured | | time, planned | measured | |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for size in found["sizes"]:
+    for size in (*found["sizes"], *found["layouts"]):
         name = f"{size['preset']}, B {size['batch_size']}, T {size['length']}"
+        if "sharded" in size:
+            name += f"; {size['data_parallel']} x {size['sharded']} processes"
         for row in size["rows"]:
             plan, measured, errors = row["planned"], row["measured"], row["errors"]
             lines.append(
@@ -468,7 +466,11 @@ def planned(argument: str) -> str:
     floors = " and ".join(
         f"{show.NAMES[name]}'s {size / 2**30:.2f} GiB" for name, size in found["floors"].items()
     )
-    return "\n".join(lines) + f"\n\nOf both peaks, {floors} are the process's own."
+    links = [row["link_bytes_per_s"] / 1e9 for size in found["layouts"] for row in size["rows"]]
+    return "\n".join(lines) + (
+        f"\n\nOf one process's peaks, {floors} are its own. Several sent {min(links):.2g} to "
+        f"{max(links):.2g} GB/s each while all did nothing else."
+    )
 
 
 def _gib(row: dict[str, Any]) -> str:
