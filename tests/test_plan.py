@@ -238,7 +238,9 @@ def test_the_record_of_the_check_is_what_its_plans_say():
                 plan_check.apart(row["planned"], row["measured"], floor)
             )
             assert abs(row["errors"]["peak"]) < 0.15
-            assert abs(row["errors"]["step"]) < 0.30
+            # Where two processes share a core, they wait for each other, which no plan has.
+            if one.devices <= found["environment"]["hardware"]["cores"]:
+                assert abs(row["errors"]["step"]) < 0.30
 
 
 SPEED = str(record.ROOT / "bench" / "results" / "speed-124m-cpu.json")
