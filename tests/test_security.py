@@ -106,7 +106,7 @@ def test_only_the_places_named_can_use_the_network():
         re.findall(r"\| `([\w/]+\.py)` \| (\w+) \|$", PAGE, re.MULTILINE)
     )
     # A pair of sockets between a race and its contestants; the processes of one run.
-    together = ("bench/distributed.py", "bench/launch.py", "shared/meeting.py")
+    together = ("bench/launch.py", "shared/meeting.py")
     sockets = _where({"socket", "socketserver", "asyncio", "ssl"})
     assert sockets == {name: {"socket"} for name in ("bench/race.py", *together)}
     assert {name for name, _ in _calls(ROOT / "bench" / "race.py") if "socket" in name} == {
