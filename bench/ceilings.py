@@ -54,7 +54,7 @@ def measure(
     for name, (m, k, n) in shapes(config, batch_size * length).items():
         left = random.standard_normal((m, k), np.float32)
         right = random.standard_normal((k, n), np.float32)
-        seconds = _times(products(left, right))
+        seconds = times(products(left, right))
         operations = 2 * m * k * n
         rows.append(
             {
@@ -64,9 +64,9 @@ def measure(
                 "median_flops_per_s": operations / median(seconds),
             }
         )
-    seconds = _times(copy(np.ones(COPIED // 4, np.float32)))
+    seconds = times(copy(np.ones(COPIED // 4, np.float32)))
     timed = [
-        {"name": name, "elements": size, "elements_per_s": size / median(_times(call))}
+        {"name": name, "elements": size, "elements_per_s": size / median(times(call))}
         for name, size, call in (others(config, batch_size, length) if parts else ())
     ]
     return {
@@ -84,7 +84,8 @@ def best(ceilings: list[dict[str, Any]]) -> float:
     return max(rates, default=0.0)
 
 
-def _times(call: Callable[[], None]) -> list[float]:
+def times(call: Callable[[], Any]) -> list[float]:
+    """Seconds of each of ``REPEATS`` calls, after one that is not counted."""
     call()
     found = []
     for _ in range(REPEATS):

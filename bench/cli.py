@@ -545,7 +545,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from bench import speed, speed_record, workloads
+    from bench import speed, speed_record, statistic, workloads
 
     if arguments.render:
         from bench import render
@@ -570,8 +570,11 @@ def _bench(arguments: argparse.Namespace) -> int:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {value}: expected 1 or more")
-    if arguments.starts == 2:
-        raise ValueError("--starts is 2, too few to tell processes apart by: give 1, or 3 and more")
+    if 1 < (arguments.starts or 1) < statistic.STARTS:
+        raise ValueError(
+            f"--starts is {arguments.starts}, too few to tell processes apart by: give 1, or "
+            f"{statistic.STARTS} and more"
+        )
     named = [name.strip() for name in (arguments.contestants or "").split(",")]
     if arguments.contestants is not None and not all(named):
         raise ValueError(f"--contestants is {arguments.contestants!r}: expected names, as in A,B")

@@ -6,18 +6,16 @@ processes in a ring 2 (n - 1)/n times the array (Patarasuk and Yuan, 2009), as p
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from bench import sides
+from bench import ceilings, sides
 from shared.world import World
 
 SUMMED = 1 << 26  # bytes
-REPEATS = 7
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,12 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     side = sides.one(name)
     side.distributed.join(world, address, "cpu")
     total = {"torch": _torch, "jax": _jax}[name](np.ones(SUMMED // 4, np.float32))
-    total()
-    seconds = []
-    for _ in range(REPEATS):
-        begun = time.perf_counter()
-        total()
-        seconds.append(time.perf_counter() - begun)
+    seconds = ceilings.times(total)
     if world.rank == 0:
         sent = 2 * (world.size - 1) / world.size * SUMMED
         print(json.dumps({"bytes_per_s": sent / median(seconds)}), flush=True)

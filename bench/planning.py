@@ -18,6 +18,14 @@ CHUNK = contestants.CHUNK
 WAIT_S = 300.0
 
 
+# A framework whose rates nobody has measured.
+UNRATED: dict[str, Any] = {"ceilings": None, "floor_bytes": None}
+
+
+class Unlike(ValueError):
+    """Rates of another dtype or device than the plan's."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """A call of ``plan``: a step on one device, and over how many of them it is spread.
@@ -65,14 +73,6 @@ def run(asked: Asked, console: Console) -> int:
         record.write_json(asked.json, report)
     _show(console, report, plans[0])
     return 0
-
-
-class Unlike(ValueError):
-    """Rates of another dtype or device than the plan's."""
-
-
-# A framework whose rates nobody has measured.
-UNRATED: dict[str, Any] = {"ceilings": None, "floor_bytes": None}
 
 
 def arrangements(devices: int) -> Iterator[tuple[int, int]]:

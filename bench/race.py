@@ -20,9 +20,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import load_file, save_file
-
 from bench.contestants import CLEARED, Contestant
 from bench.record import ROOT
 
@@ -152,11 +149,8 @@ class Entry:
 
     @property
     def alive(self) -> bool:
-        """Whether it was made, and its process can still be asked; what became of it is noted."""
-        here = self.process is not None and self.process.child.poll() is None
-        if not self.made or not here:
-            self.failed = self.failed or "died while others had their turn"
-        return self.made and here
+        """Whether it was made, and its process can still be asked."""
+        return self.made and self.process is not None and self.process.child.poll() is None
 
     @property
     def racing(self) -> bool:
@@ -198,25 +192,6 @@ class Entry:
             place = self.contestant.path and os.path.dirname(self.contestant.path)
             self.failed = str(failure).replace(place, "...") if place else str(failure)
             raise
-
-
-def write_batches(path: Path, batches: Sequence[tuple[np.ndarray, ...]]) -> None:
-    """Write batches where every contestant reads them."""
-    flat = {
-        f"{number} {place}": np.asarray(array, order="C")
-        for number, batch in enumerate(batches)
-        for place, array in enumerate(batch)
-    }
-    save_file(flat, path)
-
-
-def read_batches(path: str) -> list[tuple[np.ndarray, ...]]:
-    """What ``write_batches`` wrote."""
-    flat = {tuple(map(int, name.split())): array for name, array in load_file(path).items()}
-    found: dict[int, tuple[np.ndarray, ...]] = {}
-    for number, place in sorted(flat):
-        found[number] = (*found.get(number, ()), flat[number, place])
-    return list(found.values())
 
 
 def _strain(parity: dict[str, Any]) -> float:

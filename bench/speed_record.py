@@ -341,13 +341,9 @@ def intervals(found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """What the intervals of the ratios of some of a record's rows are of, in a few words."""
     timed = [_starts(row["samples"]) for row in rows if row["status"] == "timed"]
     least, most = (pick(map(len, timed), default=0) for pick in (min, max))
-    over = f"over {most} starts"
-    if most < statistic.STARTS:
-        over = "over samples"
-    elif least < most:
-        over = f"over {least} to {most} starts"
-        if least < statistic.STARTS:
-            over += f", over samples where under {statistic.STARTS} are shared"
+    over = f"over {most} starts" if most >= statistic.STARTS else "over samples"
+    if least < statistic.STARTS <= most:
+        over += f", over samples where under {statistic.STARTS} are shared"
     return f"intervals of {100 * found['method']['covered']:.3g} % {over}"
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
-from bench import oracle, race
+from bench import oracle
 from bench.racers import racer
 from bench.sides import Side
 
@@ -78,7 +78,7 @@ class Worker:
         self.job = job
         self.params = params  # the path: what only judges must not count as the contestant's memory
         self.racer = racer.make(job, load_file(params))
-        self.batches = [self.racer.put(*batch) for batch in race.read_batches(batches)]
+        self.batches = [self.racer.put(*batch) for batch in racer.read_batches(batches)]
         self.judge = oracle.Judge(Path(answer), job.dtype)
         self._forget_peak()
         return {"seconds": time.perf_counter() - begun}

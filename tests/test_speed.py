@@ -29,7 +29,7 @@ from bench import (
 from bench import sides as halves
 from bench import workloads as kinds
 from bench.contestants import Contestant
-from bench.racers.racer import Job
+from bench.racers.racer import Job, read_batches, write_batches
 from shared import data, params
 from shared.config import AdamWConfig, preset
 
@@ -330,38 +330,39 @@ def bench():
     return make
 
 
-def test_a_spent_budget_skips_later_stages_and_the_record_says_so(bench, monkeypatch):
+@pytest.fixture
+def taking(monkeypatch):
+    """Runs a call whose every stage takes so many seconds; those that were run."""
+
+    def measure(call: speed.Bench, seconds: float) -> list[kinds.Stage]:
+        ran: list[kinds.Stage] = []
+        monkeypatch.setattr(call, "_measure_ceilings", lambda: None)
+        monkeypatch.setattr(call, "_stage", lambda stage, until: ran.append(stage))
+        monkeypatch.setattr(call, "elapsed", lambda: seconds * len(ran))
+        call.measure()
+        return ran
+
+    return measure
+
+
+def test_a_spent_budget_skips_later_stages_and_the_record_says_so(bench, taking):
     call = bench(workloads=("train", "overhead"), preset="tiny", budget=100.0)
-    ran = []
-    monkeypatch.setattr(call, "_measure_ceilings", lambda: None)
-    monkeypatch.setattr(call, "_stage", lambda stage, until: ran.append(stage))
-    monkeypatch.setattr(call, "elapsed", lambda: 95.0 * len(ran))
-    call.measure()
     first, *later = call.stages
-    assert ran == [first]
+    assert taking(call, 95.0) == [first]
     skipped = call.report()["skipped"]
     assert [one["stage"] for one in skipped] == [stage.title for stage in later]
     assert all("budget of 100 s" in one["why"] for one in skipped)
 
 
-def test_what_one_workload_took_says_nothing_of_another(bench, monkeypatch):
+def test_what_one_workload_took_says_nothing_of_another(bench, taking):
     call = bench(workloads=("train", "cold"), preset="tiny", budget=100.0)
-    ran = []
-    monkeypatch.setattr(call, "_measure_ceilings", lambda: None)
-    monkeypatch.setattr(call, "_stage", lambda stage, until: ran.append(stage))
-    monkeypatch.setattr(call, "elapsed", lambda: 60.0 * len(ran))
-    call.measure()
-    assert [stage.workloads for stage in ran] == [("train",), ("cold",)]
+    assert [stage.workloads for stage in taking(call, 60.0)] == [("train",), ("cold",)]
 
 
-def test_a_stage_that_one_like_it_shows_to_take_too_long_is_skipped(bench, monkeypatch):
+def test_a_stage_that_one_like_it_shows_to_take_too_long_is_skipped(bench, taking):
     call = bench(workloads=("overhead",), budget=100.0)
-    ran = []
-    monkeypatch.setattr(call, "_stage", lambda stage, until: ran.append(stage))
-    monkeypatch.setattr(call, "elapsed", lambda: 60.0 * len(ran))
-    call.measure()
     first, second = call.stages
-    assert ran == [first]
+    assert taking(call, 60.0) == [first]
     assert [one["stage"] for one in call.report()["skipped"]] == [second.title]
 
 
@@ -798,7 +799,7 @@ def _train(entry: race.Entry, tmp_path: Path, wait_s: float = 30.0) -> dict:
         device="cpu",
     )
     batches = [(np.zeros((1, 1)), np.zeros((1, 1)))]
-    race.write_batches(tmp_path / "batches", batches)
+    write_batches(tmp_path / "batches", batches)
     given = {"params": str(tmp_path / "params"), "batches": str(tmp_path / "batches")}
     given["answer"] = str(tmp_path)
     entry.ask("make", 30.0, job=job, **given)
@@ -867,22 +868,23 @@ def test_what_a_contestant_prints_is_not_taken_for_an_answer(start, tmp_path):
     assert "hello" in entry.process.errors.read_text()
 
 
-def test_one_that_dies_while_others_have_their_turn_has_failed(start, tmp_path):
+def test_one_that_dies_while_others_have_their_turn_has_failed(start, tmp_path, bench):
     entry = start("return 1.0")
     _train(entry, tmp_path)
     entry.made = True
     assert entry.alive
-    assert entry.failed is None
     entry.process.end()
-    assert not entry.alive
-    assert not entry.racing
+    call = bench(workloads=("train",), preset="tiny")
+    sitting = speed.Sitting(stage=call.stages[0], number=0, of=1, folder=tmp_path)
+    call._leg(sitting, ("train", 0), [entry], until=math.inf)
     assert entry.failed == "died while others had their turn"
+    assert entry.samples == []
 
 
 def test_batches_are_read_as_they_were_written(tmp_path):
     batches = [(np.arange(6).reshape(2, 3).T, np.arange(n)) for n in range(1, 12)]
-    race.write_batches(tmp_path / "batches", batches)
-    found = race.read_batches(str(tmp_path / "batches"))
+    write_batches(tmp_path / "batches", batches)
+    found = read_batches(str(tmp_path / "batches"))
     assert [len(batch) for batch in found] == [2] * len(batches)
     for (a, b), (x, y) in zip(found, batches, strict=True):
         np.testing.assert_array_equal(a, x)

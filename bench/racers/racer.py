@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from bench.contestants import Contestant
 from shared.config import GPTConfig
@@ -66,6 +67,25 @@ class Racer(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Precision, threads, versions, and the attention kernel that ran."""
+
+
+def write_batches(path: Path, batches: Sequence[tuple[np.ndarray, ...]]) -> None:
+    """Write batches where every contestant reads them."""
+    flat = {
+        f"{number} {place}": np.asarray(array, order="C")
+        for number, batch in enumerate(batches)
+        for place, array in enumerate(batch)
+    }
+    save_file(flat, path)
+
+
+def read_batches(path: str) -> list[tuple[np.ndarray, ...]]:
+    """What ``write_batches`` wrote."""
+    flat = {tuple(map(int, name.split())): array for name, array in load_file(path).items()}
+    found: dict[int, tuple[np.ndarray, ...]] = {}
+    for number, place in sorted(flat):
+        found[number] = (*found.get(number, ()), flat[number, place])
+    return list(found.values())
 
 
 def make(job: Job, params: Params) -> Racer:
