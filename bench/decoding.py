@@ -204,14 +204,10 @@ def _functions(
 
         graphdef, state = nnx.split(model)
 
-        def stepped(state: Any, cache: Any, *batch: Any) -> Any:
-            return side.generate.decode(nnx.merge(graphdef, state), cache, *batch)
-
-        compiled = jax.jit(stepped, donate_argnums=1)
         full = jax.jit(lambda state, tokens: nnx.merge(graphdef, state)(tokens)[:, -1])
 
         def decode(*batch: Any) -> Any:
-            found, caches[0] = compiled(state, caches[0], *batch)
+            found, caches[0] = side.generate.decode(model, caches[0], *batch)
             return found
 
         def logits(tokens: Any) -> Any:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import Array
 from jaxtyping import Float, Int
 
@@ -67,6 +66,10 @@ def attend(
     return attn.c_proj(y.reshape(B, T, C)), keys, values
 
 
+# Compiled twice, for T of the prompt and for T = 1, and found again by the next call of the same
+# sizes. A module is a pytree, so its parameters are arguments of the program and not baked into it
+# as constants. The cache is donated: XLA writes the new one over the old.
+@partial(jax.jit, donate_argnums=1)
 def decode(
     model: GPT2,
     cache: Cache,
@@ -76,7 +79,8 @@ def decode(
 ) -> tuple[Float[Array, "B V"], Cache]:
     """Logits for what follows the token at index ``last`` of each row, and the cache to go on with.
 
-    One function for the prompt, T tokens at once, and for every later token, T = 1.
+    One function for the prompt, T tokens at once, and for every later token, T = 1. The cache that
+    was given is used up: its memory is the new one's.
     """
     x = model.wte(tokens) + model.wpe(positions)  # (B, T, C)
     # All of the cache at every step, since a shape that grew would be compiled anew each time.
@@ -121,26 +125,10 @@ def _generate(
 ) -> Iterator[Int[np.ndarray, "B"]]:
     B, T = tokens.shape
     cache = new_cache(model, B, T + new_tokens)
-    graphdef, state = nnx.split(model)
     positions, last = np.tile(np.arange(T), (B, 1)), lengths - 1
     for i in range(new_tokens):
-        logits, cache = _decode(graphdef, state, cache, *runtime.batch(tokens, positions, last))
+        logits, cache = decode(model, cache, *runtime.batch(tokens, positions, last))
         noise = sampling.noise(i, logits.shape)  # drawn while a GPU is still computing
         ids = choose(to_numpy(logits), noise, sampling)
         yield ids
         tokens, positions, last = ids[:, None], (lengths + i)[:, None], np.zeros_like(lengths)
-
-
-# Compiled twice, for T of the prompt and for T = 1, and found again by the next call of the same
-# sizes. Parameters are an argument, else they would be baked in as constants; the cache is donated,
-# so that XLA writes the new one over the old.
-@partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _decode(
-    graphdef: nnx.GraphDef,
-    state: nnx.State,
-    cache: Cache,
-    tokens: Array,
-    positions: Array,
-    last: Array,
-) -> tuple[Array, Cache]:
-    return decode(nnx.merge(graphdef, state), cache, tokens, positions, last)

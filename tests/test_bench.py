@@ -390,7 +390,7 @@ def survived(tmp_path_factory):
         pytest.skip("torch is not installed")
     folder = tmp_path_factory.mktemp("survived")
     path = folder / "record.json"
-    call = [*TINY, "--workload", "train", "--samples", "2", "--starts", "3", "--json", str(path)]
+    call = [*TINY, "--workload", "train", "--samples", "2", "--starts", "1", "--json", str(path)]
     for name, code in PEERS.items():
         (folder / f"{name}.py").write_text(code)
         call += ["--peer", f"{name}={folder / name}.py"]

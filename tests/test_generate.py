@@ -68,22 +68,15 @@ def _texts(side, model, prompts, asked, runtime, new_tokens=NEW):
 
 
 def _decoder(side, model, runtime):
-    """``decode`` as a function of NumPy arrays that keeps its cache: compiled where it can be."""
-    step = functools.partial(side.generate.decode, model)
-    if side.name == "jax":
-        import jax
-        from flax import nnx
-
-        graphdef, state = nnx.split(model)
-        pure = jax.jit(lambda state, *rest: side.generate.decode(nnx.merge(graphdef, state), *rest))
-        step = functools.partial(pure, state)
+    """``decode`` as a function of NumPy arrays that keeps its cache."""
     kept = []
 
     def decode(tokens, positions, last, *, fresh=False):
         if fresh:
             length = model.wpe.num_embeddings
             kept[:] = [side.generate.new_cache(model, len(tokens), length)]
-        found = step(kept[0], *runtime.batch(*map(np.asarray, (tokens, positions, last))))
+        batch = runtime.batch(*map(np.asarray, (tokens, positions, last)))
+        found = side.generate.decode(model, kept[0], *batch)
         logits, kept[0] = found if side.name == "jax" else (found, kept[0])
         return side.params.to_numpy(logits)
 
@@ -179,11 +172,11 @@ def test_what_pads_a_short_prompt_is_never_seen(side, model):
 def test_the_cache_is_allocated_once(side, model, monkeypatch):
     """And then written over: in place by PyTorch, by donation in JAX."""
     made, runtime = model(side, "float32")
-    name, address = {
-        "torch": ("decode", lambda tensor: tensor.data_ptr()),
-        "jax": ("_decode", lambda array: array.unsafe_buffer_pointer()),
+    address = {
+        "torch": lambda tensor: tensor.data_ptr(),
+        "jax": lambda array: array.unsafe_buffer_pointer(),
     }[side.name]
-    original, seen = getattr(side.generate, name), []
+    original, seen = side.generate.decode, []
 
     def spy(*args):
         cache = next(a for a in args if isinstance(a, side.generate.Cache))
@@ -191,7 +184,7 @@ def test_the_cache_is_allocated_once(side, model, monkeypatch):
         seen.append([address(tensor) for layers in cache for tensor in layers])
         return original(*args)
 
-    monkeypatch.setattr(side.generate, name, spy)
+    monkeypatch.setattr(side.generate, "decode", spy)
     _texts(side, made, PROMPTS, GREEDY, runtime)
     assert len(seen) == NEW
     assert len(set(seen[0])) == 2 * CONFIG.n_layers
