@@ -5,8 +5,7 @@ length.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -54,8 +53,10 @@ def attend(
     # Indices on both sides of a slice put their own axes first: (B, T, H, D) is what is written.
     keys = keys.at[rows, :, positions].set(k)
     values = values.at[rows, :, positions].set(v)
+    # Else XLA would fuse the writing into the products as well, and copy the cache to write twice.
+    keys, values = jax.lax.optimization_barrier((keys, values))
     S, D = keys.shape[2:]
-    scores = jnp.einsum("bqhd,bhkd->bhqk", q, keys) / math.sqrt(D)
+    scores = jnp.einsum("bhqd,bhkd->bhqk", q.swapaxes(1, 2), keys) / math.sqrt(D)
     # Hides the future, and with it what the padding of a shorter prompt has written there.
     seen = jnp.arange(S) <= positions[:, None, :, None]  # (B, 1, T, S)
     scores = jnp.where(seen, scores, -jnp.inf)
@@ -66,10 +67,6 @@ def attend(
     return attn.c_proj(y.reshape(B, T, C)), keys, values
 
 
-# Compiled twice, for T of the prompt and for T = 1, and found again by the next call of the same
-# sizes. A module is a pytree, so its parameters are arguments of the program and not baked into it
-# as constants. The cache is donated: XLA writes the new one over the old.
-@partial(jax.jit, donate_argnums=1)
 def decode(
     model: GPT2,
     cache: Cache,
@@ -79,8 +76,7 @@ def decode(
 ) -> tuple[Float[Array, "B V"], Cache]:
     """Logits for what follows the token at index ``last`` of each row, and the cache to go on with.
 
-    One function for the prompt, T tokens at once, and for every later token, T = 1. The cache that
-    was given is used up: its memory is the new one's.
+    One function for the prompt, T tokens at once, and for every later token, T = 1.
     """
     x = model.wte(tokens) + model.wpe(positions)  # (B, T, C)
     # All of the cache at every step, since a shape that grew would be compiled anew each time.
@@ -94,6 +90,15 @@ def decode(
     rows = jnp.arange(len(x))
     x = model.ln_f(x[rows, last])  # (B, C): the head is for the last token alone
     return model.logits(x), new
+
+
+def compiled(runtime: Runtime) -> Callable[..., tuple[Array, Cache]]:
+    """``decode`` as a program for T of the prompt and one for T = 1.
+
+    Later calls of the same sizes find them again. A module is a pytree, so its parameters are
+    arguments and not baked in as constants. The cache is donated: XLA writes the new one over it.
+    """
+    return jax.jit(decode, donate_argnums=1, compiler_options=runtime.compiler_options)
 
 
 def generate(
@@ -124,10 +129,10 @@ def _generate(
     runtime: Runtime,
 ) -> Iterator[Int[np.ndarray, "B"]]:
     B, T = tokens.shape
-    cache = new_cache(model, B, T + new_tokens)
+    cache, step = new_cache(model, B, T + new_tokens), compiled(runtime)
     positions, last = np.tile(np.arange(T), (B, 1)), lengths - 1
     for i in range(new_tokens):
-        logits, cache = decode(model, cache, *runtime.batch(tokens, positions, last))
+        logits, cache = step(model, cache, *runtime.batch(tokens, positions, last))
         noise = sampling.noise(i, logits.shape)  # drawn while a GPU is still computing
         ids = choose(to_numpy(logits), noise, sampling)
         yield ids

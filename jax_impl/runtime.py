@@ -32,6 +32,12 @@ class Runtime:
         """The same in the dtype that parameters and moments are kept in: float32 at least."""
         return replace(self, dtype=jnp.promote_types(self.dtype, jnp.float32))
 
+    @property
+    def compiler_options(self) -> dict[str, str] | None:
+        """What XLA is told besides. On a CPU it would forget barriers before it fuses."""
+        keep = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+        return keep if self.device.platform == "cpu" else None
+
     def batch(self, *arrays: np.ndarray) -> tuple[Array, ...]:
         """``arrays`` on the device: floats in the compute dtype, integers as int32.
 

@@ -102,7 +102,7 @@ class Trainer:
         self.layout = Layout(config, runtime)
         # A copy: what is donated must not be referred to from anywhere else.
         self.state = self.layout.spread(state)
-        jit = partial(jax.jit, compiler_options=_options(runtime))
+        jit = partial(jax.jit, compiler_options=runtime.compiler_options)
         self._step = jit(self._updated, donate_argnums=0)
         self._gradients = jit(self._differentiated)
         self._evaluate = jit(self._evaluated)
@@ -221,9 +221,3 @@ class Trainer:
         """The parameters, rounded to the compute dtype; their gradients are widened again."""
         narrow = jax.tree.map(lambda p: p.astype(self.runtime.dtype), params)
         return self.layout.gathered(narrow)
-
-
-def _options(runtime: Runtime) -> dict[str, str] | None:
-    """What XLA is told besides. On a CPU it would forget the model's barriers before it fuses."""
-    keep = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-    return keep if runtime.device.platform == "cpu" else None

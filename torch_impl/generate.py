@@ -54,7 +54,7 @@ def attend(
     keys[rows, :, positions] = k
     values[rows, :, positions] = v
     S, D = keys.shape[2:]
-    scores = torch.einsum("bqhd,bhkd->bhqk", q, keys) / math.sqrt(D)
+    scores = torch.einsum("bhqd,bhkd->bhqk", q.transpose(1, 2), keys) / math.sqrt(D)
     # Hides the future, and with it what the padding of a shorter prompt has written there.
     seen = torch.arange(S, device=x.device) <= positions[:, None, :, None]  # (B, 1, T, S)
     scores = torch.where(seen, scores, -torch.inf)
