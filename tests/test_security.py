@@ -299,7 +299,7 @@ RACE = """
 from bench import workloads
 from bench.cli import main
 workloads.SMALL_PROGRAMS = ("simple-net",)
-call = "bench --device cpu --workload overhead --samples 1 --contestants torch-idiomatic"
+call = "bench --device cpu --workload overhead --samples 1 --starts 1 --contestants torch-idiomatic"
 assert main(call.split()) == 0
 """
 
