@@ -536,7 +536,7 @@ def layouts(argument: str) -> str:
 def fuzzing(argument: str) -> str:
     """How many bad files each reader was given, and what became of them."""
     report = load(argument)
-    lines = ["| reader | given | refused | read, as nothing in it was wrong |", "|---|---|---|---|"]
+    lines = ["| reader | given | refused | read, or passed over |", "|---|---|---|---|"]
     for name, count in report["readers"].items():
         refused, read = count.get("refused", 0), count.get("read", 0)
         lines.append(f"| {name} | {refused + read:,} | {refused:,} | {read:,} |")

@@ -24,6 +24,8 @@ LEFT_OUT = {
     "Layout.batch": "PyTorch's tensors are of this process alone",
     "Layout.parted": "PyTorch's modules are laid out, by hooks of their own",
     "Layout.gathered": "the same",
+    "Runtime.compiler_options": "only XLA has to be told to keep its barriers",
+    "compiled": "PyTorch decodes as it is called",
     "compute_in": "nnx.Embed alone keeps a dtype of its own; PyTorch's modules follow parameters",
 }
 OTHER_ARGUMENTS = {
