@@ -538,9 +538,17 @@ def _export(arguments: argparse.Namespace) -> int:
     from bench import released
     from shared import params
 
-    config, values, _ = released.load(arguments.checkpoint)
+    config, values, stored = released.load(arguments.checkpoint)
+    kind = stored["kind"] if stored else "gpt2"
     params.save(arguments.out, config, values)
+    if stored and kind == "bpe":
+        path = Path(arguments.out) / "tokenizer.json"
+        params.write_bytes(path, stored["definition"].encode())
     print(f"{arguments.out} is a GPT-2 that transformers loads with from_pretrained")
+    if kind == "bytes":
+        print(
+            "its tokens are bytes, which no tokenizer.json says: sample it with --tokenizer bytes"
+        )
     return 0
 
 

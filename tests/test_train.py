@@ -18,7 +18,7 @@ import pytest
 
 from bench import cli, programs, released, runs
 from bench import sides as halves
-from shared import checkpoint, corpus, params
+from shared import checkpoint, corpus, params, tokenizer
 
 ROOT = Path(__file__).parents[1]
 # Small enough for a process a second: sixteen tokens at a time, two at once.
@@ -135,6 +135,7 @@ def test_a_checkpoint_is_exported_and_transformers_computes_the_same(both, tmp_p
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     assert cli.main(["export", "--checkpoint", str(both), "--out", str(tmp_path / "gpt2")]) == 0
+    assert "--tokenizer bytes" in capsys.readouterr().out
     theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "gpt2").eval()
     config, values, _ = released.load(str(both))
     tokens = np.random.default_rng(0).integers(256, size=(2, 17))
@@ -147,6 +148,35 @@ def test_a_checkpoint_is_exported_and_transformers_computes_the_same(both, tmp_p
         model.eval()
         made = side.params.to_numpy(model(*runtime.batch(tokens)))
         assert np.linalg.norm(made - expected) <= 1e-6 * np.linalg.norm(expected), name
+
+
+def test_a_trained_tokenizer_is_exported_too(text, tmp_path, capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    run, folder = tmp_path / "run", tmp_path / "gpt2"
+    asked = ["--framework", "torch", "--steps", "2", "--tokenizer", "bpe"]
+    assert _train(*asked, *SMALL, "--data", text, "--out", run) == 0
+    assert cli.main(["export", "--checkpoint", str(run), "--out", str(folder)]) == 0
+    assert "bytes" not in capsys.readouterr().out.splitlines()[-1]
+    ours = tokenizer.from_json(json.loads((run / runs.TOKENIZER).read_text()))
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    words = "the words of a text"
+    assert theirs.encode(words) == list(ours.encode(words))
+    said = []
+    for checkpoint_ in (run, folder):
+        call = [
+            "sample",
+            "--framework",
+            "torch",
+            "--checkpoint",
+            str(checkpoint_),
+            "--prompt",
+            "th",
+        ]
+        assert cli.main([*call, "--tokens", "5"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
 
 
 def test_fine_tuning_begins_from_another_run_and_its_tokenizer(both, text, tmp_path):
