@@ -546,9 +546,7 @@ def _export(arguments: argparse.Namespace) -> int:
         params.write_bytes(path, stored["definition"].encode())
     print(f"{arguments.out} is a GPT-2 that transformers loads with from_pretrained")
     if kind == "bytes":
-        print(
-            "its tokens are bytes, which no tokenizer.json says: sample it with --tokenizer bytes"
-        )
+        print("its tokens are bytes, which need no file: sample with --tokenizer bytes")
     return 0
 
 
