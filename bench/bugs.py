@@ -485,44 +485,61 @@ jax
 
 chunk-gradient-of-last-only (loss.py): the head's gradient is the last chunk's, not the sum
 torch
-- dweight.addmm_(d.T, part)
-+ dweight = d.T @ part
+- dweight.addmm_(e, scaled)
++ dweight = e @ scaled
+- dweight.index_add_(0, index, (x * counts).to(dweight.dtype), alpha=-1)
++ last = (part * (y != IGNORED)[:, None]).to(dweight.dtype)
++ dweight.index_add_(0, y.clamp(min=0), last, alpha=-1)
 jax
-- return dweight + d, (loss, dx)
-+ return d.astype(dweight.dtype), (loss, dx)
+- return dweight + e.T @ scaled, (loss, dpart)
++ return (e.T @ scaled).astype(dweight.dtype), (loss, dpart)
+- dweight = dweight.at[index].add(-(x * counts).astype(dweight.dtype))
++ part, y = (z[-1] for z in _parts(x, targets, chunk))
++ last = (part * (y != IGNORED)[:, None]).astype(dweight.dtype)
++ dweight = dweight.at[jnp.maximum(y, 0)].add(-last)
 
 chunk-incoming-gradient-ignored (loss.py): the backward pass takes the gradient of the sum itself
 torch
-- dx = (dx.to(dweight.dtype) * d[0]).to(dx.dtype)
-- return dx, dweight.mul_(d[0]).to(dx.dtype), None, None
-+ return dx, dweight.to(dx.dtype), None, None
+- z.mul_(d[0]).to(ctx.dtype) for z
++ z.to(ctx.dtype) for z
 jax
 - return (d * dx).astype(dx.dtype), (d * dweight).astype(dweight.dtype), None
 + return dx, dweight, None
 
 chunk-incoming-gradient-for-head-ignored (loss.py): only the features' gradient is multiplied by it
 torch
-- dweight.mul_(d[0]).to
-+ dweight.to
+- dx, dweight = (z.mul_(d[0]).to(ctx.dtype) for z in ctx.saved_tensors)
++ dx, dweight = (z.to(ctx.dtype) for z in ctx.saved_tensors)
++ dx = dx * d[0]
 jax
 - (d * dweight).astype(dweight.dtype)
 + dweight
 
 chunk-ignored-have-gradients (loss.py): in chunks, ignored targets pull as the first token does
 torch
-- d.scatter_add_(1, index, -torch.ones_like(index, dtype=d.dtype)).mul_(counts)
-+ d.scatter_add_(1, index, -torch.ones_like(index, dtype=d.dtype))
+- return loss, (counts / total)[:, None]
++ return loss, (1 / total)[:, None]
+- counts, index = (targets != IGNORED)[:, None], targets
++ counts, index = torch.ones_like(targets)[:, None], targets
 jax
 - losses, dx) = jax.lax.scan(add, start, _parts(x, targets, chunk))
 + losses, dx) = jax.lax.scan(add, start, _parts(x, jnp.maximum(targets, 0), chunk))
+- counts, index = (targets != IGNORED)[:, None]
++ counts, index = jnp.ones_like(targets)[:, None]
+
+chunk-head-pulled-nowhere (loss.py): in chunks, the head's gradient has no one at the target
+torch
+- dweight.index_add_(0, index, (x * counts).to(dweight.dtype), alpha=-1)
+jax
+- dweight = dweight.at[index].add(-(x * counts).astype(dweight.dtype))
 
 chunk-gradients-reversed (loss.py): the features' gradients come back last chunk first
 torch
 - ctx.save_for_backward(dx, dweight)
 + ctx.save_for_backward(torch.cat(dx.split(chunk)[::-1]), dweight)
 jax
-- dx = dx.reshape(-1, x.shape[-1])
-+ dx = dx[::-1].reshape(-1, x.shape[-1])
+- dx.astype(x.dtype), dweight
++ jnp.concatenate([dx[i : i + chunk] for i in reversed(range(0, len(dx), chunk))]), dweight
 
 # Precision: float64 cannot see these
 
@@ -769,8 +786,9 @@ jax
 
 clip-norm-of-matrices (optim.py): the norm leaves out gains and biases
 torch
-- squares = [gradient.square().sum() for gradient in gradients]
-+ squares = [gradient.square().sum() for gradient in gradients if gradient.ndim >= 2]
+- squares = torch.stack([_sum_of_squares(gradient) for gradient in gradients])
++ matrices = [gradient for gradient in gradients if gradient.ndim >= 2]
++ squares = torch.stack([_sum_of_squares(gradient) for gradient in matrices])
 jax
 - return optax.chain(
 + def scaled(g, params):

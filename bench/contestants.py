@@ -24,10 +24,10 @@ CLEARED = (*KEPT_MEMORY, "THP_MEM_ALLOC_ENABLE", "OMP_WAIT_POLICY", "XLA_FLAGS",
 class Settings:
     """What a contestant switches on.
 
-    ``compiled`` is what one program holds: nothing, the ``loss`` with its gradients, or the whole
-    ``step``. ``optimizer`` is PyTorch's implementation of AdamW. ``fast_matmul`` takes the faster
-    of PyTorch's CPU libraries. ``split`` is ``jax.jit`` over split state, where ``nnx.jit`` is
-    plainer. ``graphs`` replays a step's kernels as one CUDA graph.
+    ``compiled`` is what one program holds: nothing, a ``block``, the ``loss`` with its gradients,
+    or the whole ``step``. ``optimizer`` is PyTorch's implementation of AdamW. ``fast_matmul`` takes
+    the faster of PyTorch's CPU libraries. ``split`` is ``jax.jit`` over split state, where
+    ``nnx.jit`` is plainer. ``graphs`` replays a step's kernels as one CUDA graph.
     """
 
     attention: str = "fused"
@@ -73,8 +73,9 @@ class Contestant:
         return found | {"process_environment": self.environment()}
 
 
-# How many positions' logits exist at once where a setting asks for few.
-CHUNK = 128
+# How many positions' logits exist at once: no slower than all of them on a CPU; where memory is
+# dearer than time; and as few as keep a GPU busy.
+CHUNK, FEW, MANY = 512, 128, 8192
 
 _Rung = tuple[str, str, dict[str, Any]]
 _TORCH_RUNGS: tuple[_Rung, ...] = (
@@ -86,6 +87,7 @@ _TORCH_RUNGS: tuple[_Rung, ...] = (
     ("memory", "freed memory kept", {"kept_memory": True}),
     ("matmul", "the faster matrix library", {"fast_matmul": True}),
     ("unfused", "attention written out, for the compiler to fuse", {"attention": "reference"}),
+    ("blocks", "each block compiled by itself, the loss not", {"compiled": "block"}),
     ("chunked", "the loss in chunks, its gradient on the way forward", {"chunk": CHUNK}),
 )
 _JAX_RUNGS: tuple[_Rung, ...] = (
@@ -103,27 +105,36 @@ _NAIVE = {
     "jax": Settings(attention="reference", compiled="loss"),
 }
 _RUNGS = {"torch": _TORCH_RUNGS, "jax": _JAX_RUNGS}
-_GRAPHS: _Rung = ("graphs", "kernels replayed as one graph", {"graphs": True})
+_ON_GPU_ALONE: tuple[_Rung, ...] = (
+    ("chunked", "the loss in chunks, its gradient on the way forward", {"chunk": MANY}),
+    ("graphs", "kernels replayed as one graph", {"graphs": True}),
+)
 
 # Settings of one device alone: both kinds of memory, libraries and kernels differ.
-_ON_CPU_ALONE = ("memory", "matmul", "unfused")
+_ON_CPU_ALONE = ("memory", "matmul", "unfused", "blocks", "chunked")
 
 TUNED = {
     "torch": Settings(
         attention="reference",
-        compiled="loss",
+        compiled="block",
         optimizer="fused",
         fast_matmul=True,
         kept_memory=True,
+        chunk=CHUNK,
     ),
     "jax": Settings(
-        attention="reference", compiled="step", split=True, donate=True, kept_memory=True
+        attention="reference",
+        compiled="step",
+        split=True,
+        donate=True,
+        kept_memory=True,
+        chunk=CHUNK,
     ),
 }
 # Where memory is dearer than time. Eager: what a compiler needs to compile stays with the process.
 LEAN = {
-    "torch": replace(TUNED["torch"], attention="fused", compiled="none", chunk=CHUNK),
-    "jax": replace(TUNED["jax"], chunk=CHUNK),
+    "torch": replace(TUNED["torch"], attention="fused", compiled="none", chunk=FEW),
+    "jax": replace(TUNED["jax"], chunk=FEW),
 }
 # What of it a peer's own code can be given from outside.
 OURS = {
@@ -137,7 +148,7 @@ def ladder(framework: str, device: str) -> list[Contestant]:
     settings, found = _NAIVE[framework], []
     rungs = _RUNGS[framework]
     if device == "cuda":
-        rungs = (*(rung for rung in rungs if rung[0] not in _ON_CPU_ALONE), _GRAPHS)
+        rungs = (*(rung for rung in rungs if rung[0] not in _ON_CPU_ALONE), *_ON_GPU_ALONE)
     for number, (name, about, change) in enumerate(rungs):
         settings = replace(settings, **change)
         found.append(
@@ -244,7 +255,9 @@ def _suited(settings: Settings, device: str) -> Settings:
     """``settings`` as they are best on ``device``."""
     if device != "cuda":
         return settings
-    return replace(settings, attention="fused", graphs=True)
+    compiled = "loss" if settings.compiled == "block" else settings.compiled
+    chunk = MANY if settings.chunk == FEW else 0
+    return replace(settings, attention="fused", compiled=compiled, chunk=chunk, graphs=True)
 
 
 # Checkouts that an adapter of ours knows how to drive, and the file it looks for.

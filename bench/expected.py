@@ -103,6 +103,7 @@ chunk-gradient-of-last-only: head's part of the last \d+ positions alone
 chunk-incoming-gradient-ignored: gradient of the sum, not of the mean
 chunk-incoming-gradient-for-head-ignored: head's part is that of the sum
 chunk-ignored-have-gradients: ignored targets pull|ignored ones added
+chunk-head-pulled-nowhere: head's part is one of the softmax alone
 chunk-gradients-reversed: in reverse
 
 attention-in-tf32: round.* to float16 or TF32

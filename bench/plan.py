@@ -245,7 +245,7 @@ def _torch_beside(plan: Plan, chunk: int) -> dict[str, int]:
         "ln_f: input, mean, deviation": s * (x + 2 * plan.positions),
     }
     if chunk:
-        return found | {"head: gradients": s * x + plan.wide * plan.embedding}
+        return found | {"head: gradients": plan.wide * (x + plan.embedding)}
     return found | {
         "head: input": s * x,
         "log-softmax": plan.wide * plan.positions * plan.model.vocab_size,
@@ -303,13 +303,15 @@ def working(plan: Plan, framework: str, how: Variant) -> int:
     """Bytes besides ``kept`` when most are needed: in the loss's backward pass, or a block's.
 
     The loss: PyTorch adds the gradient of the log-softmax and that of the logits to the log-softmax
-    kept; XLA the exponentials to the logits. In chunks there are only a chunk's, and XLA's sum of
-    the chunks' gradients. A block that is computed again has, once the logits are gone, what it
+    kept; XLA the exponentials to the logits. In chunks there are only a chunk's, which PyTorch
+    overwrites with exponentials and copies where it rounds them, and XLA's sum of the chunks'
+    gradients. A block that is computed again has, once the logits are gone, what it
     would have kept.
     """
     logits = plan.wide * plan.model.vocab_size
     if how.chunk:
-        loss = 2 * logits * min(how.chunk, plan.positions)
+        once = framework == "torch" and plan.width == plan.wide
+        loss = (1 if once else 2) * logits * min(how.chunk, plan.positions)
         loss += plan.wide * plan.embedding * (framework == "jax")
     else:
         loss = (2 if framework == "torch" else 1) * logits * plan.positions

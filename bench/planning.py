@@ -14,7 +14,7 @@ from shared import files
 from shared.config import GPTConfig
 
 RECORD = record.ROOT / "bench" / "results" / "plan-cpu.json"
-CHUNK = contestants.CHUNK
+CHUNK = contestants.FEW
 WAIT_S = 300.0
 
 

@@ -46,19 +46,40 @@ def _part(weight: Array, x: Array, targets: Array) -> Array:
 
 
 def _forward(x: Array, weight: Array, targets: Array, chunk: int) -> tuple[Array, tuple]:
-    def add(dweight: Array, part: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-        loss, (d, dx) = jax.value_and_grad(_part, argnums=(0, 1))(weight, *part)
-        return dweight + d, (loss, dx)
+    def add(dweight: Array, piece: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        part, y = piece
+        loss, share, e = _softmax(part, weight, y)
+        dpart = e @ weight * share
+        scaled = (part * share).astype(e.dtype)
+        return dweight + e.T @ scaled, (loss, dpart)
 
     start = jnp.zeros_like(weight, dtype=_wide(weight))
     dweight, (losses, dx) = jax.lax.scan(add, start, _parts(x, targets, chunk))
     dx = dx.reshape(-1, x.shape[-1])[: len(x)]
-    return losses.sum(), (dx, dweight.astype(weight.dtype))
+    # The logits' gradient is softmax minus one at the target. The one is taken off here: in a
+    # product it would outweigh the other V terms of its sum, and round them away.
+    counts, index = (targets != IGNORED)[:, None], jnp.maximum(targets, 0)
+    dx -= weight[index] * counts
+    dweight = dweight.at[index].add(-(x * counts).astype(dweight.dtype))
+    return losses.sum(), (dx.astype(x.dtype), dweight.astype(weight.dtype))
 
 
 def _backward(chunk: int, saved: tuple[Array, Array], d: Array) -> tuple[Array, Array, None]:
     dx, dweight = saved
     return (d * dx).astype(dx.dtype), (d * dweight).astype(dweight.dtype), None
+
+
+def _softmax(
+    x: Float[Array, "N C"], weight: Float[Array, "V C"], targets: Int[Array, "N"]
+) -> tuple[Float[Array, ""], Float[Array, "N 1"], Float[Array, "N V"]]:
+    """Summed loss, and the softmax in two factors: each position's share, and exponentials."""
+    logits = (x @ weight.T).astype(_wide(x))  # (N, V)
+    counts, index = targets != IGNORED, jnp.maximum(targets, 0)
+    top, chosen = logits.max(1), jnp.take_along_axis(logits, index[:, None], 1)[:, 0]
+    e = jnp.exp(logits - top[:, None])
+    total = e.sum(1)
+    loss = jnp.where(counts, jnp.log(total) + top - chosen, 0.0).sum()
+    return loss, (counts / total)[:, None], e.astype(x.dtype)
 
 
 def _wide(x: Array) -> jnp.dtype:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import programs
+from bench import findings, programs
 from shared import data, params
 from shared.config import IGNORED, AdamWConfig, GPTConfig, TrainConfig
+from shared.numerics import UNIT_ROUNDOFF
 
 MODEL = GPTConfig(
     vocab_size=61, context_length=16, emb_dim=24, n_heads=4, n_layers=1, qkv_bias=True
@@ -217,6 +218,16 @@ def test_what_the_gradients_in_chunks_are_multiplied_by_keeps_its_digits(side):
     for name in ("x", "weight"):
         made = 67 * (one[name] * scaled[name]).sum() / np.square(one[name]).sum()
         assert made == pytest.approx(1.0, abs=2**-10), name
+
+
+def test_the_one_at_the_target_rounds_nothing_away_in_chunks(side):
+    """In one product with softmax minus one, it outweighs the rest of a sum over the vocabulary."""
+    exact = findings._features_gradient(side, "float64", 0)
+    whole, ours = (
+        findings._relative(findings._features_gradient(side, "float32", chunk), exact)
+        for chunk in (0, 64)
+    )
+    assert ours < UNIT_ROUNDOFF["float32"] < whole / 2
 
 
 def test_ignored_targets_have_no_gradient_in_chunks(side):

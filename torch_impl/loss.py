@@ -37,38 +37,46 @@ def chunked_loss(
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
-        losses, dx = [], torch.empty_like(x)
+        losses, dx = [], torch.empty_like(x, dtype=_wide(x))
         dweight = torch.zeros_like(weight, dtype=_wide(weight))
         pieces = (z.split(chunk) for z in (x, dx, targets))
         for part, dpart, y in zip(*pieces, strict=True):
-            loss, d = _differentiated(F.linear(part, weight), y)
+            loss, share, e = _softmax(part, weight, y)
             losses.append(loss)
-            torch.mm(d, weight, out=dpart)
-            if dweight.dtype == d.dtype:
-                dweight.addmm_(d.T, part)  # without room for the product
+            dpart.copy_(e.T @ weight * share)
+            scaled = (part * share).to(e.dtype)
+            if dweight.dtype == e.dtype:
+                dweight.addmm_(e, scaled)  # without room for the product
             else:
-                dweight += d.T @ part
+                dweight += e @ scaled
+        # The logits' gradient is softmax minus one at the target. The one is taken off here: in a
+        # product it would outweigh the other V terms of its sum, and round them away.
+        counts, index = (targets != IGNORED)[:, None], targets.clamp(min=0)
+        dx -= weight[index] * counts
+        dweight.index_add_(0, index, (x * counts).to(dweight.dtype), alpha=-1)
         ctx.save_for_backward(dx, dweight)
+        ctx.dtype = x.dtype
         return torch.stack(losses).sum()
 
     @staticmethod
     def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:
-        dx, dweight = ctx.saved_tensors
-        # In float32 at least: PyTorch would round the scalar to the dtype of what it multiplies.
-        dx = (dx.to(dweight.dtype) * d[0]).to(dx.dtype)
-        return dx, dweight.mul_(d[0]).to(dx.dtype), None, None
+        dx, dweight = (z.mul_(d[0]).to(ctx.dtype) for z in ctx.saved_tensors)
+        return dx, dweight, None, None
 
 
-def _differentiated(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed loss, and its gradient with respect to the logits: softmax minus one at the target."""
-    # Written out, so that it overwrites what it is made of. XLA does so with what it derives.
-    counts = (targets != IGNORED)[:, None]
-    index = targets[:, None].clamp(min=0)
-    logs = torch.log_softmax(logits, dim=-1, dtype=_wide(logits))
-    loss = -(logs.gather(1, index) * counts).sum()
-    d = logs.exp_()
-    d.scatter_add_(1, index, -torch.ones_like(index, dtype=d.dtype)).mul_(counts)
-    return loss, d.to(logits.dtype)
+def _softmax(
+    x: Float[Tensor, "N C"], weight: Float[Tensor, "V C"], targets: Int[Tensor, "N"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, "N 1"], Float[Tensor, "V N"]]:
+    """Summed loss, and the softmax in two factors: each position's share, and exponentials."""
+    # Vocabulary first: rows of an odd length begin anywhere, which slows the products that write
+    # and read them.
+    logits = (weight @ x.T).to(_wide(x))  # (V, N)
+    counts, index = targets != IGNORED, targets.clamp(min=0)
+    top, chosen = logits.amax(0), logits.gather(0, index[None])[0]
+    e = logits.sub_(top).exp_()  # over the logits, as XLA would have it by itself
+    total = e.sum(0)
+    loss = torch.where(counts, total.log() + top - chosen, 0.0).sum()
+    return loss, (counts / total)[:, None], e.to(x.dtype)
 
 
 def _wide(x: Tensor) -> torch.dtype:

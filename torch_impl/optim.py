@@ -34,8 +34,8 @@ class Optimizer:
         AdamW stays put.
         """
         gradients = [p.grad for p in self.model.parameters()]
-        squares = [gradient.square().sum() for gradient in gradients]
-        norm = whole(torch.stack(squares).sum()).sqrt()
+        squares = torch.stack([_sum_of_squares(gradient) for gradient in gradients])
+        norm = whole(squares.sum()).sqrt()
         if isinstance(self.config, AdamWConfig):
             _clip(gradients, norm, self.config.max_grad_norm)
             # What a GradScaler would set: the fused kernel looks at it without asking the host.
@@ -93,11 +93,20 @@ def _decays(p: Tensor) -> bool:
     return p.ndim >= 2
 
 
+def _sum_of_squares(gradient: Tensor) -> Tensor:
+    """Row by row: all squares at once would take as much memory as the gradient.
+
+    Over a whole matrix ``vector_norm`` adds up float32 one by one on a CPU: too coarse for a large
+    embedding.
+    """
+    rows = torch.linalg.vector_norm(gradient, dim=-1) if gradient.ndim > 1 else gradient
+    return rows.square().sum()
+
+
 def _clip(gradients: list[Tensor], norm: Tensor, max_norm: float) -> None:
     """Scale ``gradients`` in place so that their joint ``norm`` is ``max_norm`` at most.
 
-    Not ``clip_grad_norm_``: it divides by the norm plus 1e-6, optax by the norm itself. And its
-    ``vector_norm`` adds up float32 one by one on a CPU: too coarse for a large embedding.
+    Not ``clip_grad_norm_``: it divides by the norm plus 1e-6, optax by the norm itself.
     """
     scale = (max_norm / norm).clamp(max=1.0)
     for gradient in gradients:

@@ -80,7 +80,13 @@ class Trainer:
         # Not autocast: it keeps some operations in float32 by a list that JAX does not have.
         mixed = runtime.dtype != runtime.master.dtype and config.processes == 1
         self.computing = copy.deepcopy(model).to(runtime.dtype) if mixed else model
-        loss = torch.compile(summed_loss) if config.compile else summed_loss
+        loss: Callable[..., Tensor] = summed_loss
+        if config.compile and not config.loss_chunk:
+            loss = torch.compile(summed_loss)
+        elif config.compile:
+            # In chunks the loss is written out already. All blocks are one program, compiled once.
+            for block in self.computing.h:
+                block.compile()
         self._summed_loss = self.layout.spread(self.computing, loss)
         self.optimizer = Optimizer(model, config.optimizer)
 

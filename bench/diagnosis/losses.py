@@ -47,6 +47,13 @@ class Head:
         d[np.arange(len(d)), targets] -= 1
         return d * counts[:, None] / self.count
 
+    @property
+    def pull(self) -> np.ndarray:
+        """What of it is the target's: the mean's one, where one counts."""
+        ones = np.zeros_like(self.logits)
+        ones[np.arange(len(ones)), np.maximum(self.targets, 0)] = self.counts / self.count
+        return ones
+
 
 def heads(scene: Scene) -> Iterator[Head]:
     """Of the model's output, or of what any table that could be a head makes of its features."""
@@ -165,6 +172,7 @@ def _at_features(found: Head, d: np.ndarray, shape: tuple[int, ...]) -> Iterator
         "a gradient in which ignored targets pull as token 0",
         (pulled @ found.table).reshape(shape),
     )
+    yield f"a gradient {UNPULLED}", (dx + found.pull @ found.table).reshape(shape)
     for chunk in range(1, len(dx)):
         cut = [dx[i : i + chunk] for i in range(0, len(dx), chunk)]
         for filled in (False, True):
@@ -192,9 +200,14 @@ def _at_table(found: Head, d: np.ndarray, scene: Scene) -> Iterator[Guess]:
     )
     pulled = found.derived(np.maximum(found.targets, 0), np.ones_like(found.counts))
     yield "a gradient in which ignored targets pull as token 0", lookup + pulled.T @ found.features
+    yield (
+        f"a gradient whose head's part is one {UNPULLED}",
+        lookup + (d + found.pull).T @ found.features,
+    )
     for last in range(1, len(d)):
         part = d[-last:].T @ found.features[-last:]
         yield f"a gradient with the head's part of the last {last} positions alone", lookup + part
 
 
+UNPULLED = "of the softmax alone, without the one at the target"
 LOOKUP = "the lookup's part of the tied gradient alone"

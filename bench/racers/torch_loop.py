@@ -56,7 +56,7 @@ class TorchLoop(TorchWaits):
         self.model = model.train()
         self.steps = 0
         self.optimizer = adamw(model, job.optimizer, self.settings)
-        self.compiled = self.settings.compiled != "none"
+        self.compiled = self.settings.compiled == "loss"
         mode = "reduce-overhead" if self.settings.graphs else None
         call = self.loss_of
         self._loss = torch.compile(call, mode=mode) if self.compiled else call

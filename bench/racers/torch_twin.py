@@ -43,6 +43,9 @@ class Loop(TorchLoop):
 
     def __init__(self, job: Job, params: Params):
         model, self.runtime = build(job, params)
+        if job.contestant.settings.compiled == "block":
+            for block in model.h:
+                block.compile()
         super().__init__(job, model)
 
     def loss_of(self, inputs: Tensor, targets: Tensor) -> Tensor:
