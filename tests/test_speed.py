@@ -926,8 +926,10 @@ def test_ceilings_are_measured_in_a_process_of_their_own(framework, tmp_path):
 
 
 def _said(code: str) -> str:
+    """What ``code`` prints in a process and a session of its own, as contestants have them."""
+    call = [sys.executable, "-c", code]
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd()
+        call, capture_output=True, text=True, check=True, cwd=Path.cwd(), start_new_session=True
     )
     return done.stdout.strip()
 
