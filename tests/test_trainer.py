@@ -459,13 +459,16 @@ def test_the_logits_never_exist_at_full_size(side):
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.filterwarnings("default")  # some of the compiler's own
-def test_a_compiled_trainer_takes_the_same_steps(sides):
+@pytest.mark.parametrize(("chunk", "model"), [(0, MODEL), (13, replace(TWO_LAYERS, drop_rate=0.0))])
+def test_a_compiled_trainer_takes_the_same_steps(sides, chunk, model):
+    """Compiled as a whole, or block by block around a loss in chunks."""
     import torch
 
     torch_side = sides[0]
-    expected = _train(_trainer(torch_side, _config()), 0, 3)
+    expected = _train(_trainer(torch_side, _config(), model), 0, 3)
+    compiled = _config(compile=True, loss_chunk=chunk)
     try:
-        made = _train(_trainer(torch_side, _config(compile=True)), 0, 3)
+        made = _train(_trainer(torch_side, compiled, model), 0, 3)
     except torch._dynamo.exc.BackendCompilerFailed as error:
         pytest.skip(f"torch.compile finds no compiler here: {error}")
     assert made == pytest.approx(expected, rel=1e-12, abs=0)
