@@ -363,8 +363,9 @@ def test_a_run_whose_processes_are_killed_ends_as_if_they_had_not_been(side, tex
     steps, killed = 20 * KILLS, tmp_path / "killed"
     asked = (*SMALL, "--framework", side.name, "--data", text, "--steps", steps, "--sharded", 2)
     asked += ("--checkpoint-every", 1, "--keep", 2, "--resume", "--out")
+    long = 60 * KILLS  # not what is tested: so many steps, a checkpoint after each
     with Run(*asked, tmp_path / "whole") as whole:
-        whole.ends(0)
+        whole.ends(0, within=long)
     draw = random.Random(0)
     for _ in range(KILLS):
         with Run(*asked, killed) as run:
@@ -377,7 +378,7 @@ def test_a_run_whose_processes_are_killed_ends_as_if_they_had_not_been(side, tex
         assert re.search(r"the newest whole checkpoint is \S+: start it again with --out", said)
         _assert_whole(killed, side.name)
     with Run(*asked, killed) as last:
-        last.ends(0)
+        last.ends(0, within=long)
     _assert_same_run(killed, tmp_path / "whole", side.name, steps)
 
 
