@@ -204,11 +204,11 @@ def _functions(
 
         graphdef, state = nnx.split(model)
 
-        compiled = side.generate.compiled(runtime)
+        compiled = side.generate.compiled(model, runtime)
         full = jax.jit(lambda state, tokens: nnx.merge(graphdef, state)(tokens)[:, -1])
 
         def decode(*batch: Any) -> Any:
-            found, caches[0] = compiled(model, caches[0], *batch)
+            found, caches[0] = compiled(caches[0], *batch)
             return found
 
         def logits(tokens: Any) -> Any:

@@ -6,13 +6,14 @@ length.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jax_impl.gpt2 import GPT2, CausalSelfAttention
 from jax_impl.params import to_numpy
@@ -42,10 +43,11 @@ def attend(
     attn: CausalSelfAttention,
     x: Float[Array, "B T C"],
     positions: Int[Array, "B T"],
+    seen: Bool[Array, "B 1 T S"],
     keys: Float[Array, "B H S D"],
     values: Float[Array, "B H S D"],
 ) -> tuple[Float[Array, "B T C"], Float[Array, "B H S D"], Float[Array, "B H S D"]]:
-    """Each of ``positions`` attends to itself and to all before it, in ``x`` or in the cache."""
+    """Each of ``positions`` attends to what it has ``seen``, in ``x`` or in the cache."""
     B, T, C = x.shape
     q, k, v = jnp.split(attn.c_attn(x), 3, axis=-1)
     q, k, v = (z.reshape(B, T, attn.n_heads, -1) for z in (q, k, v))  # (B, T, H, D)
@@ -55,10 +57,7 @@ def attend(
     values = values.at[rows, :, positions].set(v)
     # Else XLA would fuse the writing into the products as well, and copy the cache to write twice.
     keys, values = jax.lax.optimization_barrier((keys, values))
-    S, D = keys.shape[2:]
-    scores = jnp.einsum("bhqd,bhkd->bhqk", q.swapaxes(1, 2), keys) / math.sqrt(D)
-    # Hides the future, and with it what the padding of a shorter prompt has written there.
-    seen = jnp.arange(S) <= positions[:, None, :, None]  # (B, 1, T, S)
+    scores = jnp.einsum("bhqd,bhkd->bhqk", q.swapaxes(1, 2), keys) / math.sqrt(q.shape[-1])
     scores = jnp.where(seen, scores, -jnp.inf)
     # The softmax runs in float32 at least, as in the model's own attention.
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
@@ -80,9 +79,12 @@ def decode(
     """
     x = model.wte(tokens) + model.wpe(positions)  # (B, T, C)
     # All of the cache at every step, since a shape that grew would be compiled anew each time.
+    S = cache.keys[0].shape[2]
+    # Hides the future, and with it what the padding of a shorter prompt has written there.
+    seen = jnp.arange(S) <= positions[:, None, :, None]  # (B, 1, T, S)
     new = Cache(keys=[], values=[])
     for block, keys, values in zip(model.h, *cache, strict=True):
-        y, keys, values = attend(block.attn, block.ln_1(x), positions, keys, values)
+        y, keys, values = attend(block.attn, block.ln_1(x), positions, seen, keys, values)
         new.keys.append(keys)
         new.values.append(values)
         x = x + y
@@ -92,13 +94,25 @@ def decode(
     return model.logits(x), new
 
 
-def compiled(runtime: Runtime) -> Callable[..., tuple[Array, Cache]]:
-    """``decode`` as a program for T of the prompt and one for T = 1.
+def compiled(model: GPT2, runtime: Runtime) -> Callable[..., tuple[Array, Cache]]:
+    """``decode`` of ``model`` as a program for T of the prompt and one for T = 1.
 
-    Later calls of the same sizes find them again. A module is a pytree, so its parameters are
-    arguments and not baked in as constants. The cache is donated: XLA writes the new one over it.
+    A module is a pytree, so its parameters are arguments and not baked in as constants. It is taken
+    apart once, since Python would need milliseconds for that at every token. The cache is donated:
+    XLA writes the new one over it.
     """
-    return jax.jit(decode, donate_argnums=1, compiler_options=runtime.compiler_options)
+    leaves, structure = jax.tree.flatten(model)
+    return partial(_program(structure, runtime), leaves)
+
+
+@lru_cache
+def _program(structure: jax.tree_util.PyTreeDef, runtime: Runtime) -> Callable[..., Any]:
+    """The same for every model of this structure; later calls of the same sizes find it again."""
+
+    def step(leaves: list[Array], cache: Cache, *batch: Array) -> tuple[Array, Cache]:
+        return decode(jax.tree.unflatten(structure, leaves), cache, *batch)
+
+    return jax.jit(step, donate_argnums=1, compiler_options=runtime.compiler_options)
 
 
 def generate(
@@ -129,10 +143,10 @@ def _generate(
     runtime: Runtime,
 ) -> Iterator[Int[np.ndarray, "B"]]:
     B, T = tokens.shape
-    cache, step = new_cache(model, B, T + new_tokens), compiled(runtime)
+    cache, step = new_cache(model, B, T + new_tokens), compiled(model, runtime)
     positions, last = np.tile(np.arange(T), (B, 1)), lengths - 1
     for i in range(new_tokens):
-        logits, cache = step(model, cache, *runtime.batch(tokens, positions, last))
+        logits, cache = step(cache, *runtime.batch(tokens, positions, last))
         noise = sampling.noise(i, logits.shape)  # drawn while a GPU is still computing
         ids = choose(to_numpy(logits), noise, sampling)
         yield ids

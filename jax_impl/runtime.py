@@ -43,12 +43,10 @@ class Runtime:
 
         Out-of-range indices are clamped silently here, so token ids are checked before.
         """
-        return tuple(
-            jax.device_put(
-                array.astype(self.dtype if array.dtype.kind == "f" else np.int32), self.device
-            )
-            for array in arrays
+        narrowed = tuple(
+            array.astype(self.dtype if array.dtype.kind == "f" else np.int32) for array in arrays
         )
+        return jax.device_put(narrowed, self.device)
 
 
 def devices() -> list[str]:

@@ -70,7 +70,10 @@ def _texts(side, model, prompts, asked, runtime, new_tokens=NEW):
 
 def _decoder(side, model, runtime):
     """``decode`` as a function of NumPy arrays that keeps its cache: compiled where it can be."""
-    step = side.generate.compiled(runtime) if side.name == "jax" else side.generate.decode
+    if side.name == "jax":
+        step = side.generate.compiled(model, runtime)
+    else:
+        step = functools.partial(side.generate.decode, model)
     kept = []
 
     def decode(tokens, positions, last, *, fresh=False):
@@ -78,7 +81,7 @@ def _decoder(side, model, runtime):
             length = model.wpe.num_embeddings
             kept[:] = [side.generate.new_cache(model, len(tokens), length)]
         batch = runtime.batch(*map(np.asarray, (tokens, positions, last)))
-        found = step(model, kept[0], *batch)
+        found = step(kept[0], *batch)
         logits, kept[0] = found if side.name == "jax" else (found, kept[0])
         return side.params.to_numpy(logits)
 
@@ -193,7 +196,7 @@ def test_the_cache_is_allocated_once(side, model, monkeypatch):
         monkeypatch.setattr(side.generate, "decode", spied(side.generate.decode))
     else:
         compiled = side.generate.compiled
-        monkeypatch.setattr(side.generate, "compiled", lambda runtime: spied(compiled(runtime)))
+        monkeypatch.setattr(side.generate, "compiled", lambda *given: spied(compiled(*given)))
     _texts(side, made, PROMPTS, GREEDY, runtime)
     assert len(seen) == NEW
     assert len(set(seen[0])) == 2 * CONFIG.n_layers
@@ -208,11 +211,56 @@ def test_a_compiled_step_writes_to_the_cache_without_copying_it(sides, model):
         pytest.skip("written for what XLA does on a CPU")
     cache = side.generate.new_cache(made, 1, 40)
     batch = runtime.batch(np.zeros((1, 1), int), np.full((1, 1), 30), np.zeros(1, int))
-    program = side.generate.compiled(runtime).lower(made, cache, *batch).compile().as_text()
+    step = side.generate.compiled(made, runtime)
+    program = step.func.lower(*step.args, cache, *batch).compile().as_text()
     shape = ",".join(map(str, cache.values[0].shape))
     copies = re.findall(rf"= f32\[{shape}\]\S* copy\(", program)
     assert f"f32[{shape}]" in program
     assert not copies
+
+
+@each_config
+def test_a_model_laid_out_says_the_same_and_leaves_the_other_as_it_was(sides, model, config):
+    side = sides[0]
+    made, runtime = model(side, "float32", config)
+    if runtime.device.type != "cpu":
+        pytest.skip("only on a CPU are weights laid out anew")
+    names = ["wte.weight" if config.tie_embeddings else "lm_head.weight"]
+    names += [f"h.{i}.{name}.weight" for i in range(2) for name in ("attn.c_attn", "mlp.c_fc")]
+    before = {name: (p, p.data_ptr(), p.stride()) for name, p in made.named_parameters()}
+    copy = side.generate.laid_out(made)
+    for name, parameter in copy.named_parameters():
+        mine, address, strides = before[name]
+        assert (mine.data_ptr(), mine.stride()) == (address, strides), name
+        assert (parameter == mine).all(), name
+        if name in names:
+            assert parameter.stride() == (1, len(parameter)), name
+            assert not parameter.requires_grad, name
+        else:
+            assert parameter is mine, name
+    for asked in (GREEDY, Sampling(seed=3)):
+        ours = _texts(side, made, PROMPTS, asked, runtime)
+        assert (_texts(side, copy, PROMPTS, asked, runtime) == ours).all()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_only_float32_is_laid_out_anew(sides, model, dtype):
+    made = model(sides[0], dtype)[0]
+    for ours, theirs in zip(
+        sides[0].generate.laid_out(made).parameters(), made.parameters(), strict=True
+    ):
+        assert ours is theirs
+
+
+@pytest.mark.filterwarnings("default")  # some of the compiler's own
+def test_a_compiled_model_can_be_laid_out(sides, model):
+    made, runtime = model(sides[0], "float32")
+    plain = _texts(sides[0], made, PROMPTS, GREEDY, runtime)
+    for block in made.h:
+        block.compile()
+    assert (
+        _texts(sides[0], sides[0].generate.laid_out(made), PROMPTS, GREEDY, runtime) == plain
+    ).all()
 
 
 def test_jax_compiles_the_prompt_and_the_step_and_nothing_more(sides, model):

@@ -6,12 +6,13 @@ length.
 
 import math
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
 from shared.sampling import Sampling, choose, pad
 from torch_impl.gpt2 import GPT2, CausalSelfAttention
@@ -42,10 +43,11 @@ def attend(
     attn: CausalSelfAttention,
     x: Float[Tensor, "B T C"],
     positions: Int[Tensor, "B T"],
+    seen: Bool[Tensor, "B 1 T S"],
     keys: Float[Tensor, "B H S D"],
     values: Float[Tensor, "B H S D"],
 ) -> Float[Tensor, "B T C"]:
-    """Each of ``positions`` attends to itself and to all before it, in ``x`` or in the cache."""
+    """Each of ``positions`` attends to what it has ``seen``, in ``x`` or in the cache."""
     B, T, C = x.shape
     q, k, v = attn.c_attn(x).chunk(3, dim=-1)
     q, k, v = (z.reshape(B, T, attn.n_heads, -1) for z in (q, k, v))  # (B, T, H, D)
@@ -53,16 +55,31 @@ def attend(
     # Indices on both sides of a slice put their own axes first: (B, T, H, D) is what is written.
     keys[rows, :, positions] = k
     values[rows, :, positions] = v
-    S, D = keys.shape[2:]
-    scores = torch.einsum("bhqd,bhkd->bhqk", q.transpose(1, 2), keys) / math.sqrt(D)
-    # Hides the future, and with it what the padding of a shorter prompt has written there.
-    seen = torch.arange(S, device=x.device) <= positions[:, None, :, None]  # (B, 1, T, S)
+    scores = torch.einsum("bhqd,bhkd->bhqk", q.transpose(1, 2), keys) / math.sqrt(q.shape[-1])
     scores = torch.where(seen, scores, -torch.inf)
     # The softmax runs in float32 at least, as in the model's own attention.
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     weights = torch.softmax(scores, dim=-1).to(values.dtype)
     y = torch.einsum("bhqk,bhkd->bqhd", weights, values)
     return attn.c_proj(y.reshape(B, T, C))
+
+
+def laid_out(model: GPT2) -> GPT2:
+    """A copy of ``model`` to decode with; all but its wide weights is shared, so do not train it.
+
+    A weight is [out, in] here, and a product of one row reads it no faster than it can take one dot
+    product after the other. Where the output is the wider side, columns one after the other suit a
+    CPU better in float32: [in, out], as Flax has its kernels. Nothing but strides is different.
+    """
+    shared: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
+    copy = deepcopy(model, shared)
+    head = copy.wte if copy.lm_head is None else copy.lm_head
+    for module in (m for m in copy.modules() if m is head or isinstance(m, nn.Linear)):
+        weight: Tensor = module.weight.detach()
+        out, into = weight.shape
+        if weight.device.type == "cpu" and weight.dtype == torch.float32 and out > into:
+            module.weight = nn.Parameter(weight.T.contiguous().T, requires_grad=False)
+    return copy
 
 
 @torch.inference_mode()
@@ -80,10 +97,12 @@ def decode(
     x = model.wte(tokens) + model.wpe(positions)  # (B, T, C)
     # No more of the cache than is in use: a step costs what its position makes it cost.
     S = int(positions.max()) + 1
+    # Hides the future, and with it what the padding of a shorter prompt has written there.
+    seen = torch.arange(S, device=x.device) <= positions[:, None, :, None]  # (B, 1, T, S)
     blocks: Any = model.h
     for block, keys, values in zip(blocks, *cache, strict=True):
         keys, values = keys[:, :, :S], values[:, :, :S]  # views: writing to them is writing there
-        x = x + attend(block.attn, block.ln_1(x), positions, keys, values)
+        x = x + attend(block.attn, block.ln_1(x), positions, seen, keys, values)
         x = x + block.mlp(block.ln_2(x))
     rows = torch.arange(len(x), device=x.device)
     x = model.ln_f(x[rows, last])  # (B, C): the head is for the last token alone

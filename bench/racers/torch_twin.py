@@ -16,7 +16,7 @@ from shared.sampling import Sampling
 from shared.training import TrainState
 from torch_impl import gpt2, train
 from torch_impl import params as torch_params
-from torch_impl.generate import generate
+from torch_impl.generate import generate, laid_out
 from torch_impl.params import export_tensors
 
 
@@ -75,6 +75,7 @@ class Tuned(TorchWaits):
             compile=settings.compiled != "none",
         )
         self.trainer = train.Trainer(model, self.config, self.runtime)
+        self.decoder: gpt2.GPT2 | None = None
 
     def put(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """One micro-batch; the trainer moves it."""
@@ -101,10 +102,13 @@ class Tuned(TorchWaits):
         """Back to the beginning, as a checkpoint is restored."""
         nothing = {name: np.zeros_like(value) for name, value in params.items()}
         self.trainer.restore(TrainState(0, params, nothing, nothing))
+        self.decoder = None
 
     def decode(self, prompts: Sequence[np.ndarray], new_tokens: int) -> np.ndarray:
-        """By our own ``generate``."""
-        return decode(self.trainer.computing_model(), self.runtime, prompts, new_tokens)
+        """By our own ``generate``, from a model laid out once, as ``sample`` does it."""
+        if self.decoder is None:
+            self.decoder = laid_out(self.trainer.computing_model())
+        return decode(self.decoder, self.runtime, prompts, new_tokens)
 
     def state(self) -> dict[str, Any]:
         """Switches as PyTorch reports them, and the attention kernel of one more pass."""
