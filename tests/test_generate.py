@@ -571,6 +571,24 @@ def test_tokens_that_no_text_has_are_never_said(side, device, capsys, config):
     assert set(capsys.readouterr().out) <= {"\n", "é", "\ufffd", *Letters(40).decode(range(38))}
 
 
+def test_what_is_said_comes_from_a_model_laid_out_for_it(side, device, monkeypatch):
+    given, used = [], []
+
+    def lay(model, lay=side.generate.laid_out):
+        given.append(lay(model))
+        return given[0]
+
+    def say(model, *rest, say=side.generate.generate):
+        used.append(model)
+        return say(model, *rest)
+
+    monkeypatch.setattr(side.generate, "laid_out", lay)
+    monkeypatch.setattr(side.generate, "generate", say)
+    _run(side, device, prompts=["A"], tokens=2)
+    assert len(given) == len(used) == 1
+    assert used[0] is given[0]
+
+
 def test_the_pace_leaves_out_what_is_compiled():
     assert str(sampling.Pace(2, [1.0])) == "2 tokens in 1.00 s"
     said = str(sampling.Pace(2, [1.0, 2.0, 2.5, 3.0]))

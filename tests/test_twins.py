@@ -26,7 +26,6 @@ LEFT_OUT = {
     "Layout.gathered": "the same",
     "Runtime.compiler_options": "only XLA has to be told to keep its barriers",
     "compiled": "PyTorch decodes as it is called",
-    "laid_out": "Flax has a weight [in, out] to begin with",
     "compute_in": "nnx.Embed alone keeps a dtype of its own; PyTorch's modules follow parameters",
 }
 OTHER_ARGUMENTS = {
