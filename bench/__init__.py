@@ -1,1 +1,1 @@
-"""The workbench, the only place where both sides meet: compare, plant bugs, report."""
+"""The workbench of the built-in programs: one package for each question asked of the twins."""

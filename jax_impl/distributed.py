@@ -16,7 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jax_impl.runtime import Runtime
 from shared.config import TrainConfig
-from shared.training import check_joined
+from shared.train_state import check_joined
 from shared.world import World
 
 Tree = TypeVar("Tree")

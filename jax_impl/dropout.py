@@ -10,7 +10,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Bool, Float, UInt32
 
-from shared import random
+from shared import threefry
 
 
 class _DropoutKey(nnx.Variable):
@@ -33,7 +33,7 @@ class MatchedDropout(nnx.Dropout):
         """Which elements of ``x`` fall."""
         # Not `bernoulli`: it draws 64 bits an element under x64, and so other units in float64.
         words = jax.random.bits(_key(self.key[...], "threefry2x32"), x.shape, jnp.uint32)
-        return words >> 8 < random.threshold(self.rate)
+        return words >> 8 < threefry.threshold(self.rate)
 
 
 def match(model: nnx.Module) -> None:

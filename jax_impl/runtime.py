@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from shared import memory
+from shared import allocator
 
 DTYPES = {
     "float64": jnp.float64,
@@ -87,7 +87,7 @@ def tune(device: str, dtype: str, width: int) -> list[str]:
 
     XLA has one library for matrix products, so dtype and width make no difference here.
     """
-    return ["freed memory kept"] if device == "cpu" and memory.keep_freed() else []
+    return ["freed memory kept"] if device == "cpu" and allocator.keep_freed() else []
 
 
 def settings() -> dict[str, str]:

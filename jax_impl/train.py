@@ -19,7 +19,7 @@ from jax_impl.params import compute_in, export_each, import_tensors
 from jax_impl.runtime import Runtime
 from shared.config import IGNORED, TrainConfig
 from shared.params import Params
-from shared.training import PARTS, Step, TrainState, step_keys
+from shared.train_state import PARTS, Step, TrainState, step_keys
 
 LossFn = Callable[..., tuple[Array, Array]]
 

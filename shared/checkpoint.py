@@ -24,7 +24,8 @@ import numpy as np
 
 from shared import files
 from shared.config import AdamWConfig, GPTConfig, TrainConfig
-from shared.params import Shapes, Stored, check, check_tensor, gpt2_shapes
+from shared.params import Shapes, check, check_tensor, gpt2_shapes
+from shared.safetensors_io import Stored
 
 FORMAT = "twingrad checkpoint"
 VERSION = 1

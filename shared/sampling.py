@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from shared import random
+from shared import threefry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class Sampling:
             raise ValueError(f"top_k is {self.top_k}: expected 1 or more tokens to choose from")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}: expected a probability over 0, at most 1")
-        random.key(self.seed)  # which says what a seed may be
+        threefry.key(self.seed)  # which says what a seed may be
 
     def noise(self, position: int, shape: tuple[int, ...]) -> Float[np.ndarray, "B V"] | None:
         """What is added to the logits of the new token at ``position``; ``None`` if nothing is."""
-        return random.gumbel(self.seed, position, shape) if self.temperature > 0 else None
+        return threefry.gumbel(self.seed, position, shape) if self.temperature > 0 else None
 
 
 def choose(

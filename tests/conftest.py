@@ -13,10 +13,10 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # Threads that wait do not spin: two workers of the tests share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from bench import sides as halves
-from bench.programs import Program
-from shared import numerics
+from bench.harness import frameworks as halves
+from bench.harness.programs import Program
 from shared.params import Params
+from twingrad import numerics
 
 
 @pytest.fixture(scope="session", params=("cpu", "cuda"))

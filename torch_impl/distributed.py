@@ -17,7 +17,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from shared.config import TrainConfig
-from shared.training import check_joined, counted
+from shared.train_state import check_joined, counted
 from shared.world import World
 from torch_impl.runtime import Runtime
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt32
 from torch import Tensor, nn
 
-from shared import random
+from shared import threefry
 
 
 class MatchedDropout(nn.Dropout):
@@ -33,7 +33,7 @@ class MatchedDropout(nn.Dropout):
         """Which elements of ``x`` fall."""
         words = _bits(self.key, x.numel(), x.device, self.rank * x.numel())
         # The mask makes the shift of a signed word that of an unsigned one.
-        return ((words >> 8) & 0xFFFFFF < random.threshold(self.p)).view(x.shape)
+        return ((words >> 8) & 0xFFFFFF < threefry.threshold(self.p)).view(x.shape)
 
 
 def match(model: nn.Module) -> None:
@@ -72,10 +72,10 @@ def _bits(
 ) -> Int[Tensor, "N"]:
     """``size`` random words as int32 on ``device``: NumPy's on a CPU, where it is faster."""
     if device.type == "cpu" and not torch.compiler.is_compiling():
-        drawn = random.bits(key.numpy().view(np.uint32), size, first)
+        drawn = threefry.bits(key.numpy().view(np.uint32), size, first)
         return torch.from_numpy(drawn.view(np.int32))
     key = key.to(device)
-    words = torch.cat([key, key[:1] ^ key[1:] ^ random.PARITY])
+    words = torch.cat([key, key[:1] ^ key[1:] ^ threefry.PARITY])
     counters = torch.arange(first, first + size, device=device)
-    high, low = random.encipher(words, (counters >> 32).int(), counters.int())
+    high, low = threefry.encipher(words, (counters >> 32).int(), counters.int())
     return high ^ low

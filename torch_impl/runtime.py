@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.backends import cudnn
 
-from shared import memory
+from shared import allocator
 
 DTYPES = {
     "float64": torch.float64,
@@ -85,7 +85,7 @@ def tune(device: str, dtype: str, width: int) -> list[str]:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device != "cpu":
         return []
-    done = ["freed memory kept"] if memory.keep_freed() else []
+    done = ["freed memory kept"] if allocator.keep_freed() else []
     # "medium" allows bfloat16. Where a processor multiplies that no faster than float32, it means
     # oneDNN in float32: faster than MKL on some processors, but dearer to call.
     wide = dtype == "float32" and width >= ONEDNN_WIDTH

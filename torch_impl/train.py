@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from shared.config import TrainConfig
 from shared.params import Params
-from shared.training import PARTS, Step, TrainState, step_keys
+from shared.train_state import PARTS, Step, TrainState, step_keys
 from torch_impl.distributed import Layout
 from torch_impl.dropout import match, set_keys, sites
 from torch_impl.gpt2 import GPT2, summed_loss

@@ -1,6 +1,30 @@
-"""What may be imported from Python: pairs of models, and the claim that they are equal."""
+"""Find out whether a PyTorch model and its JAX port are equal, else where and why they part.
 
-from bench.diagnosis.equal import assert_equal_models, diagnose
-from bench.diagnosis.pairs import Pair
+Names are resolved when they are first used (PEP 562), so that importing ``twingrad`` or
+``twingrad.numerics`` loads neither framework.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twingrad.api import assert_equal_models, diagnose
+    from twingrad.pair import Pair
 
 __all__ = ["Pair", "assert_equal_models", "diagnose"]
+
+_MODULES = {
+    "Pair": "twingrad.pair",
+    "assert_equal_models": "twingrad.api",
+    "diagnose": "twingrad.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'twingrad' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

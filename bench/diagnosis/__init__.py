@@ -1,1 +1,1 @@
-"""Where two models that should be one first part, and why."""
+"""Diagnosis of the built-in programs: what they add to the library's hypotheses."""

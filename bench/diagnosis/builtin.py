@@ -11,19 +11,23 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from bench import programs, show
-from bench.compare import FIGURES, Comparison, Figures, Gate, divided
-from bench.diagnosis import engine, recipes, updates
-from bench.diagnosis.calls import Pass
-from bench.diagnosis.engine import Finding, Say, Unrepeatable
-from bench.diagnosis.pairs import Pair
-from bench.diagnosis.replays import Both
-from bench.programs import Program
-from bench.sides import Side, Sides
-from shared import numerics
+from bench.diagnosis import training
+from bench.harness import programs, terminal
+from bench.harness.frameworks import Side, Sides
+from bench.harness.programs import Program
+from bench.parity.comparison import FIGURES, Comparison, Figures, divided
 from shared.config import AdamWConfig, TrainConfig
 from shared.params import Params
-from shared.training import counted, step_keys
+from shared.train_state import counted, step_keys
+from twingrad import numerics
+from twingrad.calls import Pass
+from twingrad.diagnosis import engine
+from twingrad.diagnosis.engine import Say, Unrepeatable
+from twingrad.diagnosis.finding import Finding
+from twingrad.diagnosis.hypotheses import optimizer as hypotheses_optimizer
+from twingrad.live import Both
+from twingrad.outcome import Gate
+from twingrad.pair import Pair
 
 
 def pair_of(program: Program, sides: Sides) -> Pair:
@@ -100,7 +104,7 @@ def find(
         return engine.diagnose(pair_of(program, sides), say, every, more)
     except Unrepeatable as error:
         where = engine.place_name(error.where)
-        name = show.NAMES[error.side]
+        name = terminal.NAMES[error.side]
         cause = f"{name}'s draws at random: it is another one when it is run again"
         return [Finding(stage="forward", where=where, cause=cause, evidence=str(error))]
 
@@ -113,18 +117,20 @@ def _updates(program: Program, sides: Sides, both: Both, seen: Pass, say: Say) -
     )
     raw = {name: raw[name] for name in trained.params}
     size = math.hypot(*(numerics.size(g).l2 for g in raw.values())) or 1.0
-    factors = itertools.islice(itertools.cycle(updates.FACTORS), program.optimizer_steps)
+    factors = itertools.islice(
+        itertools.cycle(hypotheses_optimizer.FACTORS), program.optimizer_steps
+    )
     scales = [factor / size for factor in factors]
     gradients = [{n: np.asarray(g * s, np.float32) for n, g in raw.items()} for s in scales]
     start = {name: np.asarray(value, np.float64) for name, value in trained.params.items()}
     for name, config in program.optimizers.items():
         say(f"{program.title}, {both.dtype}: {name} on the same gradients")
         ours, theirs = (_stepped(side, trained, config, gradients, both.dtype) for side in sides)
-        rule = updates.of_config(config, len(gradients))
+        rule = hypotheses_optimizer.of_config(config, len(gradients))
         if both.dtype == "float64":
-            found = updates.judge(start, gradients, ours, theirs, rule, config)
+            found = hypotheses_optimizer.judge(start, gradients, ours, theirs, rule, config)
         else:
-            found = updates.judge_rounded(start, gradients, ours, theirs, rule)
+            found = hypotheses_optimizer.judge_rounded(start, gradients, ours, theirs, rule)
         if found:
             yield replace(found, where=f"{name}, {found.where}")
 
@@ -211,11 +217,11 @@ def _trajectory(program: Program, sides: Sides, say: Say) -> Iterator[Finding]:
 
 def _of_training(program: Program, sides: Sides, runs: Runs, say: Say) -> str | None:
     if runs.shared:
-        names = " and ".join(show.NAMES[side] for side in runs.shared)
+        names = " and ".join(terminal.NAMES[side] for side in runs.shared)
         return f"the checkpoint that {names} exports is its own memory: training goes on in it"
     say(f"{program.title}: the training run by one recipe after the other")
     figures = (runs.figures[side.name] for side in sides)
-    return recipes.followed(program, sides[0], *figures) or _vanishes(program, sides, say)
+    return training.followed(program, sides[0], *figures) or _vanishes(program, sides, say)
 
 
 def _vanishes(program: Program, sides: Sides, say: Say) -> str | None:

@@ -1,0 +1,230 @@
+"""Parsers and handlers of the measuring commands: ``bench``, ``plan`` and ``report``."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.cli.options import DEVICES, add_setting, choice, new_console, writable
+from shared.config import PRESETS
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def add_bench(commands: Any) -> None:
+    """Add the parser of ``bench``."""
+    bench = commands.add_parser(
+        "bench", help="time both frameworks and their peers, each certified to compute the same"
+    )
+    bench.add_argument(
+        "--workload",
+        nargs="+",
+        metavar="W",
+        help="overhead, forward, forward-backward, train, decode, cold, growth; default overhead "
+        "and train, on a GPU the first five",
+    )
+    bench.add_argument("--preset", help=f"size of GPT-2: {', '.join(PRESETS)}; default small")
+    bench.add_argument("--device", default="auto", help=", ".join(DEVICES))
+    bench.add_argument("--dtype", help="float32 (default on a CPU), bfloat16 (default on a GPU)")
+    bench.add_argument(
+        "--contestants",
+        metavar="A,B",
+        help="torch and jax (default, each idiomatic and tuned), lean, torch-ladder, jax-ladder, "
+        "hf, hf-compiled, hf-tuned, flax-reference, flax-reference-tuned, or one of a group",
+    )
+    bench.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a checkout, which is run: nanogpt=PATH, or a Python file that defines a class Racer",
+    )
+    bench.add_argument("--batch-size", type=int, metavar="B", help="sequences a step")
+    bench.add_argument("--length", type=int, metavar="T", help="tokens a sequence")
+    bench.add_argument(
+        "--samples",
+        type=int,
+        metavar="N",
+        help="clean samples wanted of each, at least 3 a process",
+    )
+    bench.add_argument(
+        "--starts",
+        type=int,
+        metavar="N",
+        help="processes that each contestant gets, one after the other: 1, or 3 and more; default "
+        "4, but 1 for growth, with --budget, and without --workload and --preset on a CPU",
+    )
+    bench.add_argument("--budget", metavar="9m", help="end within this time: 90s, 9m, 1h")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write the record")
+    bench.add_argument("--check", type=Path, metavar="FILE", help="judge a record, and no more")
+    bench.add_argument(
+        "--render", action="store_true", help="make tables and plots anew from committed records"
+    )
+    bench.set_defaults(run=run_bench)
+
+
+# Settings of a run that decide what a step takes.
+PLANNED = (
+    "preset", "dtype", "dropout", "drop_rate", "batch_size", "micro_batches", "length",
+    "loss_chunk", "recompute",
+)  # fmt: skip
+
+
+def add_plan(commands: Any) -> None:
+    """Add the parser of ``plan``."""
+    plan = commands.add_parser(
+        "plan", help="memory, exchange and time of a training step, without taking one"
+    )
+    plan.add_argument("--framework", default="both", help="torch, jax, both")
+    plan.add_argument("--device", default="cpu", help="cpu, cuda")
+    for name in PLANNED:
+        add_setting(plan, name)
+    plan.add_argument(
+        "--devices", type=int, metavar="N", help="how many: every arrangement of them is planned"
+    )
+    plan.add_argument("--data-parallel", type=int, metavar="N", help="that hold the same parts")
+    plan.add_argument("--sharded", type=int, metavar="M", help="that share one model's parts")
+    plan.add_argument(
+        "--ceilings", type=Path, metavar="FILE", help="a record of twingrad bench to take rates of"
+    )
+    plan.add_argument("--measure", action="store_true", help="measure them on this machine now")
+    plan.add_argument("--link", type=float, metavar="GB/S", help="what a device can send")
+    plan.add_argument("--json", type=Path, metavar="FILE", help="write the plan as JSON")
+    plan.set_defaults(run=run_plan)
+
+
+def run_report(arguments: argparse.Namespace) -> int:
+    """Write the report page."""
+    from bench.reporting import html
+
+    writable(arguments.html)
+    html.write(arguments.html)
+    print(f"{arguments.html} holds the twins side by side, and all that was measured of them")
+    return 0
+
+
+def run_bench(arguments: argparse.Namespace) -> int:
+    """Run, check or render a benchmark."""
+    from bench.speed import benchmark, command, record, statistics, workloads
+
+    if arguments.render:
+        from bench.reporting import markdown
+
+        return markdown.main([])
+    if arguments.check:
+        try:
+            print(record.check(arguments.check))
+        except record.Refused as refused:
+            print(f"twingrad: {refused}", file=sys.stderr)
+            return 1
+        return 0
+    chosen = [name for word in arguments.workload or [] for name in word.split(",")]
+    for name in chosen:
+        choice("workload", name, workloads.WORKLOADS)
+    if arguments.preset is not None:
+        choice("preset", arguments.preset, tuple(PRESETS))
+    if arguments.dtype is not None:
+        choice("dtype", arguments.dtype, ("float32", "tf32", "bfloat16"))
+    choice("device", arguments.device, DEVICES)
+    for name in ("batch_size", "length", "samples", "starts"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}: expected 1 or more")
+    if 1 < (arguments.starts or 1) < statistics.STARTS:
+        raise ValueError(
+            f"--starts is {arguments.starts}, too few to tell processes apart by: give 1, or "
+            f"{statistics.STARTS} and more"
+        )
+    named = [name.strip() for name in (arguments.contestants or "").split(",")]
+    if arguments.contestants is not None and not all(named):
+        raise ValueError(f"--contestants is {arguments.contestants!r}: expected names, as in A,B")
+    writable(arguments.json)
+    asked = benchmark.Asked(
+        workloads=tuple(dict.fromkeys(chosen)),
+        preset=arguments.preset,
+        device=arguments.device,
+        contestants=tuple(filter(None, named)),
+        peers=dict(_peer(given) for given in arguments.peer),
+        json=arguments.json,
+        budget=_seconds(arguments.budget) if arguments.budget else None,
+        dtype=arguments.dtype,
+        batch_size=arguments.batch_size,
+        length=arguments.length,
+        samples=arguments.samples or benchmark.WANTED,
+        starts=arguments.starts,
+    )
+    return command.run(asked, new_console())
+
+
+def run_plan(arguments: argparse.Namespace) -> int:
+    """Print plans of a training step."""
+    from bench.planning import command as planning_command
+    from bench.planning.formulas import FRAMEWORKS, Plan
+    from bench.training import config as training_config
+
+    choice("framework", arguments.framework, (*FRAMEWORKS, "both"))
+    choice("device", arguments.device, ("cpu", "cuda"))
+    given = {name: getattr(arguments, name) for name in PLANNED}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "preset" in given:
+        choice("preset", given["preset"], tuple(PRESETS))
+    for name in ("devices", "data_parallel", "sharded", "link"):
+        value = getattr(arguments, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}: expected more than 0")
+    layout = (arguments.data_parallel or 1, arguments.sharded or 1)
+    devices = arguments.devices or layout[0] * layout[1]
+    named = arguments.data_parallel is not None or arguments.sharded is not None
+    if named and devices != layout[0] * layout[1]:
+        raise ValueError(
+            f"--data-parallel {layout[0]} times --sharded {layout[1]} is {layout[0] * layout[1]}, "
+            f"and --devices is {devices}: leave --devices out"
+        )
+    if arguments.measure and arguments.ceilings:
+        raise ValueError("--measure and --ceilings exclude one another: leave one of them out")
+    # A run's eight sequences a step, for each device.
+    run = training_config.resolve({"batch_size": 8 * devices} | given)
+    step = Plan(
+        model=run.model,
+        train=run.train,
+        length=run.length,
+        data_parallel=devices,
+        device=arguments.device,
+    )
+    writable(arguments.json)
+    asked = planning_command.Asked(
+        step=step,
+        preset=run.preset,
+        devices=devices,
+        layout=layout if named or devices == 1 else None,
+        frameworks=FRAMEWORKS if arguments.framework == "both" else (arguments.framework,),
+        ceilings=arguments.ceilings,
+        measure=arguments.measure,
+        link=arguments.link * 1e9 if arguments.link else None,
+        json=arguments.json,
+    )
+    return planning_command.run(asked, new_console())
+
+
+def _peer(given: str) -> tuple[str, Path]:
+    name, equals, path = given.partition("=")
+    if not (name and equals and path):
+        raise ValueError(f"--peer is {given!r}: expected NAME=PATH, as in nanogpt=../nanoGPT")
+    if not re.fullmatch(r"\w[\w.-]*", name):  # files are named after it
+        raise ValueError(f"--peer is named {name!r}: expected letters, digits, '_', '.' and '-'")
+    return name, Path(path)
+
+
+def _seconds(text: str) -> float:
+    """``90s``, ``9m`` or ``1h``, or plain seconds."""
+    number, scale = text, 1
+    if text[-1:] in _UNITS:
+        number, scale = text[:-1], _UNITS[text[-1]]
+    try:
+        found = float(number) * scale
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise ValueError(f"--budget is {text!r}: expected a time such as 90s, 9m or 1h")
+    return found

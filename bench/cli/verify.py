@@ -1,0 +1,147 @@
+"""Parsers and handlers of ``tensors``, ``compare``, ``mutants`` and ``diagnose``."""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.cli.options import DEVICES, DTYPES, choice, new_console, writable
+from shared.config import PRESETS
+
+DIAGNOSED = ("sigmoid-bce", "simple-net", "gpt2")
+PROGRAMS = ("all", "tensors", "sigmoid-bce", "simple-net", "gpt2")
+
+
+def add_diagnose(commands: Any) -> None:
+    """Add the parsers of ``diagnose`` and ``init-pair``."""
+    diagnose = commands.add_parser(
+        "diagnose", help="find where two models that should be one first part, and why"
+    )
+    diagnose.add_argument(
+        "program",
+        nargs="?",
+        default="gpt2",
+        help=f"{', '.join(DIAGNOSED)}, or a pair file, which is run; default gpt2",
+    )
+    diagnose.add_argument("--preset", help=f"size of GPT-2: {', '.join(PRESETS)}; default tiny")
+    diagnose.add_argument("--all", action="store_true", help="every place, not the first alone")
+    diagnose.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
+    diagnose.set_defaults(run=run_diagnose)
+
+    begin = commands.add_parser("init-pair", help="write a pair file to fill in")
+    begin.add_argument("file", type=Path, metavar="FILE")
+    begin.set_defaults(run=run_init_pair)
+
+
+def run_tensors(arguments: argparse.Namespace) -> int:
+    """Print the tensor tour."""
+    from bench.parity import tensor_tour
+
+    writable(arguments.json)
+    return tensor_tour.show(arguments.json)
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    """Compare programs, or the pair of a file."""
+    from bench.parity import command
+
+    if arguments.program.endswith(".py"):
+        return compare_pair_file(arguments)
+    choice("program", arguments.program, PROGRAMS)
+    if arguments.preset is not None:
+        choice("preset", arguments.preset, tuple(PRESETS))
+    if arguments.dtype is not None:
+        choice("dtype", arguments.dtype, DTYPES)
+    choice("device", arguments.device, DEVICES)
+    writable(arguments.json, arguments.save, arguments.html)
+    asked = command.Asked(
+        program=arguments.program,
+        preset=arguments.preset,
+        dtype=arguments.dtype,
+        device=arguments.device,
+        weights=arguments.weights,
+        tokens=arguments.tokens,
+        json=arguments.json,
+        save=arguments.save,
+        html=arguments.html,
+    )
+    return command.run(asked, new_console())
+
+
+def compare_pair_file(arguments: argparse.Namespace) -> int:
+    """Compare the pair that a file defines."""
+    from bench.parity import command
+    from twingrad import pair as twingrad_pair
+
+    for option in ("preset", "weights", "tokens", "save"):
+        if getattr(arguments, option) is not None:
+            raise ValueError(f"--{option} is for gpt2: a pair file says itself what it compares")
+    if arguments.dtype not in (None, "float64", "float32"):
+        raise ValueError(f"dtype {arguments.dtype!r}: a pair is compared in float64 and float32")
+    if arguments.device not in ("auto", "cpu"):
+        raise ValueError(f"device {arguments.device!r}: a pair is compared on the cpu")
+    writable(arguments.json, arguments.html)
+    asked = command.Asked(dtype=arguments.dtype, json=arguments.json, html=arguments.html)
+    return command.run_pair(twingrad_pair.load(Path(arguments.program)), asked, new_console())
+
+
+def run_diagnose(arguments: argparse.Namespace) -> int:
+    """Diagnose a program, or the pair of a file."""
+    from bench.diagnosis import command as diagnosis_command
+
+    writable(arguments.json)
+    if not arguments.program.endswith(".py"):
+        choice("program", arguments.program, DIAGNOSED)
+    if arguments.preset is not None:
+        if arguments.program != "gpt2":
+            raise ValueError("--preset is for gpt2: say twingrad diagnose gpt2 --preset ...")
+        choice("preset", arguments.preset, tuple(PRESETS))
+    asked = diagnosis_command.Asked(
+        program=arguments.program,
+        preset=arguments.preset,
+        every=arguments.all,
+        json=arguments.json,
+    )
+    return diagnosis_command.run(asked, new_console())
+
+
+def run_init_pair(arguments: argparse.Namespace) -> int:
+    """Write a pair file to fill in."""
+    from twingrad import pair as twingrad_pair
+
+    twingrad_pair.begin(arguments.file)
+    print(f"{arguments.file} is a pair that compares; put your models in it, then:")
+    print(f"  twingrad compare {arguments.file}")
+    print(f"  twingrad diagnose {arguments.file}")
+    return 0
+
+
+def run_mutants(arguments: argparse.Namespace) -> int:
+    """Plant bugs and show which gate trips."""
+    from bench.harness import frameworks, machine, records
+    from bench.mutation import mutants as mutation_mutants
+    from bench.mutation import runner
+
+    choice("device", arguments.device, DEVICES)
+    writable(arguments.json)
+    pair = frameworks.both()
+    device = frameworks.pick_device(arguments.device, pair)
+    console = new_console()
+    started = time.perf_counter()
+    with console.status("planting bugs") as status:
+        planted = (
+            runner.in_turn(mutation_mutants.MUTANTS)
+            if arguments.alternate
+            else mutation_mutants.MUTANTS
+        )
+        report = runner.run(
+            pair, device=device, names=arguments.only, say=status.update, mutants=planted
+        )
+    runner.render(console, report)
+    console.print(f"{time.perf_counter() - started:.0f} s")
+    found = runner.report_object(report)
+    if arguments.json:
+        records.write_json(
+            arguments.json, found | {"environment": machine.environment(pair, device)}
+        )
+    return 0 if found["ok"] else 1

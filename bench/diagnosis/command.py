@@ -1,0 +1,66 @@
+"""One call of ``diagnose``: what was asked for becomes findings, shown and written."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from bench.diagnosis import builtin
+from bench.harness import frameworks, machine, programs, records, terminal
+from twingrad import pair
+from twingrad.diagnosis import engine
+from twingrad.diagnosis import finding as diagnosis_finding
+from twingrad.diagnosis.engine import Say
+from twingrad.diagnosis.finding import Finding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A call of ``diagnose``, its words already checked."""
+
+    program: str = "gpt2"
+    preset: str | None = None
+    every: bool = False
+    json: Path | None = None
+
+
+def run(asked: Asked, console: Console) -> int:
+    """Look, show, and write; 0 if nothing diverges, else 1. Raises ``ValueError``."""
+    both = frameworks.both()
+    with console.status("starting") as status:
+        found, seconds = engine.timed(lambda: _found(asked, both, terminal.saying(status)))
+    if asked.json:
+        environment = machine.environment(both, "cpu")
+        records.write_json(asked.json, diagnosis_finding.as_object(found, seconds, environment))
+    _show(console, asked, found, seconds)
+    return 1 if found else 0
+
+
+def _found(asked: Asked, both: frameworks.Sides, say: Say) -> list[Finding]:
+    if asked.program.endswith(".py"):
+        return engine.diagnose(pair.load(Path(asked.program)), say, asked.every)
+    options: dict[str, Any] = {}
+    if asked.program == "gpt2":
+        options["preset_name"] = asked.preset or "tiny"
+        if asked.preset not in (None, "tiny"):
+            options["optimizer_layers"] = 1
+    return builtin.find(programs.make(asked.program, **options), both, say, asked.every)
+
+
+def _show(console: Console, asked: Asked, found: list[Finding], seconds: float) -> None:
+    if not found:
+        console.print(
+            f"{escape(asked.program)}: no divergence. Every parameter, every module's own output "
+            f"and gradient, and every update agree. ({seconds:.0f} s)"
+        )
+        return
+    rows = terminal.table("stage", "where", "cause", title="Where the two first part")
+    for finding in found:
+        cause = finding.cause or "no known cause makes the difference vanish"
+        rows.add_row(finding.stage, escape(finding.where), escape(cause))
+    terminal.put(console, rows)
+    for finding in found:
+        console.print(f"[dim]{escape(finding.where)}: {escape(finding.evidence)}[/dim]")
+    console.print(f"({seconds:.0f} s)")

@@ -1,0 +1,397 @@
+"""A training run written out with every choice open: by which recipe does each side train?
+
+The model's passes are PyTorch's, once they have been shown to be JAX's as well; what is done with
+their losses and gradients is done here, in NumPy. A recipe is followed by a side where it gives all
+of that side's figures, step by step.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from bench.harness.frameworks import Side
+from bench.harness.programs import Batch, Program
+from bench.parity.comparison import Figures
+from shared.config import IGNORED
+from shared.params import Params
+from shared.schedule import learning_rate
+from shared.train_state import TrainState, counted, step_keys
+from twingrad import numerics
+from twingrad.diagnosis.hypotheses.optimizer import Rule, of_config
+
+
+class Passes:
+    """Loss and gradients of a program's model in float64, by PyTorch; each computed once."""
+
+    def __init__(self, program: Program, side: Side):
+        self.program, self.side = program, side
+        self.runtime = side.runtime.configure("float64", "cpu")
+        self.model = side.params.build(lambda: program.make(side), program.params, self.runtime)
+        self.sites = 0
+        if program.training is not None:
+            side.dropout.match(self.model)
+            self.sites = len(side.dropout.sites(self.model))
+        self._known: dict[bytes, tuple[float, Params]] = {}
+
+    def __call__(
+        self, params: Params, batch: Batch, keys: np.ndarray | None = None
+    ) -> tuple[float, Params]:
+        """The summed loss of a batch where there is a trainer, else its mean, and its gradients.
+
+        With ``keys`` [S, 2] units are dropped.
+        """
+        given = [*params.values(), *batch, *([] if keys is None else [keys])]
+        mark = hashlib.sha256(b"".join(x.tobytes() for x in given)).digest()
+        if mark not in self._known:
+            self._known[mark] = self._computed(params, batch, keys)
+        return self._known[mark]
+
+    def _computed(
+        self, params: Params, batch: Batch, keys: np.ndarray | None
+    ) -> tuple[float, Params]:
+        model, side = self.model, self.side
+        model.load_state_dict(side.params.import_tensors(model, params, self.runtime), strict=True)
+        model.train(keys is not None)
+        if keys is not None:
+            side.dropout.set_keys(model, keys)
+        tensors = self.runtime.batch(*batch)
+        model.zero_grad()
+        if self.program.training is not None:
+            loss = side.gpt2.summed_loss(model, *tensors, 0)
+        else:
+            loss = getattr(side, self.program.module).loss_fn(model, *tensors)[0]
+        loss.backward()
+        gradients = {name: p.grad for name, p in model.named_parameters()}
+        exported = side.params.export_tensors(model, gradients)
+        return float(loss.detach()), {name: np.array(g) for name, g in exported.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train, choice by choice; as it stands, how both trainers should."""
+
+    batches: str = "each"
+    seen: str = "all"  # which micro-batches
+    divisor: str = "all that count"  # of a micro-batch's summed loss: targets
+    factor: float = 1.0  # of the gradients alone
+    summed: str = "all"  # whose gradients
+    carried: bool = False  # whether the gradients of the step before are added on
+    clip: str = "once"
+    loss: str = "mean"  # what is reported
+    norm: str = "before clipping"  # the same
+    updates: int = 1
+    forgets: bool = False  # whether every update begins with a new optimizer
+    clock: str = "steps"  # what counters count
+    keys: str = "each its own"  # of dropout
+    drops: bool = True
+    evaluates: str = "all, without dropout"
+    keeps: tuple[str, ...] = ()  # what going back to a checkpoint leaves as it was
+    zeroes: tuple[str, ...] = ()  # what that sets to zero
+    swaps: bool = False  # whether that swaps the moments
+    behind: int = 0  # steps that its counters lack
+    coarse: bool = False  # whether a checkpoint keeps 11 bits
+
+
+def variants(micro_batches: int, plain: bool) -> Iterator[tuple[str, Recipe]]:
+    """The recipe, then known ways to get it wrong, each with what it is called."""
+    right = Recipe()
+    yield "the recipe", right
+
+    def wrong(name: str, **changed: Any) -> tuple[str, Recipe]:
+        return f"the recipe, but {name}", replace(right, **changed)
+
+    if not plain:
+        yield wrong("divided by the number of micro-batches once more", factor=1 / micro_batches)
+    yield wrong("with the gradients of the steps before added on", carried=True)
+    yield wrong("with a new optimizer at every step", forgets=True)
+    yield wrong("with parameters that never move", updates=0)
+    yield wrong("with every update taken twice", updates=2)
+    yield wrong("with the first batch at every step", batches="first")
+    yield wrong("with the loss taken after the update", loss="after")
+    for factor in (2.0, 0.5):
+        yield wrong(f"with gradients times {factor:g}", factor=factor)
+    if plain:
+        return
+    yield wrong("divided by ignored targets too", divisor="all")
+    yield wrong("with the mean of the micro-batches' own means", divisor="its own")
+    yield wrong("without the last micro-batch", seen="not the last")
+    yield wrong("with the first micro-batch twice", seen="first twice")
+    yield wrong("with the last micro-batch's gradients alone", summed="last")
+    yield wrong("reporting the last micro-batch's loss", loss="last")
+    yield wrong("reporting the norm of the last micro-batch's share", norm="last")
+    yield wrong("reporting the norm of the last micro-batch's own mean", norm="last alone")
+    yield wrong("reporting the norm after clipping", norm="clipped")
+    yield wrong("with every micro-batch's gradients clipped", clip="each")
+    yield wrong("with the sum clipped after every micro-batch", clip="sum")
+    yield wrong("with a schedule that counts micro-batches", clock="schedule")
+    yield wrong("with every counter of steps counting micro-batches", clock="all")
+    yield from (wrong(name, **changed) for name, changed in _dropout())
+    yield wrong("evaluating without the last chunk", evaluates="but the last chunk")
+    yield from (wrong(f"going back {name}", **changed) for name, changed in _restoring())
+
+
+def _dropout() -> Iterator[tuple[str, dict[str, Any]]]:
+    yield "dropping the same units at every step", {"keys": "first step's"}
+    yield "dropping the same units in every micro-batch", {"keys": "first micro-batch's"}
+    yield "dropping the same units in every layer", {"keys": "first layer's"}
+    yield "dropping nothing in training", {"drops": False}
+    yield "dropping nothing once it has been evaluated", {"keys": "until evaluation"}
+    yield "dropping units in evaluation, by the last keys", {"evaluates": "dropping"}
+    yield "dropping units in evaluation, by keys of zero", {"evaluates": "dropping by zeros"}
+
+
+def _restoring() -> Iterator[tuple[str, dict[str, Any]]]:
+    names = {
+        "parameters": "the parameters",
+        "first": "the first moment",
+        "second": "the second moment",
+        "correction": "Adam's count of the steps",
+        "schedule": "the schedule's count of the steps",
+        "keys": "the step that dropout draws for",
+    }
+    for part, name in names.items():
+        yield f"leaves {name} as it was", {"keeps": (part,)}
+        if part in ("first", "second", "correction", "schedule"):
+            yield f"sets {name} to zero", {"zeroes": (part,)}
+    yield "swaps the moments", {"swaps": True}
+    yield "counts one step too few", {"behind": 1}
+    yield "rounds the checkpoint to float16", {"coarse": True}
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One training run by a recipe: parameters, moments, and what counts steps."""
+
+    recipe: Recipe
+    program: Program
+    passes: Passes
+    p: Params
+    m: Params = field(default_factory=dict)
+    v: Params = field(default_factory=dict)
+    left: Params = field(default_factory=dict)  # gradients that the last step left behind
+    steps: int = 0
+    correction: int = 0
+    schedule: int = 0
+    evaluated: bool = False
+
+    @classmethod
+    def begin(cls, recipe: Recipe, program: Program, passes: Passes) -> "_Run":
+        """A run at its start."""
+        p = {name: np.asarray(x, np.float64) for name, x in program.params.items()}
+        run = cls(recipe=recipe, program=program, passes=passes, p=p)
+        run._forget()
+        return run
+
+    def _forget(self) -> None:
+        self.m, self.v = ({n: np.zeros(x.shape) for n, x in self.p.items()} for _ in range(2))
+        self.correction = self.schedule = 0
+
+    @property
+    def config(self) -> Any:
+        """The optimizer's."""
+        training = self.program.training
+        if training is not None:
+            return training.optimizer
+        return self.program.optimizers[self.program.trajectory_optimizer]
+
+    def figures(self) -> Iterator[dict[str, float]]:
+        """What every step reports."""
+        batches = self.program.batches
+        if self.program.training is None:
+            for batch in batches:
+                yield self._step(batches[0] if self.recipe.batches == "first" else batch)
+            return
+        start = self._export()
+        for number, batch in enumerate(batches):
+            if number == len(batches) // 2:
+                halfway = self._export()
+                self._restore(start)
+                self._step(batches[0])
+                self._restore(halfway)
+            step = self._step(batches[0] if self.recipe.batches == "first" else batch)
+            yield {**step, "val_loss": self._evaluate(batch)}
+
+    def _step(self, batch: Batch) -> dict[str, float]:
+        recipe = self.recipe
+        shares = list(self._shares(batch))
+        loss = shares[-1][0] if recipe.loss == "last" else sum(part for part, _ in shares)
+        gradients = self._gathered([g for _, g in shares])
+        rule = of_config(self.config, 1)
+        clipped = rule.clipped(gradients)
+        norm = _norm(clipped if recipe.norm == "clipped" else gradients)
+        if recipe.norm.startswith("last"):
+            norm = _norm(shares[-1][1])
+            if recipe.norm == "last alone":
+                norm *= counted(batch[1]) / counted(self._divided(batch)[-1][1])
+        for _ in range(recipe.updates):
+            self._update(rule, clipped)
+        self.left = clipped
+        self.steps += 1
+        if recipe.loss == "after":
+            loss = sum(part for part, _ in self._shares(batch))
+        return {"loss": loss, "grad_norm": norm}
+
+    def _update(self, rule: Rule, gradients: Params) -> None:
+        if self.recipe.forgets:
+            self._forget()
+        A = len(self._divided(self.program.batches[0]))
+        clock = self.recipe.clock
+        if clock == "schedule":
+            self.schedule = self.steps * A
+        if clock == "all":
+            self.schedule += A - 1
+            self.correction += A - 1
+        rate = float(learning_rate(self.schedule, self.config))
+        with np.errstate(all="ignore"):
+            rule.move(self.p, self.m, self.v, gradients, rate, self.correction)
+        self.schedule += 1
+        self.correction += 1
+
+    def _divided(self, batch: Batch) -> list[Batch]:
+        training = self.program.training
+        if training is None:
+            return [batch]
+        return list(zip(*(x.reshape(training.micro_batches, -1, x.shape[-1]) for x in batch),
+                        strict=True))  # fmt: skip
+
+    def _shares(self, batch: Batch) -> Iterator[tuple[float, Params]]:
+        """Of every micro-batch that is seen, its share of loss and gradients."""
+        parts = list(enumerate(self._divided(batch)))
+        parts = {"not the last": parts[:-1], "first twice": parts[:1] + parts}.get(
+            self.recipe.seen, parts
+        )
+        for number, part in parts:
+            loss, gradients = self.passes(self.p, part, self._keys(number))
+            divisor = self._divisor(batch, part)
+            scale = self.recipe.factor / divisor
+            yield loss / divisor, {name: scale * g for name, g in gradients.items()}
+
+    def _divisor(self, batch: Batch, part: Batch) -> float:
+        training = self.program.training
+        if training is None:
+            return 1.0
+        return {
+            "all that count": counted(batch[1]),
+            "all": batch[1].size,
+            "its own": counted(part[1]) * training.micro_batches,
+        }[self.recipe.divisor]
+
+    def _gathered(self, shares: list[Params]) -> Params:
+        top = getattr(self.config, "max_grad_norm", math.inf)
+        if self.recipe.clip == "each":
+            shares = [_scaled(g, min(1.0, top / _norm(g))) for g in shares]
+        if self.recipe.summed == "last":
+            return shares[-1]
+        zeros = {name: np.zeros(x.shape) for name, x in self.p.items()}
+        total = self.left if self.recipe.carried and self.left else zeros
+        for share in shares:
+            total = {name: total[name] + g for name, g in share.items()}
+            if self.recipe.clip == "sum":
+                total = _scaled(total, min(1.0, top / (_norm(total) + 1e-6)))
+        return total
+
+    def _keys(self, micro_batch: int) -> np.ndarray | None:
+        training, how = self.program.training, self.recipe.keys
+        if training is None or not self.recipe.drops:
+            return None
+        if how == "until evaluation" and self.evaluated:
+            return None
+        step = 0 if how == "first step's" else self.steps
+        keys = step_keys(training.seed, step, training.micro_batches, self.passes.sites)
+        if how == "first layer's":
+            keys[:] = keys[:, :1]
+        return keys[0 if how == "first micro-batch's" else micro_batch]
+
+    def _evaluate(self, batch: Batch) -> float:
+        self.evaluated = True
+        training, how, keys = self.program.training, self.recipe.evaluates, None
+        assert training is not None
+        if how.startswith("dropping"):
+            self.steps -= 1
+            keys = self._keys(training.micro_batches - 1)
+            self.steps += 1
+            assert keys is not None
+            keys = np.zeros_like(keys) if how.endswith("zeros") else keys
+        if how == "but the last chunk" and training.loss_chunk:
+            inputs, targets = batch[0], batch[1].copy()
+            last = (targets.size - 1) // training.loss_chunk * training.loss_chunk
+            targets.reshape(-1)[last:] = IGNORED
+            batch = (inputs, targets)
+        return self.passes(self.p, batch, keys)[0]
+
+    def _export(self) -> TrainState:
+        parts: list[Params] = [dict(part) for part in (self.p, self.m, self.v)]
+        if self.recipe.coarse:
+            with np.errstate(over="ignore"):
+                parts = [
+                    {n: x.astype(np.float16).astype(float) for n, x in part.items()}
+                    for part in parts
+                ]
+        return TrainState(self.steps, *parts)
+
+    def _restore(self, state: TrainState) -> None:
+        keeps, zeroes, recipe = self.recipe.keeps, self.recipe.zeroes, self.recipe
+        first, second = state.first_moment, state.second_moment
+        if recipe.swaps:
+            first, second = second, first
+        zeros = {name: np.zeros(x.shape) for name, x in self.p.items()}
+        self.p = self.p if "parameters" in keeps else dict(state.params)
+        self.m = self.m if "first" in keeps else dict(zeros if "first" in zeroes else first)
+        self.v = self.v if "second" in keeps else dict(zeros if "second" in zeroes else second)
+        done = state.step - recipe.behind
+        if "correction" not in keeps:
+            self.correction = 0 if "correction" in zeroes else done
+        if "schedule" not in keeps:
+            self.schedule = 0 if "schedule" in zeroes else done
+        if "keys" not in keeps:
+            self.steps = state.step
+
+
+def _norm(gradients: Params) -> float:
+    return math.hypot(*(numerics.size(g).l2 for g in gradients.values()))
+
+
+def _scaled(gradients: Params, factor: float) -> Params:
+    return {name: factor * g for name, g in gradients.items()}
+
+
+def followed(program: Program, side: Side, torch: Figures, jax: Figures) -> str | None:
+    """Which recipe gives PyTorch's figures and which gives JAX's, if two different ones do."""
+    passes = Passes(program, side)
+    training = program.training
+    ours: str | None = None
+    theirs: str | None = None
+    for name, recipe in variants(training.micro_batches if training else 1, plain=not training):
+        open_sides = [figures for figures, known in ((torch, ours), (jax, theirs)) if known is None]
+        fits = _fits(_Run.begin(recipe, program, passes), open_sides)
+        for figures in fits:
+            if figures is torch:
+                ours = name
+            else:
+                theirs = name
+        if ours and theirs:
+            return f"PyTorch follows {ours}; JAX follows {theirs}" if ours != theirs else None
+    return None
+
+
+def _fits(run: _Run, wanted: list[Figures]) -> list[Figures]:
+    """Those of ``wanted`` that the run gives; it is given up where it gives none."""
+    for step, found in enumerate(run.figures()):
+        wanted = [
+            figures
+            for figures in wanted
+            if all(_near(found[name], values[step]) for name, values in figures.items())
+        ]
+        if not wanted:
+            return []
+    return wanted
+
+
+def _near(predicted: float, found: float) -> bool:
+    if not math.isfinite(predicted):
+        return not math.isfinite(found)
+    return abs(predicted - found) <= numerics.FLOAT64_TRAJECTORY_RELATIVE * abs(found)

@@ -1,0 +1,1 @@
+"""What every study and command uses: the two frameworks, the programs, records, machine facts."""

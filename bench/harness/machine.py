@@ -1,0 +1,162 @@
+"""Facts about the machine and the commit that a measurement was made on."""
+
+import os
+import platform
+import subprocess
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench.harness.frameworks import Side
+from bench.harness.records import ROOT, load
+
+
+def environment(sides: tuple[Side, ...], device: str) -> dict[str, Any]:
+    """Hardware, versions and commit; numeric settings stand with each outcome."""
+    versions = {"python": platform.python_version(), "numpy": version("numpy")}
+    for side in sides:
+        versions |= side.runtime.versions()
+    return {
+        "device": device,
+        "hardware": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "versions": versions,
+        "commit": commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or "unknown")
+
+
+def commit() -> dict[str, Any]:
+    """The commit that this code is of, and whether files differ from it; empty outside a clone."""
+    commands = {"id": ["rev-parse", "HEAD"], "changes": ["status", "--porcelain"]}
+    found = {}
+    for key, arguments in commands.items():
+        try:
+            run = subprocess.run(
+                ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return {}
+        found[key] = run.stdout.strip()
+    return {"id": found["id"], "dirty": bool(found["changes"])}
+
+
+def measured_on(argument: str) -> str:
+    """One sentence on where a record was measured."""
+    environment = load(argument)["environment"]
+    hardware, versions = environment["hardware"], environment["versions"]
+    named = ", ".join(
+        f"{name} {versions[key]}"
+        for name, key in (
+            ("Python", "python"),
+            ("PyTorch", "torch"),
+            ("JAX", "jax"),
+            ("Flax", "flax"),
+            ("NumPy", "numpy"),
+        )
+        if key in versions
+    )
+    memory = hardware["memory_bytes"] / 2**30
+    return (
+        f"Measured on {hardware['processor']}, {hardware['cores']} cores, {memory:.0f} GiB, "
+        f"device {environment['device']}; {named}; record `bench/results/{argument}.json`."
+    )
+
+
+def free_memory(device: str) -> float:
+    """Bytes that are free where the models lie: on the device, and on the host beside it."""
+    free, path = 8e9, Path("/proc/meminfo")
+    if path.exists():
+        lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
+        free = 1024.0 * int(lines["MemAvailable"].split()[0])
+    if device != "cuda":
+        return free
+    said = _smi(("memory.free",)).get("memory.free", "")
+    return min(free, 2.0**20 * float(said)) if said.isdecimal() else free
+
+
+def hardware_state(device: str) -> dict[str, Any]:
+    """What a benchmark depends on besides the versions."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+    return {
+        "load_average": list(os.getloadavg()),
+        "threads": len(os.sched_getaffinity(0)),
+        "environment_variables": {name: os.environ[name] for name in names if name in os.environ},
+        "clocks": gpu_clocks(device),
+    }
+
+
+_QUERY = ("name", "driver_version", "clocks.sm", "clocks.mem", "temperature.gpu", "power.draw")
+
+
+def gpu_clocks(device: str) -> dict[str, Any]:
+    """Clocks and temperature now: of the GPU by nvidia-smi, of a CPU as the kernel has them."""
+    if device == "cuda":
+        return _smi(_QUERY)
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
+    heat = [
+        int(p.read_text()) / 1000 for p in Path("/sys/class/thermal").glob("thermal_zone*/temp")
+    ]
+    found = {"cpu_mhz": clocks}
+    return found | ({"celsius": heat} if heat else {})
+
+
+def _smi(asked: tuple[str, ...]) -> dict[str, str]:
+    """What nvidia-smi says of the first GPU; nothing where there is none."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(asked)}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    first, *_ = done.stdout.splitlines() or [""]  # a line for each GPU
+    return dict(zip(asked, (part.strip() for part in first.split(",")), strict=False))
+
+
+class Load:
+    """What the machine does besides this process and all that it started, as the kernel counts."""
+
+    def __init__(self) -> None:
+        self.busy, self.own = _busy(), _own()
+
+    def others(self, seconds: float) -> float:
+        """Cores that anything else kept busy since, on average; what a host stole counts."""
+        if seconds <= 0:
+            return 0.0
+        return max(0.0, ((_busy() - self.busy) - (_own() - self.own)) / seconds)
+
+
+def _busy() -> float:
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+    user, nice, system, _, _, irq, softirq, steal = map(
+        int, stat.read_text().split("\n", 1)[0].split()[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _own() -> float:
+    """CPU seconds of this session's processes, and of those that they waited for."""
+    times, session = os.times(), str(os.getsid(0))
+    found = times.user + times.system + times.children_user + times.children_system
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            words = path.read_text().rpartition(")")[2].split()
+            if words[3] == session and path.parent.name != str(os.getpid()):
+                found += sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")
+    return found

@@ -1,0 +1,1 @@
+"""Bugs planted in one framework to prove that the gates fail: ``twingrad mutants``."""

@@ -1,0 +1,1 @@
+"""Whether the twins compute the same: ``twingrad compare`` and ``twingrad tensors``."""

@@ -1,0 +1,1 @@
+"""Records turned into README and docs, figures, and the report page."""

@@ -1,0 +1,129 @@
+"""The figures of README and docs, drawn from records."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from bench.harness.records import RESULTS, load
+from bench.speed.markdown import growth_figure, ladder_figure
+from bench.studies.training_runs import training_figure
+from twingrad import outcome as twingrad_outcome
+from twingrad.numerics import FLOAT64_RELATIVE, UNIT_ROUNDOFF
+from twingrad.outcome import Outcome
+
+# Each picture, and the records that it is drawn from.
+PICTURES = {
+    "equality": ("compare-cpu", "mutants-cpu"),
+    "training": ("training-cpu",),
+    "ladder": ("speed-ladder-cpu",),
+    "growth": ("speed-growth-cpu",),
+}
+
+
+def digest(picture: str) -> str:
+    """A mark of the records that ``picture`` was drawn from."""
+    content = b"".join((RESULTS / f"{name}.json").read_bytes() for name in PICTURES[picture])
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def draw(name: str, path: Path) -> None:
+    """The picture called ``name``, marked with the records that it was drawn from."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    style: Any = {"svg.hashsalt": "twingrad", "font.family": "sans-serif", "font.size": 10}
+    with matplotlib.rc_context(style):
+        drawn = {
+            "equality": equality_figure,
+            "training": training_figure,
+            "ladder": ladder_figure,
+            "growth": growth_figure,
+        }
+        figure = drawn[name]()
+        metadata = {"Date": None, "Description": f"records {digest(name)}"}
+        figure.savefig(path, format="svg", metadata=metadata)
+
+
+def equality_figure() -> Any:
+    """How far the sides are apart, where the limit is, and where planted bugs land."""
+    from matplotlib.figure import Figure
+
+    found = twingrad_outcome.outcomes(load("compare-cpu"))
+    figure = Figure(figsize=(10, 3.9), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
+    _draw_gap(left, found)
+    _draw_units(right, found)
+    return figure
+
+
+def _draw_gap(axes: Any, found: list[Outcome]) -> None:
+    import numpy as np
+
+    u = UNIT_ROUNDOFF["float64"]
+    clean = [
+        tensor.mutual_error_u * u
+        for outcome in found
+        for gate in outcome.gates
+        if gate.name == outcome.dtype == "float64"
+        for tensor in gate.tensors
+    ]
+    planted = [
+        row["factor"] * FLOAT64_RELATIVE
+        for row in load("mutants-cpu")["mutants"]
+        if row["gate"] == "float64" and row["factor"] and row["factor"] < 1e20
+    ]
+    bins = np.logspace(-17.5, 3, 83)
+    lowest = bins[0] * 1.2
+    axes.hist(np.maximum(clean, lowest), bins, color="#2a7f9e", label="every tensor of the twins")
+    axes.hist(planted, bins, color="#d1495b", label="worst tensor under each planted bug")
+    axes.axvline(FLOAT64_RELATIVE, color="#333333", linewidth=1, linestyle="--")
+    axes.annotate(
+        "the gate, 1e-12",
+        (FLOAT64_RELATIVE, 0.97),
+        xycoords=("data", "axes fraction"),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="top",
+    )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="relative distance between PyTorch and JAX (leftmost bar: identical bits)",
+        ylabel="tensors",
+        title="float64: equal, or a bug",
+    )
+    axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.9))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_units(axes: Any, found: list[Outcome]) -> None:
+    import numpy as np
+
+    colours = {"activation": "#2a7f9e", "gradient": "#e0a030", "update": "#6a4c93"}
+    for kind, colour in colours.items():
+        points = [
+            (tensor.torch_error_u, tensor.jax_error_u)
+            for outcome in found
+            if outcome.preset == "124m" and outcome.dtype == "float32"
+            for gate in outcome.gates
+            for tensor in gate.tensors
+            if tensor.kind == kind
+        ]
+        x, y = np.maximum(np.array(points).T, 0.02)
+        axes.scatter(x, y, s=9, color=colour, alpha=0.7, label=f"{kind}s", linewidths=0)
+    line = np.logspace(-2, np.log10(128), 200)
+    axes.fill_between(
+        line, np.where(line <= 4, 1e-3, line / 4), np.minimum(np.maximum(4 * line, 4), 128),
+        color="#888888", alpha=0.13, linewidth=0,
+    )  # fmt: skip
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlim=(0.015, 160),
+        ylim=(0.015, 160),
+        xlabel="PyTorch's error, units of u",
+        ylabel="JAX's error, units of u",
+        title="float32: each side's own error, GPT-2 124M",
+    )
+    axes.legend(frameon=False, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)

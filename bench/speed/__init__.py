@@ -1,0 +1,1 @@
+"""How fast the twins and their peers are: ``twingrad bench``."""

@@ -1,0 +1,1 @@
+"""One backend for each implementation that is timed."""

@@ -1,0 +1,69 @@
+"""transformers' GPT-2, in the loop of the tutorials."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.speed.backends.backend import Job
+from bench.speed.backends.torch_loop import TorchLoop, fill, prepare
+from shared.config import LAYER_NORM_EPSILON
+from shared.params import Params
+
+
+class Racer(TorchLoop):
+    """``GPT2LMHeadModel`` with our parameters; its query bias, which ours may lack, stays at 0."""
+
+    prefix = "transformer."
+
+    def __init__(self, job: Job, params: Params):
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        prepare(job)
+        config = job.config
+        sizes = GPT2Config(
+            vocab_size=config.vocab_size,
+            n_positions=config.context_length,
+            n_embd=config.emb_dim,
+            n_head=config.n_heads,
+            n_layer=config.n_layers,
+            activation_function="gelu_new",
+            layer_norm_epsilon=LAYER_NORM_EPSILON,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            tie_word_embeddings=config.tie_embeddings,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+        model: Any = GPT2LMHeadModel(sizes)
+        model.to(job.device)
+        fill(model, params, self.prefix)
+        if not config.qkv_bias:
+            for block in model.transformer.h:
+                block.attn.c_attn.bias.detach().zero_()
+                block.attn.c_attn.bias.requires_grad_(False)
+        super().__init__(job, model)
+
+    def logits_of(self, inputs: Tensor) -> Tensor:
+        """What its head gives; training keeps no cache."""
+        return self.model(inputs, use_cache=False).logits
+
+    @torch.no_grad()
+    def decode(self, prompts: Sequence[np.ndarray], new_tokens: int) -> np.ndarray:
+        """By its own ``generate``, with its cache."""
+        model: Any = self.model.eval()
+        ids = torch.from_numpy(np.stack(prompts).astype(np.int64)).to(self.device)
+        with self._precision:
+            found = model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=new_tokens,
+                min_new_tokens=new_tokens,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=0,
+            )
+        return found[:, ids.shape[1] :].cpu().numpy()

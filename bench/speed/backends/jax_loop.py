@@ -1,0 +1,185 @@
+"""A training loop in JAX around any NNX model: the idiomatic contestant's, and the peer's."""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+
+from bench.speed.backends.backend import Job
+from jax_impl import runtime as runtimes
+from jax_impl.optim import Optimizer
+from jax_impl.params import compute_in, export_tensors, import_tensors
+from shared.params import Params
+
+
+class JaxLoop:
+    """``loss_of(model, inputs, targets)``, its gradient, clip and AdamW, as ``Settings`` have it.
+
+    A subclass gives the model, with parameters under the names of ours, in float32 at least.
+    """
+
+    def __init__(self, job: Job, model: nnx.Module, runtime: runtimes.Runtime):
+        self.job, self.settings, self.runtime = job, job.contestant.settings, runtime
+        compute_in(model, runtime.dtype)
+        self.model, self.optimizer = model, Optimizer(model, job.optimizer)
+        self._gradients: Any = None
+        if self.settings.split:
+            self._split()
+        else:
+            self._plain()
+
+    def loss_of(self, model: Any, inputs: Array, targets: Array) -> Array:
+        """Mean cross-entropy in nats."""
+        logits = model(inputs).astype(jnp.float32)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+        return losses.mean()
+
+    def _loss(self, model: Any, inputs: Array, targets: Array) -> Array:
+        """The loss, from parameters rounded to the compute dtype where that is narrower."""
+        if self.runtime.dtype != self.runtime.master.dtype:
+            graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+            narrow = jax.tree.map(lambda p: p.astype(self.runtime.dtype), params)
+            model = nnx.merge(graphdef, narrow, rest, copy=True)
+        return self.loss_of(model, inputs, targets)
+
+    def _update(self, model: Any, optimizer: Any, *batch: Array) -> Array:
+        loss, gradients = nnx.value_and_grad(self._loss)(model, *batch)
+        optimizer.update(model, gradients)
+        return loss
+
+    def _plain(self) -> None:
+        """``nnx.jit`` over the modules themselves."""
+        forward = nnx.jit(self._loss)
+        gradient = nnx.jit(nnx.value_and_grad(self._loss))
+        donated = {"donate_argnums": (0, 1)} if self.settings.donate else {}
+        whole = nnx.jit(self._update, **donated)
+
+        def train(*batch: Array) -> Array:
+            if self.settings.compiled == "step":
+                return whole(self.model, self.optimizer, *batch)
+            loss, gradients = gradient(self.model, *batch)
+            self.optimizer.update(self.model, gradients)
+            return loss
+
+        self._forward = lambda *batch: forward(self.model, *batch)
+        self._backward = lambda *batch: gradient(self.model, *batch)
+        self._train = train
+
+    def _split(self) -> None:
+        """``jax.jit`` over split state, which costs less Python a step."""
+        # Nothing else may refer to what is donated.
+        graphdef, state = nnx.split((self.model, self.optimizer))
+        self._state = jax.tree.map(jnp.copy, state)
+        donated = {"donate_argnums": 0} if self.settings.donate else {}
+
+        @partial(jax.jit, **donated)
+        def step(state: nnx.State, *batch: Array) -> tuple[nnx.State, Array]:
+            model, optimizer = nnx.merge(graphdef, state)
+            loss = self._update(model, optimizer, *batch)
+            return nnx.state((model, optimizer)), loss
+
+        def train(*batch: Array) -> Array:
+            self._state, loss = step(self._state, *batch)
+            return loss
+
+        def loss_from(params: Any, rest: Any, *batch: Array) -> Array:
+            return self._loss(nnx.merge(modeldef, params, rest), *batch)
+
+        modeldef, _, _ = nnx.split(self.model, nnx.Param, ...)
+        forward = jax.jit(loss_from)
+        gradient = jax.jit(jax.value_and_grad(loss_from))
+        self._forward = lambda *batch: forward(*self._parts(), *batch)
+        self._backward = lambda *batch: gradient(*self._parts(), *batch)
+        self._train = train
+
+    def _parts(self) -> tuple[Any, Any]:
+        self._sync()
+        _, params, rest = nnx.split(self.model, nnx.Param, ...)
+        return params, rest
+
+    def _sync(self) -> None:
+        """Have the modules refer to the newest state: what was donated is gone."""
+        if self.settings.split:
+            nnx.update((self.model, self.optimizer), self._state)
+
+    def put(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[Array, ...]:
+        """A batch on the device, as int32."""
+        return self.runtime.batch(inputs, targets)
+
+    def forward(self, batch: tuple[Array, ...]) -> Array:
+        """The loss."""
+        return self._forward(*batch)
+
+    def forward_backward(self, batch: tuple[Array, ...]) -> Array:
+        """The loss; gradients are a value, kept for whoever asks."""
+        loss, self._gradients = self._backward(*batch)
+        return loss
+
+    def train(self, batch: tuple[Array, ...]) -> Array:
+        """One update."""
+        self._gradients = None
+        return self._train(*batch)
+
+    def wait(self, loss: Array) -> float:
+        """The loss on the host; what was computed beside it is waited for too."""
+        state = self._state if self.settings.split else nnx.state(self.model)
+        jax.block_until_ready((self._gradients, state))
+        return float(loss)
+
+    def gradients(self) -> Params:
+        """Those of the last pass."""
+        return export_tensors(self._gradients)
+
+    def first_step(self, batch: Any) -> tuple[float, Params, bool]:
+        """The gradients, clipped, are what the first moment is made of."""
+        loss = self.wait(self.train(batch))
+        share = 1 - self.job.optimizer.beta1
+        self._sync()
+        first = export_tensors(self.optimizer.moments()[0])
+        return loss, {name: value / share for name, value in first.items()}, True
+
+    def reset(self, params: Params) -> None:
+        """Back to ``params``, with an optimizer that has taken no step."""
+        self._sync()
+        master = self.runtime.master
+        nnx.update(self.model, import_tensors(self.model, params, master))
+        first, second = (jax.tree.map(jnp.zeros_like, m) for m in self.optimizer.moments())
+        self.optimizer.restore(first, second, 0)
+        if self.settings.split:
+            self._state = jax.tree.map(jnp.copy, nnx.state((self.model, self.optimizer)))
+
+    def decode(self, prompts: Sequence[np.ndarray], new_tokens: int) -> np.ndarray:
+        """Greedy continuations; a subclass that can, says how."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """Switches as JAX reports them, and what XLA made of attention."""
+        self._sync()
+        batch = self.put(*(np.zeros((self.job.batch_size, self.job.length), np.int64),) * 2)
+        compiled = jax.jit(lambda *b: self._loss(self.model, *b)).lower(*batch)
+        return jax_state(compiled.as_text())
+
+
+def jax_state(program: str) -> dict[str, Any]:
+    """Settings and versions, and the attention kernel that ``program`` calls."""
+    return {
+        "settings": runtimes.settings(),
+        "versions": runtimes.versions(),
+        "attention": "cuDNN flash attention" if "cudnn$fmha" in program else "written out by XLA",
+    }
+
+
+def prepare(job: Job) -> runtimes.Runtime:
+    """Precision as the job asks for; the process's environment has it keep memory or not."""
+    # A benchmark may choose kernels by speed; whether they are right, its certificate says.
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "deterministic_ops" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_exclude_nondeterministic_ops=false".strip()
+    return runtimes.configure(job.dtype, job.device)

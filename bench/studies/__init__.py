@@ -1,0 +1,1 @@
+"""Measured claims of the documentation: one study a file."""

@@ -1,0 +1,1 @@
+"""Training runs, checkpoints and sampling: ``twingrad train``, ``sample`` and ``export``."""

@@ -1,0 +1,75 @@
+"""Where first parameters come from: a released checkpoint, a folder, a file, another run."""
+
+from pathlib import Path
+from typing import Any
+
+from shared import checkpoint, tokenizer, transformers_io
+from shared.config import GPTConfig, preset
+from shared.params import Params
+
+# The checkpoints that OpenAI released, by the names people call them.
+RELEASED = {
+    name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
+}
+_FILES = ["config.json", "model.safetensors"]
+Loaded = tuple[GPTConfig, Params, dict[str, Any] | None]
+
+
+def load(source: str, preset_name: str | None = None) -> Loaded:
+    """Configuration, parameters and, where it is stored with them, the tokenizer of ``source``.
+
+    ``source`` is one of ``RELEASED``; a folder as transformers saves it; a ``.safetensors`` file,
+    with ``preset_name``; one of our checkpoints, or a run's folder, for its newest. Raises
+    ``ValueError`` in one sentence.
+    """
+    if source in RELEASED:
+        config, values = transformers_io.load(_released(source))
+        return config, values, {"kind": "gpt2"}
+    path = Path(source)
+    if not path.exists():
+        names = ", ".join(RELEASED)
+        raise ValueError(f"{source} does not exist: give one of {names}, a folder or a file")
+    if (path / "state.json").exists():
+        found = checkpoint.load(path)
+    elif run := [folder for folder in path.glob("*/checkpoints") if folder.is_dir()]:
+        newest, passed_over = checkpoint.newest(sorted(run))
+        if newest is None:
+            reason = passed_over[0] if passed_over else "there is none yet"
+            raise ValueError(f"{path} has no whole checkpoint: {reason}")
+        found = newest.checkpoint
+    else:
+        config, values = transformers_io.load(path, preset(preset_name) if preset_name else None)
+        return config, values, _tokenizer_of(path)
+    return found.model, dict(found.params), found.tokenizer
+
+
+def _tokenizer_of(folder: Path) -> dict[str, Any] | None:
+    """The ``tokenizer.json`` beside the parameters, as transformers saves it."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return None
+    return {"kind": "bpe", "definition": tokenizer.read_definition(path)}
+
+
+def _released(name: str) -> Path:
+    """The folder of a released checkpoint: from the Hugging Face cache, else from the hub."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise ValueError(
+            f"{name} is fetched by huggingface_hub: pip install 'twingrad[hub]', or give --init a "
+            "folder that holds config.json and model.safetensors"
+        ) from None
+    repository = RELEASED[name]
+    try:
+        return Path(snapshot_download(repository, allow_patterns=_FILES, local_files_only=True))
+    except Exception:  # not in the cache, in whichever of its ways the library says so
+        pass
+    try:
+        return Path(snapshot_download(repository, allow_patterns=_FILES))
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{repository} is not in the Hugging Face cache and cannot be fetched ({reason}): "
+            "connect once, or give --init a folder that holds config.json and model.safetensors"
+        ) from None

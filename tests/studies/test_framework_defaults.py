@@ -1,0 +1,27 @@
+"""Every row of "defaults that differ": the defaults do differ, and the advice ends it."""
+
+import pytest
+
+from bench.harness import frameworks as halves
+from bench.studies import framework_defaults
+
+if not all(halves.installed(name) for name in halves.NAMES):
+    pytest.skip("a difference has two sides", allow_module_level=True)
+
+each_row = pytest.mark.parametrize(
+    "make", framework_defaults.MAKERS, ids=lambda make: make.__name__[1:]
+)
+
+
+@each_row
+def test_the_defaults_differ_and_the_advice_ends_it(make):
+    row = framework_defaults.measured(make)
+    assert row.torch != row.jax
+    assert row.size > 1e-5, row
+    assert row.left < 32 * 2.0**-24, row  # of rounding, where a row is of float32
+    assert row.left < row.size / 30, row
+
+
+def test_every_trap_is_named_once():
+    topics = [framework_defaults.measured(make).topic for make in framework_defaults.MAKERS]
+    assert len(set(topics)) == len(topics)

@@ -1,0 +1,85 @@
+"""``twingrad compare my_pair.py``: anybody's two models, judged as the built-in ones are."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from twingrad import numerics
+from twingrad.calls import Pass
+from twingrad.jax_probe import Plain, laid
+from twingrad.live import Both, arithmetic
+from twingrad.numerics import Verdict, gaps, judge_float64, judge_rounded
+from twingrad.outcome import Gate, Outcome
+from twingrad.pair import Pair
+
+Values = dict[tuple[str, str], np.ndarray]  # (kind, name) -> a tensor
+
+
+def compare(
+    pair: Pair, dtypes: tuple[str, ...], say: Callable[[str], None] = lambda text: None
+) -> list[Outcome]:
+    """float64, side against side; then each side's float32 against that. Raises ``ValueError``."""
+    outcomes: list[Outcome] = []
+    oracle: Values = {}
+    for dtype in dtypes:
+        begun = time.perf_counter()
+        say(f"{pair.name}, {dtype}: forward and backward on both sides")
+        with arithmetic(dtype):
+            torch, jax = _values(Both.build(pair, dtype))
+        oracle = oracle or torch
+        gate = Gate(name=dtype, tensors=_verdicts(torch, jax, oracle, dtype))
+        outcome = Outcome(
+            program=pair.name, preset=None, dtype=dtype, device="cpu", gates=[gate],
+            seconds=time.perf_counter() - begun,
+        )  # fmt: skip
+        outcomes.append(outcome)
+        if not outcome.ok:
+            break  # float64 is what the others are judged by
+    return outcomes
+
+
+def _values(both: Both) -> tuple[Values, Values]:
+    """Every tensor of both sides in PyTorch's layout, in the order of computation."""
+    torch, jax = both.run_torch(), both.run_jax()
+    ours: Values = {}
+    theirs: Values = {}
+    last = both.channels_last(torch)
+    _outputs(both, torch, jax, last, ours, theirs)
+    ours["loss", "loss"], theirs["loss", "loss"] = np.asarray(torch.loss), np.asarray(jax.loss)
+    gradients, others = both.ours(torch.gradients), both.in_torch(jax.gradients)
+    for name, value in gradients.items():
+        ours["gradient", name] = value
+        theirs["gradient", name] = others.get(name, np.full(0, np.nan))
+    return ours, theirs
+
+
+def _outputs(both: Both, torch: Pass, jax: Plain, last: bool, ours: Values, theirs: Values) -> None:
+    back = {other: key for key, other in both.names(torch).items()}
+    for way, key in torch.events:
+        if way == "enter" or key not in back:
+            continue
+        found = jax.outputs.get(back[key], [])
+        for number, value in enumerate(torch.calls[key].outputs):
+            name = str(key) if key.path else "output"
+            name += f"[{number}]" if number else ""
+            other = found[number] if number < len(found) else np.full(0, np.nan)
+            turned = laid(value, other.shape, last)
+            ours["activation", name] = value if turned is None else turned
+            theirs["activation", name] = other
+
+
+def _verdicts(torch: Values, jax: Values, oracle: Values, dtype: str) -> list[Verdict]:
+    gradients = {name: value for (kind, name), value in oracle.items() if kind == "gradient"}
+    scales = numerics.scales(gradients)
+    verdicts = []
+    for (kind, name), value in torch.items():
+        truth = oracle[kind, name]
+        scale = scales[name] if kind == "gradient" else numerics.size(truth)
+        other = jax[kind, name]
+        if dtype == "float64":
+            verdicts.append(judge_float64(name, kind, gaps(value, other), scale))
+        else:
+            apart = gaps(value, other, truth)
+            verdicts.append(judge_rounded(name, kind, apart, scale, dtype, truth.size))
+    return verdicts

@@ -1,0 +1,1 @@
+"""Find where two models first part, and why."""

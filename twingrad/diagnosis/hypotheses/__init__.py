@@ -1,0 +1,1 @@
+"""Candidate causes of a difference, each computed and held against the numbers."""
