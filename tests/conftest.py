@@ -13,7 +13,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # Threads that wait do not spin: two workers of the tests share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from bench.harness import frameworks as halves
+from bench.harness import frameworks
 from bench.harness.programs import Program
 from shared.params import Params
 from twingrad import numerics
@@ -22,30 +22,30 @@ from twingrad import numerics
 @pytest.fixture(scope="session", params=("cpu", "cuda"))
 def device(request: pytest.FixtureRequest) -> str:
     """Every device that all installed frameworks see."""
-    names = [name for name in halves.NAMES if halves.installed(name)]
+    names = [name for name in frameworks.NAMES if frameworks.installed(name)]
     if not names:
         pytest.skip("neither framework is installed")
     for name in names:
-        if request.param not in halves.Side(name).runtime.devices():
+        if request.param not in frameworks.Framework(name).runtime.devices():
             pytest.skip(f"{name} sees no {request.param} device here")
     return request.param
 
 
-@pytest.fixture(scope="session", params=halves.NAMES)
-def side(request: pytest.FixtureRequest) -> halves.Side:
+@pytest.fixture(scope="session", params=frameworks.NAMES)
+def side(request: pytest.FixtureRequest) -> frameworks.Framework:
     """Each half of the project whose framework is installed."""
-    if not halves.installed(request.param):
+    if not frameworks.installed(request.param):
         pytest.skip(f"{request.param} is not installed")
-    return halves.Side(request.param)
+    return frameworks.Framework(request.param)
 
 
 @pytest.fixture(scope="session")
-def sides() -> tuple[halves.Side, halves.Side]:
+def sides() -> tuple[frameworks.Framework, frameworks.Framework]:
     """Both halves, PyTorch first."""
-    for name in halves.NAMES:
-        if not halves.installed(name):
+    for name in frameworks.NAMES:
+        if not frameworks.installed(name):
             pytest.skip(f"{name} is not installed, and this needs both sides")
-    return halves.both()
+    return frameworks.both()
 
 
 @pytest.fixture
@@ -61,7 +61,11 @@ def build() -> Callable[..., tuple[Any, Any]]:
     """Makes a program's model in eval mode, and the runtime that it was made for."""
 
     def make(
-        side: halves.Side, program: Program, dtype: str, device: str, start: Params | None = None
+        side: frameworks.Framework,
+        program: Program,
+        dtype: str,
+        device: str,
+        start: Params | None = None,
     ) -> tuple[Any, Any]:
         runtime = side.runtime.configure(dtype, device)
         given = program.params if start is None else start

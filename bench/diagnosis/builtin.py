@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.diagnosis import training
 from bench.harness import programs, terminal
-from bench.harness.frameworks import Side, Sides
+from bench.harness.frameworks import Framework, Frameworks
 from bench.harness.programs import Program
 from bench.parity.comparison import FIGURES, Comparison, Figures, divided
 from shared.config import AdamWConfig, TrainConfig
@@ -30,27 +30,27 @@ from twingrad.outcome import Gate
 from twingrad.pair import Pair
 
 
-def pair_of(program: Program, sides: Sides) -> Pair:
+def pair_of(program: Program, sides: Frameworks) -> Pair:
     """The program as a pair: both sides import the canonical parameters by their own code."""
 
-    def made(side: Side) -> Any:
+    def made(side: Framework) -> Any:
         # At the widest, from which it is rounded.
         runtime = side.runtime.configure("float64", "cpu")
         return side.params.build(lambda: program.make(side), program.params, runtime)
 
-    def loss(side: Side) -> Any:
+    def loss(side: Framework) -> Any:
         return getattr(side, program.module).loss_fn
 
     return _pair(program, sides, made, loss)
 
 
-def training_pair_of(program: Program, sides: Sides) -> Pair:
+def training_pair_of(program: Program, sides: Frameworks) -> Pair:
     """The same as its trainer runs it: with matched dropout, and the loss in chunks."""
     config = program.training
     assert config is not None
     count = counted(program.batches[0][1])
 
-    def made(side: Side) -> Any:
+    def made(side: Framework) -> Any:
         runtime = side.runtime.configure("float64", "cpu")
         model = side.params.build(lambda: program.make(side), program.params, runtime)
         side.dropout.match(model)
@@ -59,7 +59,7 @@ def training_pair_of(program: Program, sides: Sides) -> Pair:
         side.dropout.set_keys(model, keys if side.name == "torch" else jnp.asarray(keys))
         return model
 
-    def loss(side: Side) -> Any:
+    def loss(side: Framework) -> Any:
         return lambda model, *batch: side.gpt2.summed_loss(model, *batch, config.loss_chunk) / count
 
     pair = _pair(program, sides, made, loss)
@@ -67,7 +67,10 @@ def training_pair_of(program: Program, sides: Sides) -> Pair:
 
 
 def _pair(
-    program: Program, sides: Sides, made: Callable[[Side], Any], loss: Callable[[Side], Any]
+    program: Program,
+    sides: Frameworks,
+    made: Callable[[Framework], Any],
+    loss: Callable[[Framework], Any],
 ) -> Pair:
     torch, jax = sides
     return Pair(
@@ -82,7 +85,7 @@ def _pair(
 
 
 def find(
-    program: Program, sides: Sides, say: Say = engine.silent, every: bool = False
+    program: Program, sides: Frameworks, say: Say = engine.silent, every: bool = False
 ) -> list[Finding]:
     """Where the two sides of a built-in program part, from the first module to the last step."""
     scales: engine.Scales = {}
@@ -109,7 +112,9 @@ def find(
         return [Finding(stage="forward", where=where, cause=cause, evidence=str(error))]
 
 
-def _updates(program: Program, sides: Sides, both: Both, seen: Pass, say: Say) -> Iterator[Finding]:
+def _updates(
+    program: Program, sides: Frameworks, both: Both, seen: Pass, say: Say
+) -> Iterator[Finding]:
     """Both sides' optimizers on the same gradients."""
     trained = program.optimizer_part or program
     raw = sides[0].params.export_tensors(
@@ -142,7 +147,7 @@ def _tensor(array: np.ndarray) -> Any:
 
 
 def _stepped(
-    side: Side, program: Program, config: Any, gradients: list[Params], dtype: str
+    side: Framework, program: Program, config: Any, gradients: list[Params], dtype: str
 ) -> list[Params]:
     runtime = side.runtime.configure(dtype, "cpu")
     model = side.params.build(lambda: program.make(side), program.params, runtime)
@@ -167,15 +172,15 @@ class Runs(Comparison):
         """The float64 trajectory judged."""
         return self._trajectory("float64")
 
-    def run_by(self, side: Side) -> Figures:
+    def run_by(self, side: Framework) -> Figures:
         """The figures of one side's float64 run."""
         return self._figures(side, "float64")
 
-    def _figures(self, side: Side, dtype: str, params: Params | None = None) -> Figures:
+    def _figures(self, side: Framework, dtype: str, params: Params | None = None) -> Figures:
         self.figures[side.name] = super()._figures(side, dtype, params)
         return self.figures[side.name]
 
-    def _by_trainer(self, side: Side, model: Any, runtime: Any, dtype: str) -> Figures:
+    def _by_trainer(self, side: Framework, model: Any, runtime: Any, dtype: str) -> Figures:
         assert self.program.training is not None
         config = replace(self.program.training, dtype=dtype)
         trainer = side.train.Trainer(model, config, runtime)
@@ -195,7 +200,7 @@ class Runs(Comparison):
         return dict(zip(FIGURES, np.array(figures).T, strict=True))
 
 
-def _trajectory(program: Program, sides: Sides, say: Say) -> Iterator[Finding]:
+def _trajectory(program: Program, sides: Frameworks, say: Say) -> Iterator[Finding]:
     """The first training step at which a figure leaves, and what has to be off for it to stay."""
     if len(program.batches) < 2:
         return
@@ -215,7 +220,7 @@ def _trajectory(program: Program, sides: Sides, say: Say) -> Iterator[Finding]:
     )
 
 
-def _of_training(program: Program, sides: Sides, runs: Runs, say: Say) -> str | None:
+def _of_training(program: Program, sides: Frameworks, runs: Runs, say: Say) -> str | None:
     if runs.shared:
         names = " and ".join(terminal.NAMES[side] for side in runs.shared)
         return f"the checkpoint that {names} exports is its own memory: training goes on in it"
@@ -224,7 +229,7 @@ def _of_training(program: Program, sides: Sides, runs: Runs, say: Say) -> str | 
     return training.followed(program, sides[0], *figures) or _vanishes(program, sides, say)
 
 
-def _vanishes(program: Program, sides: Sides, say: Say) -> str | None:
+def _vanishes(program: Program, sides: Frameworks, say: Say) -> str | None:
     """What the difference goes away without, one thing after the other."""
     for name, changed in _without(program):
         say(f"{program.title}: the training run again, without {name}")

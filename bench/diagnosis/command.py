@@ -38,7 +38,7 @@ def run(asked: Asked, console: Console) -> int:
     return 1 if found else 0
 
 
-def _found(asked: Asked, both: frameworks.Sides, say: Say) -> list[Finding]:
+def _found(asked: Asked, both: frameworks.Frameworks, say: Say) -> list[Finding]:
     if asked.program.endswith(".py"):
         return engine.diagnose(pair.load(Path(asked.program)), say, asked.every)
     options: dict[str, Any] = {}

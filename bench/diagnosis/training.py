@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.harness.programs import Batch, Program
 from bench.parity.comparison import Figures
 from shared.config import IGNORED
@@ -27,7 +27,7 @@ from twingrad.diagnosis.hypotheses.optimizer import Rule, of_config
 class Passes:
     """Loss and gradients of a program's model in float64, by PyTorch; each computed once."""
 
-    def __init__(self, program: Program, side: Side):
+    def __init__(self, program: Program, side: Framework):
         self.program, self.side = program, side
         self.runtime = side.runtime.configure("float64", "cpu")
         self.model = side.params.build(lambda: program.make(side), program.params, self.runtime)
@@ -359,7 +359,7 @@ def _scaled(gradients: Params, factor: float) -> Params:
     return {name: factor * g for name, g in gradients.items()}
 
 
-def followed(program: Program, side: Side, torch: Figures, jax: Figures) -> str | None:
+def followed(program: Program, side: Framework, torch: Figures, jax: Figures) -> str | None:
     """Which recipe gives PyTorch's figures and which gives JAX's, if two different ones do."""
     passes = Passes(program, side)
     training = program.training

@@ -9,7 +9,7 @@ _NEEDS = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
 
 
 @dataclass(frozen=True)
-class Side:
+class Framework:
     """One framework's half of the project; ``side.gpt2`` is ``torch_impl.gpt2`` or its twin."""
 
     name: str
@@ -20,7 +20,7 @@ class Side:
         return importlib.import_module(f"{self.name}_impl.{module}")
 
 
-Sides = tuple[Side, Side]
+Frameworks = tuple[Framework, Framework]
 
 
 def installed(name: str) -> bool:
@@ -28,22 +28,22 @@ def installed(name: str) -> bool:
     return all(importlib.util.find_spec(package) for package in _NEEDS[name])
 
 
-def one(name: str) -> Side:
+def one(name: str) -> Framework:
     """The side called ``name``; ``ValueError`` says what to install."""
     if name not in NAMES:
         raise ValueError(f"unknown framework {name!r}: choose from {', '.join(NAMES)}")
     if not installed(name):
         raise ValueError(f"{name} is not installed: pip install 'twingrad[{name}]'")
-    return Side(name)
+    return Framework(name)
 
 
-def both() -> Sides:
+def both() -> Frameworks:
     """The PyTorch side and the JAX side; ``ValueError`` says what to install."""
     torch, jax = (one(name) for name in NAMES)
     return torch, jax
 
 
-def pick_device(device: str, sides: tuple[Side, ...]) -> str:
+def pick_device(device: str, sides: tuple[Framework, ...]) -> str:
     """``device`` as all ``sides`` will name it; ``auto`` is CUDA where all of them see one.
 
     Raises ``ValueError`` naming the side that does not see the device.

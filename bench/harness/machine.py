@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.harness.records import ROOT, load
 
 
-def environment(sides: tuple[Side, ...], device: str) -> dict[str, Any]:
+def environment(sides: tuple[Framework, ...], device: str) -> dict[str, Any]:
     """Hardware, versions and commit; numeric settings stand with each outcome."""
     versions = {"python": platform.python_version(), "numpy": version("numpy")}
     for side in sides:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from shared import by_hand, data, params
 from shared.config import (
     IGNORED,
@@ -43,7 +43,7 @@ class Program:
     name: str
     preset: str | None
     module: str
-    make: Callable[[Side], Any]
+    make: Callable[[Framework], Any]
     params: Params
     batches: list[Batch]
     output_name: str
@@ -195,13 +195,13 @@ def _sizes(tokens: np.ndarray) -> tuple[int, int]:
     return tokens.shape[0], tokens.shape[1] - 1
 
 
-def _make_simple_net(side: Side) -> Any:
+def _make_simple_net(side: Framework) -> Any:
     module = side.simple_net
     return module.SimpleNet(rngs=_rngs()) if side.name == "jax" else module.SimpleNet()
 
 
 def gpt2_model(
-    side: Side,
+    side: Framework,
     config: GPTConfig,
     *,
     attention: str = "fused_attention",

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.harness.frameworks import NAMES, Side
+from bench.harness.frameworks import NAMES, Framework
 from bench.mutation.bugs import BUGS
 
 
@@ -94,7 +94,7 @@ def _file(mutant: Mutant, side: str) -> Path:
 
 
 @contextmanager
-def planted(mutant: Mutant, side: str) -> Iterator[Side]:
+def planted(mutant: Mutant, side: str) -> Iterator[Framework]:
     """Within, ``side`` is a second copy of its modules, one of them loaded from the edited text.
 
     The frameworks stay as they are; afterwards, so are the modules.
@@ -105,7 +105,7 @@ def planted(mutant: Mutant, side: str) -> Iterator[Side]:
     originals = _taken_out(package)
     sys.meta_path.insert(0, finder)
     try:
-        yield Side(side)
+        yield Framework(side)
     finally:
         sys.meta_path.remove(finder)
         _taken_out(package)

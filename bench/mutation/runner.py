@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench.harness import programs, terminal
-from bench.harness.frameworks import NAMES, Side, Sides
+from bench.harness.frameworks import NAMES, Framework, Frameworks
 from bench.harness.programs import Program
 from bench.harness.records import load
 from bench.mutation.mutants import MUTANTS, Mutant, edited, planted
@@ -147,7 +147,7 @@ PROGRAMS: dict[str, Callable[[], Program]] = {"gpt2": _gpt2, "simple-net": _simp
 
 
 def run(
-    sides: Sides,
+    sides: Frameworks,
     device: str = "cpu",
     names: Sequence[str] | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -195,7 +195,7 @@ def in_turn(mutants: Sequence[Mutant]) -> list[Mutant]:
 class _Court:
     """Where bugs are judged, and by program what both sides compute without any."""
 
-    sides: Sides
+    sides: Frameworks
     device: str
     clean: dict[str, dict[tuple[str, ...], Any]] = field(default_factory=dict)
 
@@ -301,7 +301,7 @@ class _Trial(Comparison):
     file: str = ""
     clean: dict[tuple[str, ...], Any]
 
-    def observe(self, side: Side, dtype: str) -> Observation:
+    def observe(self, side: Framework, dtype: str) -> Observation:
         """One pass of one side, from ``clean`` where nothing is planted."""
         return self._once(side, ("pass", dtype), partial(super().observe, side, dtype))
 
@@ -312,11 +312,11 @@ class _Trial(Comparison):
         self._oracle = self.clean.get((self.sides[0].name, "pass", "float64"), self._oracle)
         return gate
 
-    def _stepped(self, side: Side, dtype: str, name: str) -> dict[int, Params]:
+    def _stepped(self, side: Framework, dtype: str, name: str) -> dict[int, Params]:
         key = ("optimizer", dtype, name)
         return self._once(side, key, partial(super()._stepped, side, dtype, name))
 
-    def _figures(self, side: Side, dtype: str, params: Params | None = None) -> Figures:
+    def _figures(self, side: Framework, dtype: str, params: Params | None = None) -> Figures:
         compute = partial(super()._figures, side, dtype, params)
         return compute() if params else self._once(side, ("trajectory", dtype), compute)
 
@@ -324,7 +324,7 @@ class _Trial(Comparison):
         compute = partial(super()._neighbours, dtype)
         return self._once(self.sides[0], ("neighbours", dtype), compute)
 
-    def _once(self, side: Side, key: tuple[str, ...], compute: Callable[[], T]) -> T:
+    def _once(self, side: Framework, key: tuple[str, ...], compute: Callable[[], T]) -> T:
         if side.name == self.planted and key[0] not in UNTOUCHED.get(self.file, ()):
             return compute()
         key = (side.name, *key)

@@ -262,7 +262,7 @@ def tour_outcome(device: str) -> Outcome:
 
 
 def _lessons(
-    program: Program, pair: frameworks.Sides, device: str, say: Say, detailed: bool
+    program: Program, pair: frameworks.Frameworks, device: str, say: Say, detailed: bool
 ) -> dict[str, Any]:
     taught: dict[str, Any] = {}
     if program.name == "sigmoid-bce":
@@ -294,7 +294,7 @@ def _show(console: Console, finished: Finished, detailed: bool) -> None:
 
 
 def _report(
-    everything: list[Finished], pair: frameworks.Sides, device: str, ok: bool
+    everything: list[Finished], pair: frameworks.Frameworks, device: str, ok: bool
 ) -> dict[str, Any]:
     found = []
     for finished in everything:

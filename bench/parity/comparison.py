@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.harness.programs import Batch, Program
 from shared import by_hand
 from shared.config import OptimizerConfig, TrainConfig
@@ -46,7 +46,7 @@ class Comparison:
     """
 
     program: Program
-    sides: tuple[Side, Side]
+    sides: tuple[Framework, Framework]
     device: str
     say: Say = lambda text: None
     last: str = "float32"
@@ -86,7 +86,11 @@ class Comparison:
             yield self._trajectory
 
     def _build(
-        self, side: Side, dtype: str, program: Program | None = None, params: Params | None = None
+        self,
+        side: Framework,
+        dtype: str,
+        program: Program | None = None,
+        params: Params | None = None,
     ) -> tuple[Any, Any]:
         program = program or self.program
         runtime = side.runtime.configure(dtype, self.device)
@@ -95,16 +99,16 @@ class Comparison:
         model.eval()
         return model, runtime
 
-    def _loss_fn(self, side: Side) -> Callable:
+    def _loss_fn(self, side: Framework) -> Callable:
         return getattr(side, self.program.module).loss_fn
 
-    def _on_both(self, run: Callable[[Side], T], together: bool = True) -> tuple[T, T]:
+    def _on_both(self, run: Callable[[Framework], T], together: bool = True) -> tuple[T, T]:
         """``run`` on both sides, at once where memory allows: one computes while one compiles."""
         with ThreadPoolExecutor(max_workers=2 if together else 1) as pool:
             torch, jax = pool.map(run, self.sides)
         return torch, jax
 
-    def observe(self, side: Side, dtype: str) -> Observation:
+    def observe(self, side: Framework, dtype: str) -> Observation:
         """One pass of one side; the dtype it computed in is checked, not assumed."""
         self.say(f"{self.program.title}, {dtype}: forward and backward in {side.name}")
         model, runtime = self._build(side, dtype)
@@ -215,7 +219,7 @@ class Comparison:
         for factor in self._factors:
             yield {name: _rounded(g, factor) for name, g in self._gradients.items()}
 
-    def _stepped(self, side: Side, dtype: str, name: str) -> dict[int, Params]:
+    def _stepped(self, side: Framework, dtype: str, name: str) -> dict[int, Params]:
         """Parameters after the optimizer steps that are compared, by step, counted from 0."""
         self.say(f"{self.program.title}, {dtype}: {name} updates in {side.name}")
         model, runtime = self._build(side, dtype, self._trained)
@@ -291,7 +295,7 @@ class Comparison:
                 yield step, gaps(*moved), scale
                 before = after
 
-    def _figures(self, side: Side, dtype: str, params: Params | None = None) -> Figures:
+    def _figures(self, side: Framework, dtype: str, params: Params | None = None) -> Figures:
         """What the training steps of one side report."""
         steps = len(self.program.batches)
         self.say(f"{self.program.title}, {dtype}: {steps} training steps in {side.name}")
@@ -304,7 +308,7 @@ class Comparison:
         losses = side.train.train(model, optimizer, self._loss_fn(side), batches)
         return {"loss": side.params.to_numpy(losses).astype(np.float64)}
 
-    def _by_trainer(self, side: Side, model: Any, runtime: Any, dtype: str) -> Figures:
+    def _by_trainer(self, side: Framework, model: Any, runtime: Any, dtype: str) -> Figures:
         """The same by GPT-2's own trainer: micro-batches, matched dropout, the loss in chunks.
 
         Halfway the trainer goes back to the start for one step, then on from what it exported.

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from bench.harness import programs
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.harness.programs import Program
 from shared import by_hand, data
 from shared.params import Params
 
-Sides = tuple[Side, Side]
+Frameworks = tuple[Framework, Framework]
 SATURATED = (-1000.0, -88.0, 88.0, 1000.0)
 STEPS = tuple(10.0**-exponent for exponent in range(1, 15))
 
 
-def neuron(sides: Sides, device: str) -> dict[str, Any]:
+def neuron(sides: Frameworks, device: str) -> dict[str, Any]:
     """Chapter 8: activation, loss and both gradients, four ways, in float64."""
     program = programs.sigmoid_bce()
     x, y = program.batches[0]
@@ -52,7 +52,7 @@ def _neuron_loss(x: np.ndarray, y: np.ndarray) -> Callable[[Params], float]:
 
 
 def _observe(
-    side: Side, program: Program, device: str, dtype: str, loss_fn: str = "loss_fn"
+    side: Framework, program: Program, device: str, dtype: str, loss_fn: str = "loss_fn"
 ) -> Any:
     runtime = side.runtime.configure(dtype, device)
     model = side.params.build(lambda: program.make(side), program.params, runtime)
@@ -60,7 +60,7 @@ def _observe(
     return side.trace.observe(model, chosen, program.batches[0], runtime)
 
 
-def saturation(sides: Sides, device: str) -> list[dict[str, Any]]:
+def saturation(sides: Frameworks, device: str) -> list[dict[str, Any]]:
     """Loss and dL/db of the neuron where its sigmoid saturates, in float32, label 1.
 
     From the logit, as this project takes it, and in the textbook form from the activation.
@@ -87,7 +87,7 @@ def _number(value: np.ndarray) -> float | str:
     return number if math.isfinite(number) else str(number)
 
 
-def step_sizes(sides: Sides, device: str) -> dict[str, Any]:
+def step_sizes(sides: Frameworks, device: str) -> dict[str, Any]:
     """Chapter 11, accuracy: error of dL/dw by finite differences, step by step, and by autograd."""
     program = programs.sigmoid_bce()
     x, y = program.batches[0]
@@ -116,7 +116,7 @@ def step_sizes(sides: Sides, device: str) -> dict[str, Any]:
     return {"sweep": sweep, "automatic": automatic}
 
 
-def cost(sides: Sides, device: str, repeats: int = 15) -> list[dict[str, Any]]:
+def cost(sides: Frameworks, device: str, repeats: int = 15) -> list[dict[str, Any]]:
     """Chapter 11, efficiency: one reverse pass against one forward a parameter, in float32."""
     rows = []
     for program in (programs.simple_net(), programs.gpt2("tiny")):
@@ -155,7 +155,7 @@ def _median_seconds(run: Callable[[], None], repeats: int) -> float:
     return statistics.median(samples)
 
 
-def graphs(sides: Sides, device: str) -> dict[str, str]:
+def graphs(sides: Frameworks, device: str) -> dict[str, str]:
     """Chapter 7: the neuron's graph as each framework records it."""
     program = programs.sigmoid_bce()
     drawn = {}
@@ -166,7 +166,7 @@ def graphs(sides: Sides, device: str) -> dict[str, str]:
     return drawn
 
 
-def accumulation(sides: Sides, device: str) -> dict[str, Any]:
+def accumulation(sides: Frameworks, device: str) -> dict[str, Any]:
     """Chapter 10: gradients over two batches, and what a forgotten clearing does, in float64.
 
     Each number is a ratio of norms: the accumulated gradient to that of the summed loss, and the
@@ -193,7 +193,7 @@ def accumulation(sides: Sides, device: str) -> dict[str, Any]:
     return ratios
 
 
-def _exported(side: Side, model: Any, gradients: Any) -> Params:
+def _exported(side: Framework, model: Any, gradients: Any) -> Params:
     """Gradients as the framework holds them, under canonical names."""
     if side.name == "torch":
         return side.params.export_tensors(model, gradients)

@@ -9,6 +9,7 @@ from bench.harness.records import load
 from bench.harness.terminal import gib
 from bench.planning.formulas import Plan
 
+
 def show(console: Console, report: dict[str, Any], one: Plan) -> None:
     """Print one plan."""
     train = one.train

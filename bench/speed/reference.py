@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from bench.harness import programs
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from shared.config import AdamWConfig, GPTConfig, OptimizerConfig, TrainConfig
 from shared.params import Params
 from shared.sampling import Sampling
@@ -73,7 +73,7 @@ class _Results:
 
 
 def _gpt2(question: Question, params: Params, dtype: str) -> _Results:
-    side = Side(question.side)
+    side = Framework(question.side)
     runtime = side.runtime.configure(dtype, "cpu")
     model = side.params.build(
         lambda: programs.gpt2_model(side, question.config, attention="reference_attention"),

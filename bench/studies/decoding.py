@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness import frameworks, machine, programs, records, terminal
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.harness.records import load
 from shared.config import GPT_CONFIG_124M, GPTConfig
 
@@ -183,7 +183,7 @@ def _interleaved(
 
 def _work(name: str, plan: Plan, device: str, pipe: Connection) -> None:
     """Answer each (way, position) with the seconds that one token took there."""
-    side = Side(name)
+    side = Framework(name)
     runtime = side.runtime.configure("float32", device)
     program = programs.gpt2(config=plan.config, steps=1)
     model = side.params.build(lambda: program.make(side), program.params, runtime)
@@ -203,7 +203,7 @@ def _work(name: str, plan: Plan, device: str, pipe: Connection) -> None:
 
 
 def _functions(
-    side: Side, model: Any, runtime: Any
+    side: Framework, model: Any, runtime: Any
 ) -> tuple[Callable[[int], None], Callable[[int], None]]:
     """The logits at a position, by one step over a cache in use so far, or by the whole forward.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import frameworks, machine, programs, records, terminal
-from bench.harness.frameworks import Sides
+from bench.harness.frameworks import Frameworks
 from bench.harness.programs import Program
 from bench.harness.records import load
 from bench.mutation import mutants, runner
@@ -193,7 +193,7 @@ def _write(path: Path | None, found: dict[str, Any]) -> None:
 
 def _jobs(
     found: dict[str, Any], trials: list[Trial], twice: bool
-) -> Iterator[tuple[str, Callable[[Sides], Row]]]:
+) -> Iterator[tuple[str, Callable[[Frameworks], Row]]]:
     done = {(row["name"], row["side"]) for row in found["bugs"]}
     if twice:
         for name in list(_clean())[len(found["clean"]) :]:
@@ -216,17 +216,17 @@ def _clean() -> dict[str, Callable[[], Program]]:
     return {**runner.PROGRAMS, **compared}
 
 
-def _of_clean(name: str, both: Sides) -> Row:
+def _of_clean(name: str, both: Frameworks) -> Row:
     return {"program": name, "findings": _findings(_clean()[name](), both)}
 
 
-def _findings(program: Program, both: Sides) -> list[Row]:
+def _findings(program: Program, both: Frameworks) -> list[Row]:
     from bench.diagnosis import builtin  # with which both frameworks come
 
     return [dict(vars(finding)) for finding in builtin.find(program, both)]
 
 
-def _planted(trials: tuple[Trial, ...], both: Sides) -> Row:
+def _planted(trials: tuple[Trial, ...], both: Frameworks) -> Row:
     """The first finding with these bugs planted, or what was raised."""
     with ExitStack() as stack:
         for mutant, side in trials:
@@ -242,7 +242,7 @@ def _nothing(why: str) -> Row:
     return {"stage": None, "where": None, "cause": None, "evidence": why}
 
 
-def _of_bug(trial: Trial, both: Sides) -> Row:
+def _of_bug(trial: Trial, both: Frameworks) -> Row:
     mutant, side = trial
     told = _planted((trial,), both)
     return {
@@ -275,7 +275,7 @@ def pairs() -> list[tuple[Trial, Trial]]:
     return found
 
 
-def _of_pair(pair: tuple[Trial, Trial], alone: list[Row], both: Sides) -> Row:
+def _of_pair(pair: tuple[Trial, Trial], alone: list[Row], both: Frameworks) -> Row:
     """Whether what is found of two bugs is what is found first of either alone."""
     rows = [
         next(r for r in alone if (r["name"], r["side"]) == (mutant.name, side))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness import frameworks, machine, records, terminal
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.harness.records import load
 from bench.studies import distributed_worker
 from bench.studies.distributed_worker import Arrays
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if all(row["ok"] for row in rows) else 1
 
 
-def measured(side: Side) -> dict[str, Arrays]:
+def measured(side: Framework) -> dict[str, Arrays]:
     """By layout, what every process of it computes; they must agree to the last bit."""
     made: dict[str, Arrays] = {}
     for size, names in WORLDS.items():

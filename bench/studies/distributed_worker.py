@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness import frameworks, programs
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from shared import data, params, safetensors_io
 from shared.config import IGNORED, AdamWConfig, GPTConfig, TrainConfig
 from shared.params import Params
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("layouts", nargs="+")
     asked = parser.parse_args(argv)
-    side, world = Side(asked.framework), World(rank=asked.rank, size=asked.size)
+    side, world = Framework(asked.framework), World(rank=asked.rank, size=asked.size)
     if world.size > 1:
         side.distributed.join(world, asked.address, "cpu")
     for layout in asked.layouts:
@@ -65,7 +65,7 @@ def settings(layout: str) -> list[TrainConfig]:
 
 
 def trainer(
-    side: Side, config: TrainConfig, model: GPTConfig = MODEL, start: Params | None = None
+    side: Framework, config: TrainConfig, model: GPTConfig = MODEL, start: Params | None = None
 ) -> Any:
     """A trainer as every run begins."""
     runtime = side.runtime.configure(config.dtype, "cpu")
@@ -74,7 +74,9 @@ def trainer(
     return side.train.Trainer(made, config, runtime)
 
 
-def measure(side: Side, configs: Sequence[TrainConfig], rank: int, steps: int = STEPS) -> Arrays:
+def measure(
+    side: Framework, configs: Sequence[TrainConfig], rank: int, steps: int = STEPS
+) -> Arrays:
     """The first batch's loss and gradients; figures of ``steps`` steps, then of an evaluation.
 
     And, after them, parameters and moments. The steps are divided evenly between ``configs``.
@@ -97,7 +99,7 @@ def measure(side: Side, configs: Sequence[TrainConfig], rank: int, steps: int = 
 
 
 def differentiated(
-    side: Side, trained: Any, inputs: np.ndarray, targets: np.ndarray
+    side: Framework, trained: Any, inputs: np.ndarray, targets: np.ndarray
 ) -> tuple[float, Arrays]:
     """What ``trained`` would step by: the loss, and copies of the gradients by canonical name."""
     made = trained.gradients(inputs, targets)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness import frameworks, machine, programs, records, terminal
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.harness.programs import Program
 from bench.speed import statistics
 from shared.config import preset
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _measured(both: frameworks.Sides) -> list[dict[str, Any]]:
+def _measured(both: frameworks.Frameworks) -> list[dict[str, Any]]:
     """Medians and quartiles of both sides, definition by definition.
 
     All definitions take turns, and both sides of each: what disturbs the machine for a moment
@@ -119,7 +119,7 @@ def sample(name: str, room: str, definition: str, way: str) -> float:
 @cache
 def _ready(name: str, room: str, definition: str, way: str) -> tuple[Callable[[], None], int]:
     """The call, compiled and warm, and how many of it make a sample."""
-    side = Side(name)
+    side = Framework(name)
     work = _work(side, room, definition)
     call = (_torch_call if name == "torch" else _jax_call)(work, way == WAYS[1])
     call()
@@ -135,7 +135,7 @@ def _program(room: str) -> Program:
 
 
 @cache
-def _work(side: Side, room: str, definition: str) -> Work:
+def _work(side: Framework, room: str, definition: str) -> Work:
     """The definition at its program's sizes, with parameters and inputs of that program."""
     program = _program(room)
     runtime = side.runtime.configure("float32", "cpu")

@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 
 from bench.harness import frameworks, machine, programs, records
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.harness.records import load
 from shared.schedule import learning_rate
 from twingrad import numerics
@@ -68,7 +68,7 @@ def _relative(result: Any, truth: Any) -> float:
     return numerics.distance(np.asarray(result), exact).l2 / numerics.size(exact).l2
 
 
-def fused_attention_in_float64(jax: Side) -> Finding:
+def fused_attention_in_float64(jax: Framework) -> Finding:
     """JAX's fused attention takes its softmax in float32, whatever dtype it is given."""
     import jax as framework
 
@@ -87,7 +87,7 @@ def fused_attention_in_float64(jax: Side) -> Finding:
     )
 
 
-def embed_keeps_its_dtype(jax: Side) -> Finding:
+def embed_keeps_its_dtype(jax: Framework) -> Finding:
     """Flax's Embed rounds float64 parameters to the dtype it was made with."""
     from flax import nnx
 
@@ -104,7 +104,7 @@ def embed_keeps_its_dtype(jax: Side) -> Finding:
     )
 
 
-def counter_divided(jax: Side) -> Finding:
+def counter_divided(jax: Framework) -> Finding:
     """An int32 step counter divided by an integer is float32 in JAX, even with x64 on."""
     import jax.numpy as jnp
 
@@ -122,7 +122,7 @@ def counter_divided(jax: Side) -> Finding:
     )
 
 
-def fast_variance(jax: Side) -> Finding:
+def fast_variance(jax: Framework) -> Finding:
     """Flax's default variance, E[x²] - E[x]², cancels where the mean is large."""
     from flax import nnx
 
@@ -148,7 +148,7 @@ def fast_variance(jax: Side) -> Finding:
     )
 
 
-def norm_of_a_large_gradient(torch: Side) -> Finding:
+def norm_of_a_large_gradient(torch: Framework) -> Finding:
     """PyTorch's float32 vector_norm on a CPU, by which clip_grad_norm_ clips."""
     import torch as framework
 
@@ -167,7 +167,7 @@ def norm_of_a_large_gradient(torch: Side) -> Finding:
     )
 
 
-def gradient_of_the_head(torch: Side, jax: Side) -> Finding:
+def gradient_of_the_head(torch: Framework, jax: Framework) -> Finding:
     """Cross-entropy's gradient through the head, as each framework derives it, and as ours is."""
     exact = _features_gradient(torch, "float64", 0)
     unit = UNIT_ROUNDOFF["float32"]
@@ -189,7 +189,7 @@ def gradient_of_the_head(torch: Side, jax: Side) -> Finding:
     )
 
 
-def _features_gradient(side: Side, dtype: str, chunk: int) -> np.ndarray:
+def _features_gradient(side: Framework, dtype: str, chunk: int) -> np.ndarray:
     """What a head of GPT-2's vocabulary hands back to its features; 0 is the loss taken at once."""
     runtime, random = side.runtime.configure(dtype, "cpu"), np.random.default_rng(0)
     draws = random.standard_normal((64, 64)), 0.02 * random.standard_normal((50257, 64))
@@ -208,7 +208,7 @@ def _features_gradient(side: Side, dtype: str, chunk: int) -> np.ndarray:
     return side.params.to_numpy(jax.grad(loss_of)(x))
 
 
-def _edited(torch: Side, edit: Any) -> float:
+def _edited(torch: Framework, edit: Any) -> float:
     """How far the tiny GPT-2's logits move in float64 when its modules are edited."""
     program = programs.gpt2("tiny")
     runtime = torch.runtime.configure("float64", "cpu")
@@ -222,7 +222,7 @@ def _edited(torch: Side, edit: Any) -> float:
     return _relative(logits[1], logits[0])
 
 
-def layer_norm_epsilon(torch: Side) -> Finding:
+def layer_norm_epsilon(torch: Framework) -> Finding:
     """Flax's default epsilon in a network made with PyTorch's."""
     from torch import nn
 
@@ -240,7 +240,7 @@ def layer_norm_epsilon(torch: Side) -> Finding:
     )
 
 
-def gelu_form(torch: Side) -> Finding:
+def gelu_form(torch: Framework) -> Finding:
     """PyTorch's default GELU, with erf, in a network made with the tanh form."""
     import torch.nn.functional as F
 

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from bench.harness import machine, programs, records
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.harness.records import load
 
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--preset", default="124m")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args(argv)
-    side = Side("jax")
+    side = Framework("jax")
     device = "cuda" if "cuda" in side.runtime.devices() else "cpu"
     rows = measure(side, asked.preset, device)
     for row in rows:
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def measure(side: Side, preset: str, device: str) -> list[dict[str, Any]]:
+def measure(side: Framework, preset: str, device: str) -> list[dict[str, Any]]:
     """Trace, compile and run times of loss and gradients in float32, both ways.
 
     Raises ``AssertionError`` if the two ways do not compute the same loss.
@@ -84,7 +84,7 @@ def measure(side: Side, preset: str, device: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _scanned(side: Side, model: Any) -> tuple[Callable, Any]:
+def _scanned(side: Framework, model: Any) -> tuple[Callable, Any]:
     """The same loss with the blocks' parameters stacked and one block compiled."""
     import jax
     import jax.numpy as jnp

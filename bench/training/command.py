@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench.harness import frameworks
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.training import processes, run_folder, setup
 from bench.training.framework_run import Stopped
 from bench.training.session import Session
@@ -47,7 +47,7 @@ def run(asked: Asked, console: Console) -> int:
 
 
 def _train(
-    asked: Asked, start: Beginning, chosen: Sequence[Side], meeting: Meeting, console: Console
+    asked: Asked, start: Beginning, chosen: Sequence[Framework], meeting: Meeting, console: Console
 ) -> int:
     device = processes.join(chosen, meeting, asked.device)
     session = Session.begin(asked, start, chosen, device, meeting, console)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.training import config as training_config
 from bench.training import run_folder, setup
 from bench.training.setup import Beginning
@@ -32,7 +32,7 @@ class Twin:
     Of the processes of a run only that of rank 0 writes.
     """
 
-    side: Side
+    side: Framework
     config: training_config.RunConfig
     device: str
     world: World
@@ -43,7 +43,7 @@ class Twin:
     writer: Any = None
 
     @classmethod
-    def build(cls, side: Side, start: Beginning, device: str, world: World) -> "Twin":
+    def build(cls, side: Framework, start: Beginning, device: str, world: World) -> "Twin":
         """The half of ``side``, where the run begins or goes on from."""
         trainer, tuned = setup.build(side, start, device)
         return cls(

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.harness import frameworks as harness_frameworks
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.training.setup import Asked, Beginning
 from shared import rendezvous
 from shared.config import TrainConfig, require_whole
@@ -146,7 +146,7 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def join(chosen: Sequence[Side], together: Meeting, device: str) -> str:
+def join(chosen: Sequence[Framework], together: Meeting, device: str) -> str:
     """Have each framework find the other processes by its own means; the device that they use."""
     if together.world.size > 1:
         # Before they are asked for their devices: JAX starts with that, and then it is too late.
@@ -155,7 +155,7 @@ def join(chosen: Sequence[Side], together: Meeting, device: str) -> str:
     return harness_frameworks.pick_device(device, tuple(chosen))
 
 
-def part(chosen: Sequence[Side], together: Meeting) -> None:
+def part(chosen: Sequence[Framework], together: Meeting) -> None:
     """Take leave of the other processes, with nothing left to be done."""
     if together.world.size > 1:
         for side in chosen:

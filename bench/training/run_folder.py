@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench.harness import frameworks
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.training.config import FREE, RunConfig
 from shared import checkpoint, files
 from shared.checkpoint import Found
@@ -74,7 +74,7 @@ def check_data(out: Path, text: Corpus) -> None:
 
 
 def newest(
-    out: Path, chosen: Sequence[Side], config: RunConfig, console: Console
+    out: Path, chosen: Sequence[Framework], config: RunConfig, console: Console
 ) -> dict[str, Found]:
     """By framework, the checkpoint to go on from; none if the run had not come to its first.
 

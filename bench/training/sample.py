@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bench.harness import frameworks, programs
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from shared.config import GPTConfig
 from shared.params import Params
 from shared.sampling import Sampling
@@ -89,7 +89,7 @@ def _without_padding(
 
 def _steps(
     asked: Asked,
-    side: Side,
+    side: Framework,
     device: str,
     config: GPTConfig,
     params: Params,

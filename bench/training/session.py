@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from bench.harness import frameworks, terminal
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.training import curves, processes, run_folder
 from bench.training.framework_run import Twin
 from bench.training.setup import Asked, Beginning
@@ -41,7 +41,7 @@ class Session:
         cls,
         asked: Asked,
         start: Beginning,
-        chosen: Sequence[Side],
+        chosen: Sequence[Framework],
         device: str,
         meeting: Meeting,
         console: Console,

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from bench.harness import programs
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.training import config as training_config
 from bench.training import pretrained, run_folder
 from shared import corpus, params, tokenizer
@@ -71,7 +71,7 @@ class Beginning:
 
 
 def prepare(
-    asked: Asked, out: Path, chosen: Sequence[Side], world: World, console: Console
+    asked: Asked, out: Path, chosen: Sequence[Framework], world: World, console: Console
 ) -> Beginning:
     """Read and check everything that ``asked`` names; ``ValueError`` if something is wrong."""
     exists = (out / run_folder.CONFIG).exists()
@@ -121,7 +121,7 @@ def _rows(batch: np.ndarray, world: World) -> np.ndarray:
     return np.split(batch, world.size)[world.rank]
 
 
-def build(side: Side, beginning: Beginning, device: str) -> tuple[Any, list[str]]:
+def build(side: Framework, beginning: Beginning, device: str) -> tuple[Any, list[str]]:
     """One framework's trainer, where the run goes on from, and what was switched on for speed."""
     config, found = beginning.config, beginning.found.get(side.name)
     runtime = side.runtime.configure(config.train.dtype, device)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness import frameworks as halves
+from bench.harness import frameworks
 
 DOCS = Path(__file__).parents[2] / "docs"
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -23,7 +23,8 @@ def _blocks(name: str) -> str:
 
 
 @pytest.mark.skipif(
-    not all(halves.installed(name) for name in halves.NAMES), reason="it needs both frameworks"
+    not all(frameworks.installed(name) for name in frameworks.NAMES),
+    reason="it needs both frameworks",
 )
 def test_the_code_of_porting_runs_and_finds_what_it_says():
     names: dict = {"__name__": "porting"}

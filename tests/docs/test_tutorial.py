@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bench.harness import frameworks as halves
+from bench.harness import frameworks
 from twingrad import numerics
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def _blocks(page: Path) -> Iterator[Block]:
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         if language is not None:
             if line == "```":
-                side = halves.NAMES[cell - 1] if inside else ""
+                side = frameworks.NAMES[cell - 1] if inside else ""
                 yield Block(language, side, first, "".join(f"{row}\n" for row in lines))
                 language = None
             else:
@@ -139,7 +139,7 @@ def test_chapters_are_all_there_in_order():
 @each_page
 def test_columns_come_in_pairs_and_are_narrow(page):
     blocks = [block for block in _blocks(page) if block.language == "python" and block.side]
-    assert [block.side for block in blocks] == list(halves.NAMES) * (len(blocks) // 2)
+    assert [block.side for block in blocks] == list(frameworks.NAMES) * (len(blocks) // 2)
     for block in blocks:
         for number, line in enumerate(block.text.splitlines(), block.line):
             assert len(line) <= COLUMN_WIDTH, f"{page.name}, line {number}"

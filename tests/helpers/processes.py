@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.studies import distributed as studies_distributed
 from bench.studies import distributed_worker
 from shared import params, safetensors_io
@@ -98,7 +98,7 @@ PLANT = {"torch": _torch, "jax": _jax}
 
 
 def planted(
-    side: Side, layout: str, bug: str, rank: int, folder: Path
+    side: Framework, layout: str, bug: str, rank: int, folder: Path
 ) -> distributed_worker.Arrays:
     """Whether ``bug`` shows in a short run, held against that of one process."""
     with PLANT[side.name](bug):
@@ -109,7 +109,7 @@ def planted(
     return {"caught": np.asarray(not found["ok"])}
 
 
-def not_finite(side: Side, layout: str, rank: int) -> distributed_worker.Arrays:
+def not_finite(side: Framework, layout: str, rank: int) -> distributed_worker.Arrays:
     """What moves by a step in which a token of the last rank, and of no other, is not a number."""
     (config,) = distributed_worker.settings(layout)
     untied = replace(distributed_worker.MODEL, tie_embeddings=False)
@@ -131,7 +131,7 @@ def not_finite(side: Side, layout: str, rank: int) -> distributed_worker.Arrays:
 
 def main() -> None:
     framework, number, size, address, place, *names = sys.argv[1:]
-    side, rank, folder = Side(framework), int(number), Path(place)
+    side, rank, folder = Framework(framework), int(number), Path(place)
     side.distributed.join(World(rank=rank, size=int(size)), address, "cpu")
     for name in names:
         layout, what = name.split(":")

@@ -33,8 +33,7 @@ from rich.console import Console
 from safetensors.numpy import save as to_safetensors
 
 from bench.cli.main import main
-from bench.harness import frameworks as halves
-from bench.harness import machine, programs, records
+from bench.harness import frameworks, machine, programs, records
 from bench.parity.comparison import Comparison
 from bench.planning import command
 from bench.planning.formulas import Plan
@@ -102,7 +101,7 @@ def unchecked_and_counted() -> Iterator[None]:
     if path := os.environ.get("TWINGRAD_FUZZ_RECORD"):
         tallies = {part: dict(sorted(count.items())) for part, count in TALLY.items()}
         found = {
-            "environment": machine.environment(halves.both(), "cpu"),
+            "environment": machine.environment(frameworks.both(), "cpu"),
             "seconds": round(time.perf_counter() - began, 1),
             "configurations": len(EQUAL),
             "readers": tallies,
@@ -661,7 +660,9 @@ def around(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
         yield {"absent": str(ground / "absent"), "bad": str(bad), "folder": str(empty)}
 
 
-@pytest.mark.skipif(not all(map(halves.installed, halves.NAMES)), reason="needs both frameworks")
+@pytest.mark.skipif(
+    not all(map(frameworks.installed, frameworks.NAMES)), reason="needs both frameworks"
+)
 @examples("command line")
 @given(call=command_lines())
 def test_command_line(ground, around, call):

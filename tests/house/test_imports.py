@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness import frameworks as halves
+from bench.harness import frameworks
 
 ROOT = Path(__file__).parents[2]
 TORCH, JAX = {"torch", "torch_impl"}, {"jax", "jaxlib", "flax", "optax", "jax_impl"}
@@ -196,5 +196,5 @@ def test_signatures_are_checked_while_the_tests_run(side):
 
 
 def test_the_names_of_the_sides_are_those_of_their_packages():
-    for name in halves.NAMES:
+    for name in frameworks.NAMES:
         assert (ROOT / f"{name}_impl" / "__init__.py").exists(), name

@@ -17,8 +17,7 @@ import pytest
 from rich.console import Console
 
 from bench.cli.main import _parser, main
-from bench.harness import frameworks as halves
-from bench.harness import machine, terminal
+from bench.harness import frameworks, machine, terminal
 from bench.harness.records import ROOT
 from bench.parity import tables as parity_tables
 from bench.reporting import html
@@ -32,7 +31,7 @@ from twingrad.numerics import Verdict
 from twingrad.outcome import Gate, Outcome
 
 both = pytest.mark.skipif(
-    not all(map(halves.installed, halves.NAMES)), reason="needs both frameworks"
+    not all(map(frameworks.installed, frameworks.NAMES)), reason="needs both frameworks"
 )
 PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 SOURCES = [
@@ -395,7 +394,7 @@ def test_brackets_are_no_markup_in_the_terminal(capsys):
 
 
 def test_a_path_in_brackets_is_trained_on_and_from(tmp_path, monkeypatch, capsys):
-    if not halves.installed("torch"):
+    if not frameworks.installed("torch"):
         pytest.skip("torch is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

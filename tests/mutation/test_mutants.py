@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from rich.console import Console
 
-from bench.harness.frameworks import NAMES, Side, Sides
+from bench.harness.frameworks import NAMES, Framework, Frameworks
 from bench.mutation import mutants, runner
 from bench.mutation.mutants import Edit, Mutant
 from bench.mutation.runner import Report, Result
@@ -130,7 +130,7 @@ jax
     assert two.edits == {"torch": (Edit("a", "b\n\nc"),), "jax": (Edit("d", "e"), Edit("f", "g"))}
 
 
-def test_the_planted_side_holds_the_edit_and_the_other_does_not(sides: Sides) -> None:
+def test_the_planted_side_holds_the_edit_and_the_other_does_not(sides: Frameworks) -> None:
     for side, other in (sides, sides[::-1]):
         with mutants.planted(EPSILON, side.name) as edited:
             assert edited.gpt2.LAYER_NORM_EPSILON == side.gpt2.LAYER_NORM_EPSILON == 1e-6
@@ -139,7 +139,7 @@ def test_the_planted_side_holds_the_edit_and_the_other_does_not(sides: Sides) ->
         assert side.gpt2.LAYER_NORM_EPSILON == LAYER_NORM_EPSILON
 
 
-def test_planting_leaves_every_module_as_it_was(side: Side) -> None:
+def test_planting_leaves_every_module_as_it_was(side: Framework) -> None:
     rooms = (side.gpt2, side.optim, side.params, side.runtime, side.trace, side.train)
     modules, finders, frameworks = _modules(side.name), list(sys.meta_path), sys.modules[side.name]
     contents = [dict(vars(room)) for room in rooms]
@@ -153,7 +153,7 @@ def test_planting_leaves_every_module_as_it_was(side: Side) -> None:
     assert side.gpt2 is rooms[0]
 
 
-def test_planting_leaves_every_module_as_it_was_after_an_error(side: Side) -> None:
+def test_planting_leaves_every_module_as_it_was_after_an_error(side: Framework) -> None:
     original = side.gpt2
     modules, finders = _modules(side.name), list(sys.meta_path)
     with (
@@ -166,7 +166,7 @@ def test_planting_leaves_every_module_as_it_was_after_an_error(side: Side) -> No
     assert side.gpt2 is original
 
 
-def test_an_unknown_name_is_refused_with_the_choices(sides: Sides) -> None:
+def test_an_unknown_name_is_refused_with_the_choices(sides: Frameworks) -> None:
     with pytest.raises(ValueError, match=r"unknown mutant 'nonsense': choose from .*gelu-erf, "):
         runner.run(sides, names=["gelu-erf", "nonsense"])
 
@@ -254,7 +254,7 @@ def test_every_bug_is_judged_on_a_program_that_there_is() -> None:
 
 
 @pytest.mark.slow
-def test_a_bug_is_judged_alike_whatever_else_is_judged_and_where(sides: Sides) -> None:
+def test_a_bug_is_judged_alike_whatever_else_is_judged_and_where(sides: Frameworks) -> None:
     names = ["no-update", "gradients-not-cleared"]
     alone, shared = (runner.run(sides, names=names, jobs=jobs) for jobs in (1, 2))
     assert alone.ok
@@ -269,7 +269,7 @@ def test_a_bug_is_judged_alike_whatever_else_is_judged_and_where(sides: Sides) -
 
 
 @pytest.mark.slow
-def test_every_gate_catches_its_bug_and_lets_a_comment_pass(sides: Sides) -> None:
+def test_every_gate_catches_its_bug_and_lets_a_comment_pass(sides: Frameworks) -> None:
     chosen = (*(BY_NAME[name] for name in REPRESENTATIVES), HARMLESS, RAISING)
     quick = [_on_one_side(BY_NAME[name], "torch") for name in FIGURES]
     report = runner.run(sides, mutants=[*chosen, *quick])

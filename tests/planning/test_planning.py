@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bench.cli.main import main
-from bench.harness import frameworks as harness_frameworks
+from bench.harness import frameworks
 from bench.harness import programs, records
 from bench.planning import command, formulas, validation
 from bench.planning.formulas import FRAMEWORKS, Plan, Rates, Variant
@@ -17,7 +17,7 @@ from shared.config import AdamWConfig, GPTConfig, TrainConfig, preset
 MODEL = GPTConfig(
     vocab_size=61, context_length=24, emb_dim=16, n_heads=2, n_layers=3, drop_rate=0.1
 )
-frameworks = pytest.mark.parametrize("framework", FRAMEWORKS)
+each_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
 
 
 def planned(model: GPTConfig = MODEL, length: int = 20, **given) -> Plan:
@@ -28,9 +28,9 @@ def planned(model: GPTConfig = MODEL, length: int = 20, **given) -> Plan:
 
 def trainer(framework: str, one: Plan):
     """The trainer that is planned."""
-    if not harness_frameworks.installed(framework):
+    if not frameworks.installed(framework):
         pytest.skip(f"{framework} is not installed")
-    side = harness_frameworks.one(framework)
+    side = frameworks.one(framework)
     runtime = side.runtime.configure(one.train.dtype, "cpu")
     model = side.params.build(
         lambda: programs.gpt2_model(side, one.model, recompute=one.train.recompute),
@@ -49,7 +49,7 @@ def batch(one: Plan):
 # State
 
 
-@frameworks
+@each_framework
 @pytest.mark.parametrize("name", ["tiny", "small"])
 def test_parameters_and_moments_weigh_what_the_trainer_exports(framework, name):
     one = planned(preset(name), batch_size=1)
@@ -62,7 +62,7 @@ def test_parameters_and_moments_weigh_what_the_trainer_exports(framework, name):
     assert state["moments"] == sum(moments)
 
 
-@frameworks
+@each_framework
 def test_a_sharded_device_holds_its_share_of_the_state(framework):
     whole = formulas.state(planned(batch_size=8), framework)
     part = formulas.state(planned(batch_size=8, sharded=4), framework)
@@ -129,7 +129,7 @@ def test_a_recomputed_step_takes_no_more_than_planned():
     assert found <= own <= 1.25 * found
 
 
-@frameworks
+@each_framework
 def test_each_way_to_save_memory_saves_some(framework):
     one = planned(preset("small"), length=512)
     whole = Variant(fused=False, recompute=False, chunk=0)
@@ -164,14 +164,14 @@ def test_one_device_sends_nothing():
     assert formulas.communication(planned(), "torch") == {}
 
 
-@frameworks
+@each_framework
 def test_a_ring_sends_each_gradient_twice_but_for_its_own_share(framework):
     one = planned(batch_size=4, data_parallel=4)
     found = formulas.communication(one, framework)
     assert found == {"all-reduce": pytest.approx(2 * 3 / 4 * 4 * one.parameters)}
 
 
-@frameworks
+@each_framework
 def test_two_axes_exchange_over_both(framework):
     one = planned(batch_size=16, data_parallel=4, sharded=2, micro_batches=2)
     n = 4 * one.parameters
@@ -305,15 +305,15 @@ def test_a_record_without_ceilings_is_refused_by_its_path(capsys, tmp_path, cont
     assert f"{path} has no ceilings" in line
 
 
-@frameworks
+@each_framework
 def test_what_processes_send_is_measured(framework):
-    if not harness_frameworks.installed(framework):
+    if not frameworks.installed(framework):
         pytest.skip(f"{framework} is not installed")
     assert validation.linked(framework, 2) > 1e6
 
 
 def test_processes_that_do_not_meet_are_no_figure(monkeypatch):
-    if not harness_frameworks.installed("torch"):
+    if not frameworks.installed("torch"):
         pytest.skip("torch is not installed")
     monkeypatch.setattr(validation.launch, "free_port", lambda: "no port")
     with pytest.raises(RuntimeError, match=r"2 processes of torch did not sum an array: .*no port"):

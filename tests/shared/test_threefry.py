@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.harness import frameworks as halves
+from bench.harness import frameworks
 from shared import threefry
 
 # Known answers that the authors publish with their code (Random123, threefry2x32 with 20 rounds).
@@ -12,7 +12,7 @@ KNOWN = [
     ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
     ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
 ]
-needs_jax = pytest.mark.skipif(not halves.installed("jax"), reason="jax is not installed")
+needs_jax = pytest.mark.skipif(not frameworks.installed("jax"), reason="jax is not installed")
 
 
 def _words(*values: int) -> np.ndarray:

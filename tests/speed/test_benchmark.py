@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli.main import main
-from bench.harness import frameworks as halves
+from bench.harness import frameworks
 from bench.harness.records import ROOT
 from bench.speed import benchmark, contestants, scheduler
 from bench.speed import record as speed_record
@@ -23,7 +23,7 @@ from bench.speed import workloads as kinds
 pytestmark = pytest.mark.slow
 
 both = pytest.mark.skipif(
-    not all(map(halves.installed, halves.NAMES)), reason="needs both frameworks"
+    not all(map(frameworks.installed, frameworks.NAMES)), reason="needs both frameworks"
 )
 # The least that makes a record with a ratio in it.
 OVERHEAD = ("bench", "--device", "cpu", "--workload", "overhead", "--contestants")
@@ -112,7 +112,7 @@ def test_cuda_asked_for_and_absent_is_refused(capsys, monkeypatch, tmp_path):
 
 
 def test_a_missing_framework_is_named_with_what_to_install(capsys, monkeypatch):
-    monkeypatch.setattr(halves, "installed", lambda name: name != "jax")
+    monkeypatch.setattr(frameworks, "installed", lambda name: name != "jax")
     said = refused(capsys, "bench", "--device", "cpu", "--contestants", "jax")
     assert "pip install 'twingrad[jax]'" in said
 
@@ -123,7 +123,7 @@ def test_a_missing_framework_is_named_with_what_to_install(capsys, monkeypatch):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """The record of a whole call, its path, and what was printed."""
-    if not all(map(halves.installed, halves.NAMES)):
+    if not all(map(frameworks.installed, frameworks.NAMES)):
         pytest.skip("needs both frameworks")
     path = tmp_path_factory.mktemp("bench") / "record.json"
     with pytest.MonkeyPatch.context() as patch:
@@ -387,7 +387,7 @@ PEERS = {
 @pytest.fixture(scope="module")
 def survived(tmp_path_factory):
     """The record and exit status of a good contestant among bad ones, and where they lay."""
-    if not halves.installed("torch"):
+    if not frameworks.installed("torch"):
         pytest.skip("torch is not installed")
     folder = tmp_path_factory.mktemp("survived")
     path = folder / "record.json"
@@ -494,7 +494,7 @@ def _runs(worker: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
 def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(tmp_path, capsys):
-    if not halves.installed("jax"):
+    if not frameworks.installed("jax"):
         pytest.skip("jax is not installed")
     path = tmp_path / "record.json"
     call = [*OVERHEAD, "jax-tuned", "--samples", "1", "--starts", "1", "--json", str(path)]

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bench.harness import frameworks as halves
-from bench.harness import machine, programs, records
+from bench.harness import frameworks, machine, programs, records
 from bench.speed import benchmark, ceilings, contestants, reference, results, scheduler, statistics
 from bench.speed import record as speed_record
 from bench.speed import workloads as kinds
@@ -25,7 +24,7 @@ from bench.speed.contestants import Contestant
 from shared import data, params
 from shared.config import AdamWConfig, preset
 
-frameworks = pytest.mark.parametrize("framework", halves.NAMES)
+each_framework = pytest.mark.parametrize("framework", frameworks.NAMES)
 devices = pytest.mark.parametrize("device", ["cpu", "cuda"])
 
 
@@ -195,7 +194,7 @@ def test_only_ratios_of_the_same_two_are_held_against_each_other():
 # Contestants.
 
 
-@frameworks
+@each_framework
 @devices
 def test_every_rung_changes_exactly_one_setting(framework, device):
     rungs = [asdict(one.settings) for one in contestants.ladder(framework, device)]
@@ -204,7 +203,7 @@ def test_every_rung_changes_exactly_one_setting(framework, device):
         assert len(changed) == 1, changed
 
 
-@frameworks
+@each_framework
 def test_on_cuda_the_ladder_ends_with_graphs(framework):
     *others, last = contestants.ladder(framework, "cuda")
     assert last.settings.graphs
@@ -223,7 +222,7 @@ def test_names_of_contestants_are_unique(device):
     assert len(set(names)) == len(names)
 
 
-@frameworks
+@each_framework
 def test_tuned_contestants_keep_their_memory_and_idiomatic_ones_run_at_defaults(framework):
     rows = {one.name: one for one in contestants.built_in("cpu")}
     tuned = rows[f"{framework}-tuned"].environment()
@@ -603,7 +602,7 @@ def test_one_other_token_is_refused(tmp_path):
 
 
 def test_the_oracles_gradients_are_those_before_clipping(tmp_path):
-    framework = next(name for name in halves.NAMES if halves.installed(name))
+    framework = next(name for name in frameworks.NAMES if frameworks.installed(name))
     config = preset("tiny")
     values = params.init_gpt2(config, 0, programs.SPREAD)
     batches = [data.split_tokens(data.token_batch(config, 2, 8, seed)) for seed in range(2)]
@@ -883,9 +882,9 @@ def test_batches_are_read_as_they_were_written(tmp_path):
         np.testing.assert_array_equal(b, y)
 
 
-@frameworks
+@each_framework
 def test_ceilings_are_measured_in_a_process_of_their_own(framework, tmp_path):
-    if not halves.installed(framework):
+    if not frameworks.installed(framework):
         pytest.skip(f"{framework} is not installed")
     alone = benchmark._plain("alone", framework)
     process = scheduler.Process("alone", scheduler.environment(alone, tmp_path), tmp_path)
@@ -985,9 +984,9 @@ def test_an_edited_rate_is_refused(path, key):
 
 @pytest.fixture
 def torch_runtime():
-    if not halves.installed("torch"):
+    if not frameworks.installed("torch"):
         pytest.skip("torch is not installed")
-    runtime = halves.Side("torch").runtime
+    runtime = frameworks.Framework("torch").runtime
     yield runtime
     runtime.configure("float32", "cpu")
 
@@ -1034,7 +1033,7 @@ def test_contestants_of_pytorch_may_take_kernels_that_are_not_deterministic(
 
 @pytest.mark.parametrize("given", ["", "--xla_gpu_deterministic_ops=true"])
 def test_contestants_of_jax_may_take_kernels_that_are_not_deterministic(monkeypatch, given):
-    if not halves.installed("jax"):
+    if not frameworks.installed("jax"):
         pytest.skip("jax is not installed")
     from bench.speed.backends import jax_loop
 

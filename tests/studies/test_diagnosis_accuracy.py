@@ -4,13 +4,12 @@ import json
 
 import pytest
 
-from bench.harness import frameworks as halves
-from bench.harness import records
+from bench.harness import frameworks, records
 from bench.mutation import runner
 from bench.mutation.mutants import MUTANTS
 from bench.studies import diagnosis_accuracy, diagnosis_labels
 
-if not all(halves.installed(name) for name in ("torch", "jax")):
+if not all(frameworks.installed(name) for name in ("torch", "jax")):
     pytest.skip("diagnosis needs both frameworks", allow_module_level=True)
 
 BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
@@ -70,7 +69,7 @@ SAID = {
 
 @pytest.mark.parametrize("cause", SAID)
 def test_a_cause_is_cut_into_what_it_says_of_either_side(cause):
-    assert tuple(diagnosis_labels.said_of(cause, side) for side in halves.NAMES) == SAID[cause]
+    assert tuple(diagnosis_labels.said_of(cause, side) for side in frameworks.NAMES) == SAID[cause]
 
 
 def test_pairs_are_the_same_every_time_and_never_edit_one_text_twice():

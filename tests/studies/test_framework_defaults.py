@@ -2,10 +2,10 @@
 
 import pytest
 
-from bench.harness import frameworks as halves
+from bench.harness import frameworks
 from bench.studies import framework_defaults
 
-if not all(halves.installed(name) for name in halves.NAMES):
+if not all(frameworks.installed(name) for name in frameworks.NAMES):
     pytest.skip("a difference has two sides", allow_module_level=True)
 
 each_row = pytest.mark.parametrize(

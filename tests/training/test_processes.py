@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from bench.cli import main
-from bench.harness import frameworks as halves
+from bench.harness import frameworks
 from bench.training import launcher as training_launcher
 from bench.training import processes as training_processes
 from bench.training import run_folder
@@ -179,11 +179,11 @@ STEPS = 40
 
 
 @pytest.fixture(scope="module", params=["torch", pytest.param("jax", marks=minutes)])
-def side(request) -> halves.Side:
+def side(request) -> frameworks.Framework:
     """Each half whose framework is installed; JAX's processes are the slower ones to begin."""
-    if not halves.installed(request.param):
+    if not frameworks.installed(request.param):
         pytest.skip(f"{request.param} is not installed")
-    return halves.Side(request.param)
+    return frameworks.Framework(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +240,7 @@ def test_both_frameworks_run_in_the_same_processes(sides, text, tmp_path):
     asked = (*SMALL, "--framework", "both", "--data", text, "--steps", 4)
     with Run(*asked, "--processes", 2, "--out", tmp_path / "run") as run:
         run.ends(0)
-    ours, theirs = (_metrics(tmp_path / "run", name) for name in halves.NAMES)
+    ours, theirs = (_metrics(tmp_path / "run", name) for name in frameworks.NAMES)
     for one, other in zip(ours, theirs, strict=True):
         for key in ("loss", "grad_norm"):
             assert one[key] == pytest.approx(other[key], rel=1e-10, abs=0), one["step"]
@@ -268,7 +268,7 @@ def test_what_is_not_said_of_the_layout_follows(given, processes, expected):
 @pytest.fixture(scope="module")
 def one() -> str:
     """A framework that is installed."""
-    return next(name for name in halves.NAMES if halves.installed(name))
+    return next(name for name in frameworks.NAMES if frameworks.installed(name))
 
 
 @pytest.mark.parametrize(
@@ -491,7 +491,7 @@ def test_a_loss_that_is_no_number_stops_all_processes(side, text, tmp_path):
 
 @minutes
 def test_torchrun_starts_a_run_again_and_it_goes_on_by_itself(text, tmp_path):
-    if not halves.installed("torch"):
+    if not frameworks.installed("torch"):
         pytest.skip("torch is not installed")
     asked = (*SMALL, "--framework", "torch", "--data", text, "--steps", 60)
     asked += ("--checkpoint-every", 5, "--out")

@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 
 from bench.cli import main
-from bench.harness import frameworks as halves
-from bench.harness import programs
+from bench.harness import frameworks, programs
 from bench.training import config as training_config
 from bench.training import pretrained, run_folder
 from shared import checkpoint, corpus, params, tokenizer, transformers_io
@@ -90,7 +89,7 @@ def both(sides, text, tmp_path_factory) -> Path:
 
 
 def test_the_run_folder_holds_what_it_promises(both):
-    for name in halves.NAMES:
+    for name in frameworks.NAMES:
         assert checkpoint.steps(both / name / "checkpoints") == [10, 20]
         rows = _metrics(both, name)
         assert [row["step"] for row in rows] == list(range(1, 21))
@@ -106,7 +105,7 @@ def test_the_run_folder_holds_what_it_promises(both):
 
 
 def test_both_report_the_same_figures(both):
-    ours, theirs = (_metrics(both, name) for name in halves.NAMES)
+    ours, theirs = (_metrics(both, name) for name in frameworks.NAMES)
     for one, other in zip(ours, theirs, strict=True):
         assert one.keys() == other.keys()
         assert one["lr"] == other["lr"]
@@ -144,8 +143,8 @@ def test_a_checkpoint_is_exported_and_transformers_computes_the_same(both, tmp_p
     tokens = np.random.default_rng(0).integers(256, size=(2, 17))
     with torch.no_grad():
         expected = theirs(torch.tensor(tokens)).logits.numpy()
-    for name in halves.NAMES:
-        side = halves.Side(name)
+    for name in frameworks.NAMES:
+        side = frameworks.Framework(name)
         runtime = side.runtime.configure("float32", "cpu")
         model = side.params.build(partial(programs.gpt2_model, side, config), values, runtime)
         model.eval()
@@ -191,7 +190,7 @@ def test_fine_tuning_begins_from_another_run_and_its_tokenizer(both, text, tmp_p
 
 def test_a_sample_goes_on_from_a_run_alike_in_both_frameworks(both, capsys):
     written = []
-    for name in halves.NAMES:
+    for name in frameworks.NAMES:
         asked = ["sample", "--framework", name, "--checkpoint", str(both), "--prompt", "The"]
         assert main.main([*asked, "--tokens", "30", "--seed", "3", "--top-k", "20"]) == 0
         written.append(capsys.readouterr().out)
@@ -259,7 +258,7 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(side, text, tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_saves_itself_and_goes_on(text, tmp_path, number):
-    if not halves.installed("torch"):
+    if not frameworks.installed("torch"):
         pytest.skip("torch is not installed")
     asked = (*SMALL, "--framework", "torch", "--data", text, "--steps", 400, "--out", tmp_path)
     with _program(*asked, cache=tmp_path / "compiled") as program:
@@ -322,7 +321,7 @@ def _refused(capsys, *arguments: object) -> str:
 @pytest.fixture(scope="module")
 def one() -> str:
     """A framework that is installed."""
-    return next(name for name in halves.NAMES if halves.installed(name))
+    return next(name for name in frameworks.NAMES if frameworks.installed(name))
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,12 @@ from flax import nnx
 from bench.cli.main import main
 from bench.diagnosis import builtin, training
 from bench.harness import frameworks, programs
-from bench.harness import frameworks as halves
 from bench.mutation import mutants, runner
 from tests.helpers.ports import BUGS, EVERY, PORTS
 from twingrad import Pair, assert_equal_models, pair
 from twingrad.diagnosis import engine as diagnose
 
-if not all(halves.installed(name) for name in ("torch", "jax")):
+if not all(frameworks.installed(name) for name in ("torch", "jax")):
     pytest.skip("a pair needs both frameworks", allow_module_level=True)
 
 each_port = pytest.mark.parametrize("name", PORTS)

@@ -618,8 +618,8 @@ def test_sampling_loads_the_one_framework_that_was_asked_for(side):
     code = f"""
 import sys
 from tests.test_generate import _run
-from bench.sides import Side
-_run(Side({side.name!r}), "cpu", prompts=["A"], tokens=3)
+from bench.sides import Framework
+_run(Framework({side.name!r}), "cpu", prompts=["A"], tokens=3)
 loaded = [name for name in {others} if name in sys.modules]
 assert not loaded, loaded
 """

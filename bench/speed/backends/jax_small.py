@@ -10,7 +10,7 @@ from flax import nnx
 from jax import Array
 
 from bench.harness import programs
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.speed.backends.backend import Job
 from bench.speed.backends.jax_loop import prepare
 from jax_impl import params as jax_params
@@ -27,8 +27,8 @@ class Racer:
         self.job, self.settings = job, job.contestant.settings
         self.runtime = prepare(job)
         program = programs.make(job.program, steps=1)
-        self.model = jax_params.build(lambda: program.make(Side("jax")), params, self.runtime)
-        self.loss_fn = getattr(Side("jax"), program.module).loss_fn
+        self.model = jax_params.build(lambda: program.make(Framework("jax")), params, self.runtime)
+        self.loss_fn = getattr(Framework("jax"), program.module).loss_fn
         self.optimizer = Optimizer(self.model, job.optimizer)
         self.start = params
         self._last: tuple[Array, ...] = ()

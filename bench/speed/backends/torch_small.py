@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bench.harness import programs
-from bench.harness.frameworks import Side
+from bench.harness.frameworks import Framework
 from bench.speed.backends.backend import Job
 from bench.speed.backends.torch_loop import TorchWaits, prepare
 from shared.params import Params
@@ -22,8 +22,10 @@ class Racer(TorchWaits):
         self.job, self.settings = job, job.contestant.settings
         self.runtime = prepare(job)
         program = programs.make(job.program, steps=1)
-        self.model = torch_params.build(lambda: program.make(Side("torch")), params, self.runtime)
-        self.loss_fn = getattr(Side("torch"), program.module).loss_fn
+        self.model = torch_params.build(
+            lambda: program.make(Framework("torch")), params, self.runtime
+        )
+        self.loss_fn = getattr(Framework("torch"), program.module).loss_fn
         rate = job.optimizer.learning_rate
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=rate)
         compiled = self.settings.compiled != "none"

@@ -1,0 +1,1 @@
+"""The command line of the library: pairs of models in files."""
