@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.cli.options import DEVICES, add_setting, choice, new_console, writable
+from bench.cli.options import DEVICES, add_setting, choice
 from shared.config import PRESETS
+from twingrad.files import require_writable
+from twingrad.terminal import new_console
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -98,7 +100,7 @@ def run_report(arguments: argparse.Namespace) -> int:
     """Write the report page."""
     from bench.reporting import html
 
-    writable(arguments.html)
+    require_writable(arguments.html)
     html.write(arguments.html)
     print(f"{arguments.html} holds the twins side by side, and all that was measured of them")
     return 0
@@ -139,7 +141,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
     named = [name.strip() for name in (arguments.contestants or "").split(",")]
     if arguments.contestants is not None and not all(named):
         raise ValueError(f"--contestants is {arguments.contestants!r}: expected names, as in A,B")
-    writable(arguments.json)
+    require_writable(arguments.json)
     asked = benchmark.Asked(
         workloads=tuple(dict.fromkeys(chosen)),
         preset=arguments.preset,
@@ -192,7 +194,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
         data_parallel=devices,
         device=arguments.device,
     )
-    writable(arguments.json)
+    require_writable(arguments.json)
     asked = planning_command.Asked(
         step=step,
         preset=run.preset,

@@ -1,12 +1,8 @@
 """Options that several commands share, and checks of their values."""
 
 import argparse
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
-
-from rich.console import Console
 
 from shared.config import PRESETS, TRAINING_DTYPES
 
@@ -68,28 +64,8 @@ def add_setting(parser: Any, name: str) -> None:
         parser.add_argument(option, type=kind, help=meaning)
 
 
-def new_console() -> Console:
-    """A console as wide as the terminal, or 120 columns in a pipe."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=120)
-
-
 def choice(kind: str, value: str, choices: Sequence[str]) -> str:
     """``value``; ``ValueError`` names the choices if it is none of them."""
     if value not in choices:
         raise ValueError(f"unknown {kind} {value!r}: choose from {', '.join(choices)}")
     return value
-
-
-def writable(*paths: Path | None) -> None:
-    """Refuse now what could not be written after minutes of work."""
-    for path in paths:
-        if path is None:
-            continue
-        folder = path.parent
-        if path.is_dir():
-            raise ValueError(f"cannot write {path}: it is a folder; name a file")
-        if not folder.is_dir():
-            raise ValueError(f"cannot write {path}: the folder {folder} does not exist; create it")
-        if not os.access(folder, os.W_OK):
-            raise ValueError(f"cannot write {path}: no permission to write in {folder}")

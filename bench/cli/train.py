@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bench.cli.options import DEVICES, SETTINGS, Parser, add_setting, choice, new_console
+from bench.cli.options import DEVICES, SETTINGS, Parser, add_setting, choice
 from bench.training import launcher
 from shared.config import PRESETS, TRAINING_DTYPES
 from shared.world import World
+from twingrad.terminal import new_console
 
 
 def add_train(commands: Any) -> None:

@@ -5,8 +5,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.cli.options import DEVICES, DTYPES, choice, new_console, writable
+from bench.cli.options import DEVICES, DTYPES, choice
 from shared.config import PRESETS
+from twingrad.files import require_writable
+from twingrad.terminal import new_console
 
 DIAGNOSED = ("sigmoid-bce", "simple-net", "gpt2")
 PROGRAMS = ("all", "tensors", "sigmoid-bce", "simple-net", "gpt2")
@@ -37,7 +39,7 @@ def run_tensors(arguments: argparse.Namespace) -> int:
     """Print the tensor tour."""
     from bench.parity import tensor_tour
 
-    writable(arguments.json)
+    require_writable(arguments.json)
     return tensor_tour.show(arguments.json)
 
 
@@ -53,7 +55,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
     if arguments.dtype is not None:
         choice("dtype", arguments.dtype, DTYPES)
     choice("device", arguments.device, DEVICES)
-    writable(arguments.json, arguments.save, arguments.html)
+    require_writable(arguments.json, arguments.save, arguments.html)
     asked = command.Asked(
         program=arguments.program,
         preset=arguments.preset,
@@ -80,7 +82,7 @@ def compare_pair_file(arguments: argparse.Namespace) -> int:
         raise ValueError(f"dtype {arguments.dtype!r}: a pair is compared in float64 and float32")
     if arguments.device not in ("auto", "cpu"):
         raise ValueError(f"device {arguments.device!r}: a pair is compared on the cpu")
-    writable(arguments.json, arguments.html)
+    require_writable(arguments.json, arguments.html)
     asked = command.Asked(dtype=arguments.dtype, json=arguments.json, html=arguments.html)
     return command.run_pair(twingrad_pair.load(Path(arguments.program)), asked, new_console())
 
@@ -89,7 +91,7 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
     """Diagnose a program, or the pair of a file."""
     from bench.diagnosis import command as diagnosis_command
 
-    writable(arguments.json)
+    require_writable(arguments.json)
     if not arguments.program.endswith(".py"):
         choice("program", arguments.program, DIAGNOSED)
     if arguments.preset is not None:
@@ -123,7 +125,7 @@ def run_mutants(arguments: argparse.Namespace) -> int:
     from bench.mutation import runner
 
     choice("device", arguments.device, DEVICES)
-    writable(arguments.json)
+    require_writable(arguments.json)
     pair = frameworks.both()
     device = frameworks.pick_device(arguments.device, pair)
     console = new_console()

@@ -19,6 +19,7 @@ from shared import data, params, transformers_io
 from shared.config import GPTConfig, preset
 from shared.observation import Observation
 from twingrad import outcome as twingrad_outcome
+from twingrad import outcome_tables
 from twingrad.numerics import BEYOND, Verdict
 from twingrad.outcome import Gate, Outcome
 from twingrad.pair import Pair
@@ -90,7 +91,7 @@ def run(asked: Asked, console: Console) -> int:
         records.write_observed(asked.save, everything[-1].observed, tasks[-1].dtypes[-1])
     seconds = time.perf_counter() - started
     _write(asked, everything, device, ok, seconds)
-    tables.closing(console, found, seconds)
+    outcome_tables.closing(console, found, seconds)
     return 0 if ok else 1
 
 
@@ -121,7 +122,7 @@ def run_pair(pair: Pair, asked: Asked, console: Console) -> int:
     _show(console, finished, detailed=True)
     seconds = time.perf_counter() - started
     _write(asked, [finished], "cpu", ok, seconds)
-    tables.closing(console, outcomes, seconds)
+    outcome_tables.closing(console, outcomes, seconds)
     return 0 if ok else 1
 
 
@@ -285,12 +286,12 @@ def _show(console: Console, finished: Finished, detailed: bool) -> None:
         if name == "parameters":
             demo_tables.parameters(console, finished.title, lesson)
         else:
-            getattr(tables, name)(console, lesson)
+            getattr(demo_tables, name)(console, lesson)
     if detailed:
         for outcome in finished.outcomes:
             for gate in outcome.gates:
-                tables.worst_tensors(console, gate, outcome.dtype)
-    tables.outcomes(console, finished.title, finished.outcomes)
+                outcome_tables.worst_tensors(console, gate, outcome.dtype, tables.RULES[gate.name])
+    outcome_tables.outcomes(console, finished.title, finished.outcomes)
 
 
 def _report(

@@ -19,7 +19,6 @@ from rich.console import Console
 from bench.cli.main import _parser, main
 from bench.harness import frameworks, machine, terminal
 from bench.harness.records import ROOT
-from bench.parity import tables as parity_tables
 from bench.reporting import html
 from bench.speed import record as speed_record
 from bench.training import config as training_config
@@ -27,6 +26,7 @@ from bench.training import pretrained, run_folder
 from shared import checkpoint, data, files, safetensors_io, tokenizer, transformers_io
 from shared.config import GPTConfig
 from twingrad import outcome as twingrad_outcome
+from twingrad import outcome_tables
 from twingrad.numerics import Verdict
 from twingrad.outcome import Gate, Outcome
 
@@ -387,7 +387,7 @@ def test_brackets_are_no_markup_in_the_terminal(capsys):
         **(_evil_comparison()["programs"][0]["gates"][0]["tensors"][0] | {"name": name})
     )
     outcome.gates = [Gate(name="float64", tensors=[tensor])]
-    parity_tables.outcomes(console, name, [outcome])
+    outcome_tables.outcomes(console, name, [outcome])
     with console.status("") as status:
         terminal.saying(status)(name)
     assert capsys.readouterr().out.count(name) == 3

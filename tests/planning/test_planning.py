@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bench.cli.main import main
-from bench.harness import frameworks
-from bench.harness import programs, records
+from bench.harness import frameworks, programs, records
 from bench.planning import command, formulas, validation
 from bench.planning.formulas import FRAMEWORKS, Plan, Rates, Variant
 from bench.speed import workloads
