@@ -1,4 +1,4 @@
-"""What every test shares: the devices, the sides that are installed, and equality in float64."""
+"""Fixtures of all tests: devices, installed frameworks, and equality in float64."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # Threads that wait do not spin: two workers of the tests share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from bench.harness import frameworks
+from bench.harness.frameworks import NAMES, Framework, Frameworks, both, installed, one
 from bench.harness.programs import Program
 from shared.params import Params
 from twingrad import numerics
@@ -22,30 +22,30 @@ from twingrad import numerics
 @pytest.fixture(scope="session", params=("cpu", "cuda"))
 def device(request: pytest.FixtureRequest) -> str:
     """Every device that all installed frameworks see."""
-    names = [name for name in frameworks.NAMES if frameworks.installed(name)]
+    names = [name for name in NAMES if installed(name)]
     if not names:
         pytest.skip("neither framework is installed")
     for name in names:
-        if request.param not in frameworks.Framework(name).runtime.devices():
+        if request.param not in one(name).runtime.devices():
             pytest.skip(f"{name} sees no {request.param} device here")
     return request.param
 
 
-@pytest.fixture(scope="session", params=frameworks.NAMES)
-def side(request: pytest.FixtureRequest) -> frameworks.Framework:
-    """Each half of the project whose framework is installed."""
-    if not frameworks.installed(request.param):
+@pytest.fixture(scope="session", params=NAMES)
+def framework(request: pytest.FixtureRequest) -> Framework:
+    """Each framework that is installed, by its half of the project."""
+    if not installed(request.param):
         pytest.skip(f"{request.param} is not installed")
-    return frameworks.Framework(request.param)
+    return one(request.param)
 
 
 @pytest.fixture(scope="session")
-def sides() -> tuple[frameworks.Framework, frameworks.Framework]:
-    """Both halves, PyTorch first."""
-    for name in frameworks.NAMES:
-        if not frameworks.installed(name):
-            pytest.skip(f"{name} is not installed, and this needs both sides")
-    return frameworks.both()
+def frameworks() -> Frameworks:
+    """Both frameworks, PyTorch first."""
+    for name in NAMES:
+        if not installed(name):
+            pytest.skip(f"{name} is not installed, and this needs both frameworks")
+    return both()
 
 
 @pytest.fixture
@@ -61,15 +61,15 @@ def build() -> Callable[..., tuple[Any, Any]]:
     """Makes a program's model in eval mode, and the runtime that it was made for."""
 
     def make(
-        side: frameworks.Framework,
+        framework: Framework,
         program: Program,
         dtype: str,
         device: str,
         start: Params | None = None,
     ) -> tuple[Any, Any]:
-        runtime = side.runtime.configure(dtype, device)
+        runtime = framework.runtime.configure(dtype, device)
         given = program.params if start is None else start
-        model = side.params.build(lambda: program.make(side), given, runtime)
+        model = framework.params.build(lambda: program.make(framework), given, runtime)
         model.eval()
         return model, runtime
 

@@ -94,8 +94,8 @@ def _is_pinned(side: str) -> bool:
 
 
 @each_page
-def test_every_block_of_a_column_runs_and_its_listings_are_what_it_prints(page, side):
-    assert _run(page, side.name)
+def test_every_block_of_a_column_runs_and_its_listings_are_what_it_prints(page, framework):
+    assert _run(page, framework.name)
 
 
 @each_page
@@ -110,9 +110,9 @@ def test_blocks_outside_of_tables_need_neither_framework(page):
     assert not {"torch", "jax", "flax", "optax"} & set(loaded)
 
 
-def test_both_columns_of_gpt2_come_to_the_same_numbers(sides, assert_same64):
+def test_both_columns_of_gpt2_come_to_the_same_numbers(frameworks, assert_same64):
     (page,) = (page for page in PAGES if page.stem.endswith("gpt2"))
-    ours, theirs = (_run(page, side.name) for side in sides)
+    ours, theirs = (_run(page, framework.name) for framework in frameworks)
     assert_same64(ours["gradients"], theirs["gradients"])
     for name, relative in (
         ("loss", numerics.FLOAT64_RELATIVE),
@@ -123,9 +123,9 @@ def test_both_columns_of_gpt2_come_to_the_same_numbers(sides, assert_same64):
     assert ours["said"].tolist() == theirs["said"].tolist()
 
 
-def test_both_columns_of_models_come_to_the_same_losses(sides):
+def test_both_columns_of_models_come_to_the_same_losses(frameworks):
     (page,) = (page for page in PAGES if page.stem.endswith("models"))
-    ours, theirs = (_run(page, side.name) for side in sides)
+    ours, theirs = (_run(page, framework.name) for framework in frameworks)
     for name in ("before", "tuned", "scratch"):
         relative = numerics.FLOAT64_TRAJECTORY_RELATIVE
         assert ours[name] == pytest.approx(theirs[name], rel=relative, abs=0), name

@@ -98,24 +98,26 @@ PLANT = {"torch": _torch, "jax": _jax}
 
 
 def planted(
-    side: Framework, layout: str, bug: str, rank: int, folder: Path
+    framework: Framework, layout: str, bug: str, rank: int, folder: Path
 ) -> distributed_worker.Arrays:
     """Whether ``bug`` shows in a short run, held against that of one process."""
-    with PLANT[side.name](bug):
-        made = distributed_worker.measure(side, distributed_worker.settings(layout), rank, STEPS)
+    with PLANT[framework.name](bug):
+        made = distributed_worker.measure(
+            framework, distributed_worker.settings(layout), rank, STEPS
+        )
     found = studies_distributed.judge(
         made, safetensors_io.read_safetensors(folder / "alone.safetensors")
     )
     return {"caught": np.asarray(not found["ok"])}
 
 
-def not_finite(side: Framework, layout: str, rank: int) -> distributed_worker.Arrays:
+def not_finite(framework: Framework, layout: str, rank: int) -> distributed_worker.Arrays:
     """What moves by a step in which a token of the last rank, and of no other, is not a number."""
     (config,) = distributed_worker.settings(layout)
     untied = replace(distributed_worker.MODEL, tie_embeddings=False)
     start = params.init_gpt2(untied)
     start["wte.weight"][60] = np.nan
-    trained = distributed_worker.trainer(side, config, untied, start)
+    trained = distributed_worker.trainer(framework, config, untied, start)
     inputs, targets = distributed_worker.batch(config, 0, rank)
     inputs = inputs % 60
     if rank == config.processes - 1:

@@ -724,10 +724,10 @@ def configurations(draw: Any) -> tuple[GPTConfig, tuple[int, int]]:
 
 @_settings(EXAMPLES // 50 or 3)
 @given(drawn=configurations(), seed=st.integers(0, 2**31))
-def test_every_configuration_passes_the_float64_gate(sides, drawn, seed):
+def test_every_configuration_passes_the_float64_gate(frameworks, drawn, seed):
     config, size = drawn
     program = programs.gpt2(config=config, size=size, seed=seed, steps=1)
-    outcome = Comparison(program=program, sides=sides, device="cpu").run("float64")
+    outcome = Comparison(program=program, sides=frameworks, device="cpu").run("float64")
     failed = [(t.name, t.factor) for gate in outcome.gates for t in gate.tensors if not t.ok]
     assert outcome.ok, f"{config} on {size}: {failed[:3]}"
     EQUAL.append((config, size, seed))

@@ -151,7 +151,7 @@ for name in {names}:
 """
 
 
-def test_a_side_leaves_the_other_framework_unloaded_and_does_nothing_on_import(side):
+def test_a_side_leaves_the_other_framework_unloaded_and_does_nothing_on_import(framework):
     own, other, after = {
         "torch": (
             ("torch",),
@@ -159,9 +159,9 @@ def test_a_side_leaves_the_other_framework_unloaded_and_does_nothing_on_import(s
             "assert not torch.are_deterministic_algorithms_enabled()",
         ),
         "jax": (("jax", "flax", "optax"), sorted(TORCH), "assert not jax.config.jax_enable_x64"),
-    }[side.name]
-    after = f"import {side.name}\n{after}"
-    names = _names(f"{side.name}_impl")
+    }[framework.name]
+    after = f"import {framework.name}\n{after}"
+    names = _names(f"{framework.name}_impl")
     done = _python(IMPORT_ALL.format(frameworks=own, names=names, others=other, after=after))
     assert done.stderr == done.stdout == ""
 
@@ -173,7 +173,7 @@ def test_shared_and_bench_load_without_either_framework_and_print_nothing():
     assert done.stderr == done.stdout == ""
 
 
-def test_signatures_are_checked_while_the_tests_run(side):
+def test_signatures_are_checked_while_the_tests_run(framework):
     import numpy as np
     from jaxtyping import TypeCheckError
 
@@ -183,16 +183,16 @@ def test_signatures_are_checked_while_the_tests_run(side):
     wrong = np.zeros((3, 9), np.float32), np.zeros((3, 1), np.float32)
     with pytest.raises(TypeCheckError):
         by_hand.simple_net(start, *wrong)
-    runtime = side.runtime.configure("float32", "cpu")
-    make = side.simple_net.SimpleNet
-    if side.name == "jax":
+    runtime = framework.runtime.configure("float32", "cpu")
+    make = framework.simple_net.SimpleNet
+    if framework.name == "jax":
         from flax import nnx
 
-        model = side.params.build(lambda: make(rngs=nnx.Rngs(0)), start, runtime)
+        model = framework.params.build(lambda: make(rngs=nnx.Rngs(0)), start, runtime)
     else:
-        model = side.params.build(make, start, runtime)
+        model = framework.params.build(make, start, runtime)
     with pytest.raises(TypeCheckError):
-        side.simple_net.loss_fn(model, *runtime.batch(*wrong))
+        framework.simple_net.loss_fn(model, *runtime.batch(*wrong))
 
 
 def test_the_names_of_the_sides_are_those_of_their_packages():

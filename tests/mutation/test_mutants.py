@@ -130,45 +130,58 @@ jax
     assert two.edits == {"torch": (Edit("a", "b\n\nc"),), "jax": (Edit("d", "e"), Edit("f", "g"))}
 
 
-def test_the_planted_side_holds_the_edit_and_the_other_does_not(sides: Frameworks) -> None:
-    for side, other in (sides, sides[::-1]):
-        with mutants.planted(EPSILON, side.name) as edited:
-            assert edited.gpt2.LAYER_NORM_EPSILON == side.gpt2.LAYER_NORM_EPSILON == 1e-6
+def test_the_planted_side_holds_the_edit_and_the_other_does_not(frameworks: Frameworks) -> None:
+    for framework, other in (frameworks, frameworks[::-1]):
+        with mutants.planted(EPSILON, framework.name) as edited:
+            assert edited.gpt2.LAYER_NORM_EPSILON == framework.gpt2.LAYER_NORM_EPSILON == 1e-6
             assert other.gpt2.LAYER_NORM_EPSILON == LAYER_NORM_EPSILON
-            assert side.train.Optimizer is side.optim.Optimizer, "one copy of the modules, not two"
-        assert side.gpt2.LAYER_NORM_EPSILON == LAYER_NORM_EPSILON
+            assert framework.train.Optimizer is framework.optim.Optimizer, (
+                "one copy of the modules, not two"
+            )
+        assert framework.gpt2.LAYER_NORM_EPSILON == LAYER_NORM_EPSILON
 
 
-def test_planting_leaves_every_module_as_it_was(side: Framework) -> None:
-    rooms = (side.gpt2, side.optim, side.params, side.runtime, side.trace, side.train)
-    modules, finders, frameworks = _modules(side.name), list(sys.meta_path), sys.modules[side.name]
+def test_planting_leaves_every_module_as_it_was(framework: Framework) -> None:
+    rooms = (
+        framework.gpt2,
+        framework.optim,
+        framework.params,
+        framework.runtime,
+        framework.trace,
+        framework.train,
+    )
+    modules, finders, frameworks = (
+        _modules(framework.name),
+        list(sys.meta_path),
+        sys.modules[framework.name],
+    )
     contents = [dict(vars(room)) for room in rooms]
-    with mutants.planted(EPSILON, side.name) as planted:
+    with mutants.planted(EPSILON, framework.name) as planted:
         assert planted.gpt2 is not rooms[0]
         assert planted.train is not rooms[-1]
-        assert sys.modules[side.name] is frameworks
-    assert _modules(side.name) == modules
+        assert sys.modules[framework.name] is frameworks
+    assert _modules(framework.name) == modules
     assert sys.meta_path == finders
     assert [dict(vars(room)) for room in rooms] == contents
-    assert side.gpt2 is rooms[0]
+    assert framework.gpt2 is rooms[0]
 
 
-def test_planting_leaves_every_module_as_it_was_after_an_error(side: Framework) -> None:
-    original = side.gpt2
-    modules, finders = _modules(side.name), list(sys.meta_path)
+def test_planting_leaves_every_module_as_it_was_after_an_error(framework: Framework) -> None:
+    original = framework.gpt2
+    modules, finders = _modules(framework.name), list(sys.meta_path)
     with (
         pytest.raises(RuntimeError, match="planted"),
-        mutants.planted(RAISING, side.name) as planted,
+        mutants.planted(RAISING, framework.name) as planted,
     ):
         _ = planted.gpt2
-    assert _modules(side.name) == modules
+    assert _modules(framework.name) == modules
     assert sys.meta_path == finders
-    assert side.gpt2 is original
+    assert framework.gpt2 is original
 
 
-def test_an_unknown_name_is_refused_with_the_choices(sides: Frameworks) -> None:
+def test_an_unknown_name_is_refused_with_the_choices(frameworks: Frameworks) -> None:
     with pytest.raises(ValueError, match=r"unknown mutant 'nonsense': choose from .*gelu-erf, "):
-        runner.run(sides, names=["gelu-erf", "nonsense"])
+        runner.run(frameworks, names=["gelu-erf", "nonsense"])
 
 
 def _outcome(gap: float) -> Outcome:
@@ -254,9 +267,9 @@ def test_every_bug_is_judged_on_a_program_that_there_is() -> None:
 
 
 @pytest.mark.slow
-def test_a_bug_is_judged_alike_whatever_else_is_judged_and_where(sides: Frameworks) -> None:
+def test_a_bug_is_judged_alike_whatever_else_is_judged_and_where(frameworks: Frameworks) -> None:
     names = ["no-update", "gradients-not-cleared"]
-    alone, shared = (runner.run(sides, names=names, jobs=jobs) for jobs in (1, 2))
+    alone, shared = (runner.run(frameworks, names=names, jobs=jobs) for jobs in (1, 2))
     assert alone.ok
     assert shared.results == alone.results
     assert [(r.name, r.side) for r in alone.results] == [
@@ -269,25 +282,28 @@ def test_a_bug_is_judged_alike_whatever_else_is_judged_and_where(sides: Framewor
 
 
 @pytest.mark.slow
-def test_every_gate_catches_its_bug_and_lets_a_comment_pass(sides: Frameworks) -> None:
+def test_every_gate_catches_its_bug_and_lets_a_comment_pass(frameworks: Frameworks) -> None:
     chosen = (*(BY_NAME[name] for name in REPRESENTATIVES), HARMLESS, RAISING)
     quick = [_on_one_side(BY_NAME[name], "torch") for name in FIGURES]
-    report = runner.run(sides, mutants=[*chosen, *quick])
+    report = runner.run(frameworks, mutants=[*chosen, *quick])
     assert report.clean_ok
     assert [(outcome.program, outcome.dtype) for outcome in report.clean] == [
         (program, dtype) for program in ("gpt2", "simple-net") for dtype in runner.DTYPES
     ]
     found = {(result.name, result.side): result for result in report.results}
     assert len(found) == 2 * len(chosen) + len(quick)
-    for side in NAMES:
-        assert not found["harmless", side].caught
-        assert (found["raising", side].gate, found["raising", side].factor) == ("crash", None)
+    for framework in NAMES:
+        assert not found["harmless", framework].caught
+        assert (found["raising", framework].gate, found["raising", framework].factor) == (
+            "crash",
+            None,
+        )
         for name, gate in REPRESENTATIVES.items():
-            result = found[name, side]
-            assert result.caught, (name, side)
-            assert (result.gate, result.dtype) == gate, (name, side)
+            result = found[name, framework]
+            assert result.caught, (name, framework)
+            assert (result.gate, result.dtype) == gate, (name, framework)
             assert result.factor is not None
-            assert result.factor > 10, (name, side)
+            assert result.factor > 10, (name, framework)
     assert found["gelu-erf", "torch"].first == "h.0.mlp.c_proj"
     assert {name: found[name, "torch"].first for name in FIGURES} == FIGURES
     assert not report.ok, "a bug that nothing catches is a failure"

@@ -217,12 +217,12 @@ def test_adamw_by_hand_is_optax_adamw(assert_same64):
     assert_same64(found, _by_hand(CONFIG))
 
 
-def test_the_sides_optimizers_step_as_by_hand(side, device, assert_same64):
+def test_the_sides_optimizers_step_as_by_hand(framework, device, assert_same64):
     """Clipping, decay groups, schedule and all, on a net whose parameters decay and do not."""
     from bench.harness import programs
 
     program = programs.simple_net(steps=1)
-    runtime = side.runtime.configure("float64", device)
+    runtime = framework.runtime.configure("float64", device)
     start = {name: value.astype(np.float64) for name, value in program.params.items()}
     random = np.random.default_rng(0)
     gradients = [
@@ -230,11 +230,11 @@ def test_the_sides_optimizers_step_as_by_hand(side, device, assert_same64):
         for size in (1.0, 1e-3, -2.0)
     ]
     norms = [math.hypot(*(numerics.size(g).l2 for g in step.values())) for step in gradients]
-    model = side.params.build(lambda: program.make(side), start, runtime)
-    optimizer = side.optim.Optimizer(model, CONFIG)
+    model = framework.params.build(lambda: program.make(framework), start, runtime)
+    optimizer = framework.optim.Optimizer(model, CONFIG)
     ours = [
         {name: value.copy() for name, value in moved.items()}
-        for moved in side.trace.stepped(model, optimizer, gradients, runtime)
+        for moved in framework.trace.stepped(model, optimizer, gradients, runtime)
     ]
     for name, value in start.items():
         steps = by_hand.optimizer_steps(value, [g[name] for g in gradients], norms, CONFIG)

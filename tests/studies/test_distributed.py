@@ -42,20 +42,20 @@ def _alone(name: str) -> distributed_worker.Arrays:
 
 
 @pytest.fixture(scope="module")
-def two(side, tmp_path_factory) -> distributed_worker.Arrays:
+def two(framework, tmp_path_factory) -> distributed_worker.Arrays:
     """The run of two processes that begins data-parallel and goes on sharded."""
     folder = tmp_path_factory.mktemp("two")
-    return distributed.run(side.name, 2, [RELAID], folder)[RELAID]
+    return distributed.run(framework.name, 2, [RELAID], folder)[RELAID]
 
 
 @pytest.fixture(scope="module")
-def wrong(side, tmp_path_factory) -> dict[str, distributed_worker.Arrays]:
+def wrong(framework, tmp_path_factory) -> dict[str, distributed_worker.Arrays]:
     """By layout and by what is wrong in it, what two processes came to."""
     folder = tmp_path_factory.mktemp("wrong")
-    short = distributed_worker.measure(side, distributed_worker.settings(ALONE), 0, steps=3)
+    short = distributed_worker.measure(framework, distributed_worker.settings(ALONE), 0, steps=3)
     write_safetensors(folder / "alone.safetensors", short)
-    names = [CLEAN, *PLANTED[side.name], *NOT_FINITE]
-    return distributed.run(side.name, 2, names, folder, PROCESS)
+    names = [CLEAN, *PLANTED[framework.name], *NOT_FINITE]
+    return distributed.run(framework.name, 2, names, folder, PROCESS)
 
 
 def _assert_same(ours: distributed_worker.Arrays, theirs: distributed_worker.Arrays) -> None:
@@ -63,34 +63,36 @@ def _assert_same(ours: distributed_worker.Arrays, theirs: distributed_worker.Arr
     assert apart["ok"], f"{apart}, but the limits are {LIMITS}"
 
 
-def test_two_processes_compute_what_one_does(side, two):
-    _assert_same(two, _alone(side.name))
+def test_two_processes_compute_what_one_does(framework, two):
+    _assert_same(two, _alone(framework.name))
 
 
-def test_two_processes_of_one_framework_compute_what_one_of_the_other_does(sides, side, two):
-    (other,) = {one.name for one in sides} - {side.name}
+def test_two_processes_of_one_framework_compute_what_one_of_the_other_does(
+    frameworks, framework, two
+):
+    (other,) = {one.name for one in frameworks} - {framework.name}
     _assert_same(two, _alone(other))
 
 
 @thorough
 @pytest.mark.parametrize("size", [2, 4])
-def test_every_layout_computes_what_one_process_does(side, size, tmp_path):
-    made = distributed.run(side.name, size, distributed.WORLDS[size], tmp_path)
+def test_every_layout_computes_what_one_process_does(framework, size, tmp_path):
+    made = distributed.run(framework.name, size, distributed.WORLDS[size], tmp_path)
     for arrays in made.values():
-        _assert_same(arrays, _alone(side.name))
+        _assert_same(arrays, _alone(framework.name))
 
 
-def test_the_run_of_one_process_learns_and_is_clipped_at_some_steps_only(side):
-    losses, norms = _alone(side.name)["figures"].T
+def test_the_run_of_one_process_learns_and_is_clipped_at_some_steps_only(framework):
+    losses, norms = _alone(framework.name)["figures"].T
     assert (losses[1:] < losses[0]).mean() > 0.9, "nothing was learned"
     assert (norms > 1).any()
     assert (norms < 1).any()
 
 
 @thorough
-def test_what_is_wrong_with_sharing_a_run_shows_in_its_numbers(side, wrong):
+def test_what_is_wrong_with_sharing_a_run_shows_in_its_numbers(framework, wrong):
     assert not wrong[CLEAN]["caught"]
-    for name in PLANTED[side.name]:
+    for name in PLANTED[framework.name]:
         assert wrong[name]["caught"], name
 
 
@@ -101,11 +103,11 @@ def test_what_is_not_finite_in_one_process_moves_nothing_in_any(wrong, name):
     assert not wrong[name]["moved"].any()
 
 
-def test_a_layout_of_processes_that_are_not_there_is_refused(side):
+def test_a_layout_of_processes_that_are_not_there_is_refused(framework):
     (config,) = distributed_worker.settings("2x2")
     message = "data_parallel 2 times sharded 2 is 4 processes, but 1 run together: start 4"
     with pytest.raises(ValueError, match=message):
-        distributed_worker.trainer(side, config)
+        distributed_worker.trainer(framework, config)
 
 
 def test_a_process_beyond_the_gpus_of_its_host_is_refused(monkeypatch):
@@ -132,13 +134,15 @@ def test_the_peak_of_a_gpu_is_that_of_this_processs_own(monkeypatch):
     assert runtime.peak_memory("cuda") == 7
 
 
-def test_processes_that_fail_are_reported_and_none_is_left(side, tmp_path):
-    with pytest.raises(RuntimeError, match=f"(?s)a process of {side.name} failed: .*parallel 3 "):
-        distributed.run(side.name, 1, ["3x1"], tmp_path)
+def test_processes_that_fail_are_reported_and_none_is_left(framework, tmp_path):
+    with pytest.raises(
+        RuntimeError, match=f"(?s)a process of {framework.name} failed: .*parallel 3 "
+    ):
+        distributed.run(framework.name, 1, ["3x1"], tmp_path)
 
 
-def test_the_state_comes_tensor_by_tensor_in_canonical_order(side):
-    made = [(part, name, value.shape) for part, name, value in _trained(side).export_each()]
+def test_the_state_comes_tensor_by_tensor_in_canonical_order(framework):
+    made = [(part, name, value.shape) for part, name, value in _trained(framework).export_each()]
     shapes = gpt2_shapes(distributed_worker.MODEL)
     assert made == [(part, name, shapes[name]) for part in PARTS for name in shapes]
 
@@ -163,17 +167,17 @@ class _OneByOne(Mapping):
         return len(self.tensors)
 
 
-def _trained(side):
+def _trained(framework):
     (config,) = distributed_worker.settings(ALONE)
-    trained = distributed_worker.trainer(side, config)
+    trained = distributed_worker.trainer(framework, config)
     trained.step(*distributed_worker.batch(config, 0, 0))
     return trained
 
 
-def test_a_state_is_restored_without_two_tensors_being_read_at_once(side):
+def test_a_state_is_restored_without_two_tensors_being_read_at_once(framework):
     (config,) = distributed_worker.settings(ALONE)
-    state = _trained(side).export()
-    restored = distributed_worker.trainer(side, config)
+    state = _trained(framework).export()
+    restored = distributed_worker.trainer(framework, config)
     parts = (_OneByOne(getattr(state, part)) for part in PARTS)
     restored.restore(TrainState(state.step, *parts))
     for part, name, value in restored.export_each():

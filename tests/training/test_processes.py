@@ -179,7 +179,7 @@ STEPS = 40
 
 
 @pytest.fixture(scope="module", params=["torch", pytest.param("jax", marks=minutes)])
-def side(request) -> frameworks.Framework:
+def framework(request) -> frameworks.Framework:
     """Each half whose framework is installed; JAX's processes are the slower ones to begin."""
     if not frameworks.installed(request.param):
         pytest.skip(f"{request.param} is not installed")
@@ -187,21 +187,30 @@ def side(request) -> frameworks.Framework:
 
 
 @pytest.fixture(scope="module")
-def alone(side, text, tmp_path_factory) -> Path:
+def alone(framework, text, tmp_path_factory) -> Path:
     """A run in one process."""
     out = tmp_path_factory.mktemp("alone") / "run"
-    asked = ["train", *SMALL, "--framework", side.name, "--data", str(text), "--steps", str(STEPS)]
+    asked = [
+        "train",
+        *SMALL,
+        "--framework",
+        framework.name,
+        "--data",
+        str(text),
+        "--steps",
+        str(STEPS),
+    ]
     assert main.main([*asked, "--out", str(out)]) == 0
     return out
 
 
 @pytest.fixture(scope="module")
-def pair(side, text, tmp_path_factory) -> Path:
+def pair(framework, text, tmp_path_factory) -> Path:
     """The same run in two processes that hold the model together, one of which was killed."""
     out = tmp_path_factory.mktemp("pair") / "run"
-    asked = (*SMALL, "--framework", side.name, "--data", text, "--steps", STEPS, "--out", out)
+    asked = (*SMALL, "--framework", framework.name, "--data", text, "--steps", STEPS, "--out", out)
     with Run(*asked, "--checkpoint-every", 1, "--sharded", 2) as run:
-        run.wait_for_steps(out / side.name / run_folder.METRICS, 8)
+        run.wait_for_steps(out / framework.name / run_folder.METRICS, 8)
         os.kill(run.rank(1), signal.SIGKILL)
         said = run.ends(1, within=DEATH)
     assert said.count("2 processes that hold the model together") == 1, "rank 0 alone speaks"
@@ -211,37 +220,46 @@ def pair(side, text, tmp_path_factory) -> Path:
 
 
 def test_what_two_processes_began_and_lost_goes_on_in_one_and_in_the_other_framework(
-    sides, side, pair, alone, tmp_path
+    frameworks, framework, pair, alone, tmp_path
 ):
-    _assert_whole(pair, side.name)
-    for other in sides:
+    _assert_whole(pair, framework.name)
+    for other in frameworks:
         out = shutil.copytree(pair, tmp_path / other.name)
         asked = ["train", "--framework", other.name, "--out", str(out), "--resume"]
         assert main.main([*asked, "--device", "cpu"]) == 0
-        if other.name == side.name:
-            _assert_same_run(out, alone, side.name, STEPS, relative=1e-10)
-        ours, theirs = _state(out, other.name, STEPS), _state(alone, side.name, STEPS)
+        if other.name == framework.name:
+            _assert_same_run(out, alone, framework.name, STEPS, relative=1e-10)
+        ours, theirs = _state(out, other.name, STEPS), _state(alone, framework.name, STEPS)
         for key, value in ours.params.items():
             assert np.abs(value - theirs.params[key]).max() <= 1e-10 * np.abs(value).max(), key
 
 
 @minutes
-def test_two_processes_end_what_one_began(side, text, alone, tmp_path):
+def test_two_processes_end_what_one_began(framework, text, alone, tmp_path):
     out = tmp_path / "run"
-    asked = ["train", *SMALL, "--framework", side.name, "--data", str(text), "--steps", str(STEPS)]
+    asked = [
+        "train",
+        *SMALL,
+        "--framework",
+        framework.name,
+        "--data",
+        str(text),
+        "--steps",
+        str(STEPS),
+    ]
     assert main.main([*asked, "--stop-after", "20", "--out", str(out)]) == 0
-    with Run("--framework", side.name, "--processes", 2, "--resume", "--out", out) as run:
+    with Run("--framework", framework.name, "--processes", 2, "--resume", "--out", out) as run:
         run.ends(0)
-    _assert_same_run(out, alone, side.name, STEPS, relative=1e-10)
+    _assert_same_run(out, alone, framework.name, STEPS, relative=1e-10)
 
 
 @minutes
-def test_both_frameworks_run_in_the_same_processes(sides, text, tmp_path):
+def test_both_frameworks_run_in_the_same_processes(frameworks, text, tmp_path):
     asked = (*SMALL, "--framework", "both", "--data", text, "--steps", 4)
     with Run(*asked, "--processes", 2, "--out", tmp_path / "run") as run:
         run.ends(0)
-    ours, theirs = (_metrics(tmp_path / "run", name) for name in frameworks.NAMES)
-    for one, other in zip(ours, theirs, strict=True):
+    torch, jax = (_metrics(tmp_path / "run", framework.name) for framework in frameworks)
+    for one, other in zip(torch, jax, strict=True):
         for key in ("loss", "grad_norm"):
             assert one[key] == pytest.approx(other[key], rel=1e-10, abs=0), one["step"]
 
@@ -362,9 +380,19 @@ def test_the_documentation_states_the_limits():
 
 
 @minutes
-def test_a_run_whose_processes_are_killed_ends_as_if_they_had_not_been(side, text, tmp_path):
+def test_a_run_whose_processes_are_killed_ends_as_if_they_had_not_been(framework, text, tmp_path):
     steps, killed = 20 * KILLS, tmp_path / "killed"
-    asked = (*SMALL, "--framework", side.name, "--data", text, "--steps", steps, "--sharded", 2)
+    asked = (
+        *SMALL,
+        "--framework",
+        framework.name,
+        "--data",
+        text,
+        "--steps",
+        steps,
+        "--sharded",
+        2,
+    )
     asked += ("--checkpoint-every", 1, "--keep", 2, "--resume", "--out")
     long = 60 * KILLS  # not what is tested: so many steps, a checkpoint after each
     with Run(*asked, tmp_path / "whole") as whole:
@@ -372,17 +400,17 @@ def test_a_run_whose_processes_are_killed_ends_as_if_they_had_not_been(side, tex
     draw = random.Random(0)
     for _ in range(KILLS):
         with Run(*asked, killed) as run:
-            run.wait_for_steps(killed / side.name / run_folder.METRICS, draw.randrange(1, 8))
+            run.wait_for_steps(killed / framework.name / run_folder.METRICS, draw.randrange(1, 8))
             rank = draw.randrange(2)
             time.sleep(draw.uniform(0, 0.1))
             os.kill(run.rank(rank), signal.SIGKILL)
             said = run.ends(1, within=DEATH)
         assert f"rank {rank} on host {HOST} died in step " in said
         assert re.search(r"the newest whole checkpoint is \S+: start it again with --out", said)
-        _assert_whole(killed, side.name)
+        _assert_whole(killed, framework.name)
     with Run(*asked, killed) as last:
         last.ends(0, within=long)
-    _assert_same_run(killed, tmp_path / "whole", side.name, steps)
+    _assert_same_run(killed, tmp_path / "whole", framework.name, steps)
 
 
 @minutes
@@ -409,16 +437,16 @@ def test_a_process_that_is_stopped_ends_the_run_in_the_stated_time(one, text, tm
 
 @minutes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_all_stop_after_the_same_step_when_one_is_told_to(side, text, tmp_path, number):
+def test_all_stop_after_the_same_step_when_one_is_told_to(framework, text, tmp_path, number):
     out = tmp_path / "run"
-    asked = (*SMALL, "--framework", side.name, "--data", text, "--steps", 10_000)
+    asked = (*SMALL, "--framework", framework.name, "--data", text, "--steps", 10_000)
     with Run(*asked, "--processes", 2, "--out", out) as run:
-        run.wait_for_steps(out / side.name / run_folder.METRICS, 5)
+        run.wait_for_steps(out / framework.name / run_folder.METRICS, 5)
         os.kill(run.rank(1), number)
         said = run.ends(130, within=60)
-    step = _metrics(out, side.name)[-1]["step"]
+    step = _metrics(out, framework.name)[-1]["step"]
     assert f"Stopped at step {step} of 10000; go on with" in said
-    assert _assert_whole(out, side.name) == step
+    assert _assert_whole(out, framework.name) == step
 
 
 @minutes
@@ -448,7 +476,7 @@ def test_processes_end_with_a_checkpoint_when_what_started_them_is_killed(one, t
 
 
 @minutes
-def test_a_full_disk_of_rank_0_ends_the_run_and_loses_nothing(side, text, tmp_path):
+def test_a_full_disk_of_rank_0_ends_the_run_and_loses_nothing(framework, text, tmp_path):
     """Started as SLURM would."""
     small = tmp_path / "small"
     small.mkdir()
@@ -456,7 +484,7 @@ def test_a_full_disk_of_rank_0_ends_the_run_and_loses_nothing(side, text, tmp_pa
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     out = small / "run"
-    asked = (*SMALL, "--framework", side.name, "--data", text, "--steps", 8, "--keep", 8)
+    asked = (*SMALL, "--framework", framework.name, "--data", text, "--steps", 8, "--keep", 8)
     asked += ("--checkpoint-every", 1, "--out", out)
     job = {"SLURM_JOB_ID": str(training_launcher.free_port() % 4096), "SLURM_NTASKS": "2"}
     job |= {"SLURM_STEP_NODELIST": "localhost"}
@@ -470,23 +498,25 @@ def test_a_full_disk_of_rank_0_ends_the_run_and_loses_nothing(side, text, tmp_pa
                 assert f"rank 0 on host {HOST}, in step " in said
                 assert "No space left on device" in said
                 assert "the newest whole checkpoint is " in said
-        assert not list((out / side.name / "checkpoints").glob(".*")), "half a checkpoint is left"
-        assert _metrics(out, side.name)[-1]["step"] >= _assert_whole(out, side.name)
+        assert not list((out / framework.name / "checkpoints").glob(".*")), (
+            "half a checkpoint is left"
+        )
+        assert _metrics(out, framework.name)[-1]["step"] >= _assert_whole(out, framework.name)
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
 
 @minutes
-def test_a_loss_that_is_no_number_stops_all_processes(side, text, tmp_path):
-    asked = (*SMALL, "--framework", side.name, "--data", text, "--steps", 50, "--warmup", 0)
+def test_a_loss_that_is_no_number_stops_all_processes(framework, text, tmp_path):
+    asked = (*SMALL, "--framework", framework.name, "--data", text, "--steps", 50, "--warmup", 0)
     asked += ("--learning-rate", 1e300, "--max-grad-norm", 1e300, "--checkpoint-every", 1)
     with Run(*asked, "--processes", 2, "--out", tmp_path / "run") as run:
         said = run.ends(1)
-    step = _metrics(tmp_path / "run", side.name)[-1]["step"]
-    assert f"Stopped at step {step + 1} in {side.name}" in said
-    assert f"twingrad: stopped at step {step + 1} in {side.name}" in said, "rank 1 says so too"
+    step = _metrics(tmp_path / "run", framework.name)[-1]["step"]
+    assert f"Stopped at step {step + 1} in {framework.name}" in said
+    assert f"twingrad: stopped at step {step + 1} in {framework.name}" in said, "rank 1 says so too"
     assert "resume it in one process" in said
-    assert _assert_whole(tmp_path / "run", side.name) == step
+    assert _assert_whole(tmp_path / "run", framework.name) == step
 
 
 @minutes
@@ -555,8 +585,8 @@ def _ip(*arguments: str) -> None:
 
 
 @minutes
-def test_a_cut_cable_is_said_on_both_hosts_and_the_run_goes_on(side, hosts, text, tmp_path):
-    asked = (*SMALL, "--framework", side.name, "--data", text, "--steps", 2000)
+def test_a_cut_cable_is_said_on_both_hosts_and_the_run_goes_on(framework, hosts, text, tmp_path):
+    asked = (*SMALL, "--framework", framework.name, "--data", text, "--steps", 2000)
     asked += ("--checkpoint-every", 10, "--resume", "--out", tmp_path / "run")
     names = ("host-a", "host-b")
     spread = [("--processes", 1, "--hosts", "host-a,host-b", "--host-index", i) for i in (0, 1)]
@@ -564,14 +594,14 @@ def test_a_cut_cable_is_said_on_both_hosts_and_the_run_goes_on(side, hosts, text
         Run(*asked, *spread[0], before=hosts[0]) as first,
         Run(*asked, *spread[1], before=hosts[1]) as second,
     ):
-        first.wait_for_steps(tmp_path / "run" / side.name / run_folder.METRICS, 30)
+        first.wait_for_steps(tmp_path / "run" / framework.name / run_folder.METRICS, 30)
         namespace = hosts[0][3]
         _ip("-n", namespace, "link", "set", "cable", "down")
         for run, rank in ((first, 1), (second, 0)):
             said = run.ends(1, within=SILENCE)
             assert f"rank {rank} on host {names[rank]} was not heard of for 10 s" in said
             assert "the newest whole checkpoint is " in said
-    step = _assert_whole(tmp_path / "run", side.name)
+    step = _assert_whole(tmp_path / "run", framework.name)
     _ip("-n", namespace, "link", "set", "cable", "up")
     more = ("--stop-after", step + 10)
     with (

@@ -80,7 +80,7 @@ def _assert_same_run(ours: Path, theirs: Path, name: str, step: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def both(sides, text, tmp_path_factory) -> Path:
+def both(frameworks, text, tmp_path_factory) -> Path:
     """A run of twenty steps in both frameworks, in float64."""
     out = tmp_path_factory.mktemp("both") / "run"
     asked = ("--framework", "both", *TWENTY, *SMALL, "--data", text)
@@ -231,15 +231,15 @@ def _wait_for_steps(program: subprocess.Popen, path: Path, more: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(side, text, tmp_path):
+def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(framework, text, tmp_path):
     steps = 40 * KILLS
-    asked = (*SMALL, "--framework", side.name, "--data", text, "--steps", steps)
+    asked = (*SMALL, "--framework", framework.name, "--data", text, "--steps", steps)
     asked += ("--checkpoint-every", 1, "--keep", 2, "--resume", "--out")
     cache = tmp_path / "compiled"
     with _program(*asked, tmp_path / "whole", cache=cache) as whole:
         assert whole.wait() == 0, whole.stdout.read()
     draw, killed = random.Random(0), tmp_path / "killed"
-    metrics = killed / side.name / run_folder.METRICS
+    metrics = killed / framework.name / run_folder.METRICS
     for number in range(KILLS):
         with _program(*asked, killed, cache=cache) as program:
             # With a checkpoint a step, most of the time is spent in the middle of writing one.
@@ -248,11 +248,11 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(side, text, tmp
             time.sleep(draw.uniform(0, 0.4))
             assert program.poll() is None, program.stdout.read()
             program.kill()
-        for step in checkpoint.steps(killed / side.name / "checkpoints"):
-            assert _state(killed, side.name, step).step == step
+        for step in checkpoint.steps(killed / framework.name / "checkpoints"):
+            assert _state(killed, framework.name, step).step == step
     with _program(*asked, killed, cache=cache) as last:
         assert last.wait() == 0, last.stdout.read()
-    _assert_same_run(killed, tmp_path / "whole", side.name, steps)
+    _assert_same_run(killed, tmp_path / "whole", framework.name, steps)
 
 
 @pytest.mark.slow
@@ -277,9 +277,9 @@ def test_an_interrupted_run_saves_itself_and_goes_on(text, tmp_path, number):
     assert [row["step"] for row in _metrics(tmp_path, "torch")] == list(range(1, step + 2))
 
 
-def test_training_loads_the_one_framework_that_it_uses(side, text, tmp_path):
-    other = {"torch": "jax", "jax": "torch"}[side.name]
-    asked = ["train", *SMALL, "--framework", side.name, "--steps", "1", "--data", str(text)]
+def test_training_loads_the_one_framework_that_it_uses(framework, text, tmp_path):
+    other = {"torch": "jax", "jax": "torch"}[framework.name]
+    asked = ["train", *SMALL, "--framework", framework.name, "--steps", "1", "--data", str(text)]
     code = (
         "import sys; from bench.cli import main as cli; "
         f"status = cli.main({[*asked, '--out', str(tmp_path)]!r}); "
@@ -293,10 +293,10 @@ def test_training_loads_the_one_framework_that_it_uses(side, text, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def four_steps(side, text, tmp_path_factory) -> Path:
+def four_steps(framework, text, tmp_path_factory) -> Path:
     """A run of four steps with a checkpoint at two and at four, and four more to go."""
     out = tmp_path_factory.mktemp("begun") / "run"
-    asked = (*SMALL, "--framework", side.name, "--data", text, "--steps", 8)
+    asked = (*SMALL, "--framework", framework.name, "--data", text, "--steps", 8)
     assert _train(*asked, "--checkpoint-every", 2, "--stop-after", 4, "--out", out) == 0
     return out
 
@@ -384,27 +384,27 @@ def test_bad_data_is_refused_in_one_sentence(one, capsys, tmp_path, name, conten
     assert not (tmp_path / "run").exists(), "something was left behind"
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(begun, side, text, capsys):
+def test_a_folder_that_holds_a_run_is_not_overwritten(begun, framework, text, capsys):
     before = (begun / run_folder.CONFIG).read_bytes()
-    said = _refused(capsys, "--framework", side.name, "--data", text, "--out", begun)
+    said = _refused(capsys, "--framework", framework.name, "--data", text, "--out", begun)
     assert "holds a run already: --resume it, or choose another --out" in said
     assert (begun / run_folder.CONFIG).read_bytes() == before
 
 
-def test_resuming_with_other_settings_names_the_difference(begun, side, capsys):
-    resume = ("--framework", side.name, "--out", begun, "--resume")
+def test_resuming_with_other_settings_names_the_difference(begun, framework, capsys):
+    resume = ("--framework", framework.name, "--out", begun, "--resume")
     assert "batch_size 2, asked 4" in _refused(capsys, *resume, "--batch-size", 4)
     assert "total_steps 8, asked 9" in _refused(capsys, *resume, "--steps", 9)
     assert "drop_rate 0.1, asked 0.2" in _refused(capsys, *resume, "--drop-rate", 0.2)
 
 
-def test_resuming_on_changed_data_is_refused(side, text, tmp_path, capsys):
+def test_resuming_on_changed_data_is_refused(framework, text, tmp_path, capsys):
     own = tmp_path / "own.txt"
     own.write_text(text.read_text(encoding="utf-8"), encoding="utf-8")
-    asked = (*SMALL, "--framework", side.name, "--data", own, "--steps", 2, "--stop-after", 1)
+    asked = (*SMALL, "--framework", framework.name, "--data", own, "--steps", 2, "--stop-after", 1)
     assert _train(*asked, "--out", tmp_path / "run") == 0
     own.write_text(text.read_text(encoding="utf-8").replace("float64", "float63"), encoding="utf-8")
-    resume = ("--framework", side.name, "--out", tmp_path / "run", "--resume")
+    resume = ("--framework", framework.name, "--out", tmp_path / "run", "--resume")
     assert "the data has changed since the run" in _refused(capsys, *resume)
 
 
@@ -416,34 +416,36 @@ def _damage(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["flip", "truncate"])
-def test_a_damaged_checkpoint_is_passed_over_and_said(begun, side, capsys, how):
-    folder = begun / side.name / "checkpoints"
+def test_a_damaged_checkpoint_is_passed_over_and_said(begun, framework, capsys, how):
+    folder = begun / framework.name / "checkpoints"
     _damage(folder / "step-000004" / "first_moment.safetensors", how)
-    assert _train("--framework", side.name, "--out", begun, "--resume") == 0
+    assert _train("--framework", framework.name, "--out", begun, "--resume") == 0
     said = capsys.readouterr().out
     assert "Passed over" in said
     assert "first_moment.safetensors" in said
     assert "step-000002" in said
-    assert [row["step"] for row in _metrics(begun, side.name)] == list(range(1, 9))
+    assert [row["step"] for row in _metrics(begun, framework.name)] == list(range(1, 9))
 
 
-def test_no_whole_checkpoint_left_is_an_error(begun, side, capsys):
+def test_no_whole_checkpoint_left_is_an_error(begun, framework, capsys):
     for step in (2, 4):
-        _damage(begun / side.name / "checkpoints" / f"step-00000{step}" / "state.json", "truncate")
-    said = _refused(capsys, "--framework", side.name, "--out", begun, "--resume")
+        _damage(
+            begun / framework.name / "checkpoints" / f"step-00000{step}" / "state.json", "truncate"
+        )
+    said = _refused(capsys, "--framework", framework.name, "--out", begun, "--resume")
     assert "no checkpoint in" in said
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(begun, side, capsys):
+def test_a_checkpoint_of_another_configuration_is_refused(begun, framework, capsys):
     path = begun / run_folder.CONFIG
     path.write_text(path.read_text().replace('"n_layers": 2', '"n_layers": 3'))
-    said = _refused(capsys, "--framework", side.name, "--out", begun, "--resume")
+    said = _refused(capsys, "--framework", framework.name, "--out", begun, "--resume")
     assert "n_layers 2, asked 3" in said
 
 
-def test_a_damaged_configuration_is_refused(begun, side, capsys):
+def test_a_damaged_configuration_is_refused(begun, framework, capsys):
     (begun / run_folder.CONFIG).write_text("{")
-    said = _refused(capsys, "--framework", side.name, "--out", begun, "--resume")
+    said = _refused(capsys, "--framework", framework.name, "--out", begun, "--resume")
     assert "config.json is not readable JSON" in said
 
 
@@ -455,7 +457,7 @@ def test_an_unwritable_run_folder_is_refused(one, text, tmp_path, capsys):
     assert "cannot write" in said or "is a file" in said
 
 
-def test_a_full_disk_ends_the_run_and_loses_nothing(side, text, tmp_path, capsys):
+def test_a_full_disk_ends_the_run_and_loses_nothing(framework, text, tmp_path, capsys):
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(
@@ -464,29 +466,31 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(side, text, tmp_path, capsys
     if mounted.returncode:
         pytest.skip("no file system can be mounted here")
     try:
-        asked = (*SMALL, "--framework", side.name, "--data", text, "--steps", 8, "--keep", 8)
+        asked = (*SMALL, "--framework", framework.name, "--data", text, "--steps", 8, "--keep", 8)
         out = small / "run"
         said = _refused(capsys, *asked, "--checkpoint-every", 1, "--out", out)
         assert "No space left on device" in said
-        kept = checkpoint.steps(out / side.name / "checkpoints")
+        kept = checkpoint.steps(out / framework.name / "checkpoints")
         assert kept, "there was room for one"
-        assert all(_state(out, side.name, step).step == step for step in kept)
-        assert not list((out / side.name / "checkpoints").glob(".*")), "half a checkpoint is left"
-        assert _metrics(out, side.name)[-1]["step"] >= kept[-1]
+        assert all(_state(out, framework.name, step).step == step for step in kept)
+        assert not list((out / framework.name / "checkpoints").glob(".*")), (
+            "half a checkpoint is left"
+        )
+        assert _metrics(out, framework.name)[-1]["step"] >= kept[-1]
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_says_where(side, text, tmp_path, capsys):
-    asked = (*SMALL, "--framework", side.name, "--data", text, "--steps", 50, "--warmup", 0)
+def test_a_loss_that_is_no_number_stops_the_run_and_says_where(framework, text, tmp_path, capsys):
+    asked = (*SMALL, "--framework", framework.name, "--data", text, "--steps", 50, "--warmup", 0)
     wild = ("--learning-rate", 1e18, "--max-grad-norm", 1e30, "--checkpoint-every", 1)
     assert _train(*asked, *wild, "--out", tmp_path / "run") == 1
     said = " ".join(capsys.readouterr().out.split())
-    step = _metrics(tmp_path / "run", side.name)[-1]["step"]
-    assert f"Stopped at step {step + 1} in {side.name}" in said
+    step = _metrics(tmp_path / "run", framework.name)[-1]["step"]
+    assert f"Stopped at step {step + 1} in {framework.name}" in said
     assert "it began in the " in said
     assert f"step-{step:06d}" in said
-    kept = _state(tmp_path / "run", side.name, step)
+    kept = _state(tmp_path / "run", framework.name, step)
     assert all(np.isfinite(value).all() for value in kept.params.values())
 
 
@@ -534,13 +538,13 @@ def test_a_released_name_without_the_hub_says_what_to_do(one, capsys, tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_source_of_known_entropy_is_learnt_and_never_beaten(side, tmp_path):
+def test_a_source_of_known_entropy_is_learnt_and_never_beaten(framework, tmp_path):
     """Within 2 % of the closed form, and not under it by more than sampling explains."""
     asked = ["--data", "markov", "--steps", 300, "--length", 32, "--batch-size", 16]
     asked += ["--drop-rate", 0, "--learning-rate", 0.005, "--eval-batches", 60]
-    assert _train("--framework", side.name, *asked, "--out", tmp_path / "run") == 0
+    assert _train("--framework", framework.name, *asked, "--out", tmp_path / "run") == 0
     rate = corpus.load("markov", None, 256).entropy_rate
-    loss = _metrics(tmp_path / "run", side.name)[-1]["val_loss"]
+    loss = _metrics(tmp_path / "run", framework.name)[-1]["val_loss"]
     # A token's surprise spreads by less than two nats, and so many were taken the mean of.
     error = 2 / math.sqrt(60 * 16 * 32)
     assert rate - 3 * error < loss < 1.02 * rate

@@ -56,8 +56,8 @@ def test_units_are_half_the_spacing_of_the_numbers_after_one():
         assert UNIT_ROUNDOFF[dtype] == np.finfo(dtype).eps / 2, dtype
 
 
-def test_the_unit_of_bfloat16_is_half_of_what_the_framework_says(side):
-    if side.name == "torch":
+def test_the_unit_of_bfloat16_is_half_of_what_the_framework_says(framework):
+    if framework.name == "torch":
         import torch
 
         eps = torch.finfo(torch.bfloat16).eps

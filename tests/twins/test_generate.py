@@ -48,8 +48,8 @@ def _program(config=CONFIG):
 def model(build, device):
     """A side's model and runtime."""
 
-    def make(side, dtype="float64", config=CONFIG):
-        return build(side, _program(config), dtype, device)
+    def make(framework, dtype="float64", config=CONFIG):
+        return build(framework, _program(config), dtype, device)
 
     return make
 
@@ -58,41 +58,41 @@ def model(build, device):
 def texts(model):
     """Texts [B, new tokens] of a side."""
 
-    def say(side, prompts, asked, new_tokens=NEW, dtype="float64", config=CONFIG):
-        made, runtime = model(side, dtype, config)
-        return _texts(side, made, prompts, asked, runtime, new_tokens)
+    def say(framework, prompts, asked, new_tokens=NEW, dtype="float64", config=CONFIG):
+        made, runtime = model(framework, dtype, config)
+        return _texts(framework, made, prompts, asked, runtime, new_tokens)
 
     return say
 
 
-def _texts(side, model, prompts, asked, runtime, new_tokens=NEW):
-    steps = side.generate.generate(model, prompts, new_tokens, asked, runtime)
+def _texts(framework, model, prompts, asked, runtime, new_tokens=NEW):
+    steps = framework.generate.generate(model, prompts, new_tokens, asked, runtime)
     return np.stack(list(steps), axis=1)
 
 
-def _decoder(side, model, runtime):
+def _decoder(framework, model, runtime):
     """``decode`` as a function of NumPy arrays that keeps its cache: compiled where it can be."""
-    if side.name == "jax":
-        step = side.generate.compiled(model, runtime)
+    if framework.name == "jax":
+        step = framework.generate.compiled(model, runtime)
     else:
-        step = functools.partial(side.generate.decode, model)
+        step = functools.partial(framework.generate.decode, model)
     kept = []
 
     def decode(tokens, positions, last, *, fresh=False):
         if fresh:
             length = model.wpe.num_embeddings
-            kept[:] = [side.generate.new_cache(model, len(tokens), length)]
+            kept[:] = [framework.generate.new_cache(model, len(tokens), length)]
         batch = runtime.batch(*map(np.asarray, (tokens, positions, last)))
         found = step(kept[0], *batch)
-        logits, kept[0] = found if side.name == "jax" else (found, kept[0])
-        return side.params.to_numpy(logits)
+        logits, kept[0] = found if framework.name == "jax" else (found, kept[0])
+        return framework.params.to_numpy(logits)
 
     return decode
 
 
-def _forward(side, model, runtime):
+def _forward(framework, model, runtime):
     """The whole forward pass over tokens filled up to the context length, compiled once."""
-    if side.name == "jax":
+    if framework.name == "jax":
         import jax
         from flax import nnx
 
@@ -105,7 +105,7 @@ def _forward(side, model, runtime):
     def forward(tokens):
         padded = np.zeros((len(tokens), model.wpe.num_embeddings), np.int64)
         padded[:, : len(tokens[0])] = tokens
-        return side.params.to_numpy(call(*runtime.batch(padded)))
+        return framework.params.to_numpy(call(*runtime.batch(padded)))
 
     return forward
 
@@ -120,11 +120,11 @@ def _assert_close(ours, exact, relative=numerics.FLOAT64_RELATIVE, what=""):
 
 
 @each_config
-def test_logits_with_the_cache_are_those_without_it_at_every_position(side, model, config):
-    made, runtime = model(side, config=config)
+def test_logits_with_the_cache_are_those_without_it_at_every_position(framework, model, config):
+    made, runtime = model(framework, config=config)
     tokens = np.random.default_rng(3).integers(config.vocab_size, size=(2, config.context_length))
-    exact = _forward(side, made, runtime)(tokens)  # (B, T, V)
-    decode = _decoder(side, made, runtime)
+    exact = _forward(framework, made, runtime)(tokens)  # (B, T, V)
+    decode = _decoder(framework, made, runtime)
     for position in range(config.context_length):
         at = np.full((2, 1), position)
         logits = decode(tokens[:, position, None], at, [0, 0], fresh=position == 0)
@@ -135,37 +135,39 @@ def test_logits_with_the_cache_are_those_without_it_at_every_position(side, mode
         _assert_close(logits, exact[:, position], what=f"position {position}, all at once")
 
 
-def test_a_prompt_in_pieces_is_the_prompt(side, model):
-    made, runtime = model(side)
+def test_a_prompt_in_pieces_is_the_prompt(framework, model):
+    made, runtime = model(framework)
     tokens = np.random.default_rng(4).integers(CONFIG.vocab_size, size=(1, 12))
-    exact = _forward(side, made, runtime)(tokens)
-    decode = _decoder(side, made, runtime)
+    exact = _forward(framework, made, runtime)(tokens)
+    decode = _decoder(framework, made, runtime)
     for start, end in itertools.pairwise((0, 5, 8, 12)):
         at = np.arange(start, end)[None]
         logits = decode(tokens[:, start:end], at, [end - start - 1], fresh=start == 0)
         _assert_close(logits, exact[:, end - 1], what=f"up to {end}")
 
 
-def test_greedy_texts_are_those_without_the_cache(side, model):
-    made, runtime = model(side)
-    forward = _forward(side, made, runtime)
-    for prompt, text in zip(PROMPTS, _texts(side, made, PROMPTS, GREEDY, runtime), strict=True):
+def test_greedy_texts_are_those_without_the_cache(framework, model):
+    made, runtime = model(framework)
+    forward = _forward(framework, made, runtime)
+    for prompt, text in zip(
+        PROMPTS, _texts(framework, made, PROMPTS, GREEDY, runtime), strict=True
+    ):
         said = list(prompt)
         for token in text:
             assert forward([said])[0, len(said) - 1].argmax() == token, said
             said.append(token)
 
 
-def test_prompts_of_different_lengths_are_each_gone_on_from_as_if_alone(side, model):
-    made, runtime = model(side)
-    together = _texts(side, made, PROMPTS, GREEDY, runtime)
+def test_prompts_of_different_lengths_are_each_gone_on_from_as_if_alone(framework, model):
+    made, runtime = model(framework)
+    together = _texts(framework, made, PROMPTS, GREEDY, runtime)
     for prompt, text in zip(PROMPTS, together, strict=True):
-        assert np.array_equal(_texts(side, made, [prompt], GREEDY, runtime)[0], text), prompt
+        assert np.array_equal(_texts(framework, made, [prompt], GREEDY, runtime)[0], text), prompt
 
 
-def test_what_pads_a_short_prompt_is_never_seen(side, model):
-    made, runtime = model(side)
-    decode = _decoder(side, made, runtime)
+def test_what_pads_a_short_prompt_is_never_seen(framework, model):
+    made, runtime = model(framework)
+    decode = _decoder(framework, made, runtime)
     said = []
     for filling in (0, 50):
         tokens = np.full((2, 4), filling)
@@ -176,44 +178,44 @@ def test_what_pads_a_short_prompt_is_never_seen(side, model):
     assert np.array_equal(*said)
 
 
-def test_the_cache_is_allocated_once(side, model, monkeypatch):
+def test_the_cache_is_allocated_once(framework, model, monkeypatch):
     """And then written over: in place by PyTorch, by donation in JAX."""
-    made, runtime = model(side, "float32")
+    made, runtime = model(framework, "float32")
     address = {
         "torch": lambda tensor: tensor.data_ptr(),
         "jax": lambda array: array.unsafe_buffer_pointer(),
-    }[side.name]
+    }[framework.name]
     seen = []
 
     def spied(step):
         def spy(*args):
-            cache = next(a for a in args if isinstance(a, side.generate.Cache))
+            cache = next(a for a in args if isinstance(a, framework.generate.Cache))
             assert cache.keys[0].shape == (3, 5, 7 + NEW, 8)
             seen.append([address(tensor) for layers in cache for tensor in layers])
             return step(*args)
 
         return spy
 
-    if side.name == "torch":
-        monkeypatch.setattr(side.generate, "decode", spied(side.generate.decode))
+    if framework.name == "torch":
+        monkeypatch.setattr(framework.generate, "decode", spied(framework.generate.decode))
     else:
-        compiled = side.generate.compiled
-        monkeypatch.setattr(side.generate, "compiled", lambda *given: spied(compiled(*given)))
-    _texts(side, made, PROMPTS, GREEDY, runtime)
+        compiled = framework.generate.compiled
+        monkeypatch.setattr(framework.generate, "compiled", lambda *given: spied(compiled(*given)))
+    _texts(framework, made, PROMPTS, GREEDY, runtime)
     assert len(seen) == NEW
     assert len(set(seen[0])) == 2 * CONFIG.n_layers
     for step, addresses in enumerate(seen):
         assert addresses == seen[0], f"step {step}"
 
 
-def test_a_compiled_step_writes_to_the_cache_without_copying_it(sides, model):
-    side = sides[1]
-    made, runtime = model(side, "float32")
+def test_a_compiled_step_writes_to_the_cache_without_copying_it(frameworks, model):
+    framework = frameworks[1]
+    made, runtime = model(framework, "float32")
     if runtime.device.platform != "cpu":
         pytest.skip("written for what XLA does on a CPU")
-    cache = side.generate.new_cache(made, 1, 40)
+    cache = framework.generate.new_cache(made, 1, 40)
     batch = runtime.batch(np.zeros((1, 1), int), np.full((1, 1), 30), np.zeros(1, int))
-    step = side.generate.compiled(made, runtime)
+    step = framework.generate.compiled(made, runtime)
     program = step.func.lower(*step.args, cache, *batch).compile().as_text()
     shape = ",".join(map(str, cache.values[0].shape))
     copies = re.findall(rf"= f32\[{shape}\]\S* copy\(", program)
@@ -222,15 +224,15 @@ def test_a_compiled_step_writes_to_the_cache_without_copying_it(sides, model):
 
 
 @each_config
-def test_a_model_laid_out_says_the_same_and_leaves_the_other_as_it_was(sides, model, config):
-    side = sides[0]
-    made, runtime = model(side, "float32", config)
+def test_a_model_laid_out_says_the_same_and_leaves_the_other_as_it_was(frameworks, model, config):
+    framework = frameworks[0]
+    made, runtime = model(framework, "float32", config)
     if runtime.device.type != "cpu":
         pytest.skip("only on a CPU are weights laid out anew")
     names = ["wte.weight" if config.tie_embeddings else "lm_head.weight"]
     names += [f"h.{i}.{name}.weight" for i in range(2) for name in ("attn.c_attn", "mlp.c_fc")]
     before = {name: (p, p.data_ptr(), p.stride()) for name, p in made.named_parameters()}
-    copy = side.generate.laid_out(made)
+    copy = framework.generate.laid_out(made)
     for name, parameter in copy.named_parameters():
         mine, address, strides = before[name]
         assert (mine.data_ptr(), mine.stride()) == (address, strides), name
@@ -241,43 +243,44 @@ def test_a_model_laid_out_says_the_same_and_leaves_the_other_as_it_was(sides, mo
         else:
             assert parameter is mine, name
     for asked in (GREEDY, Sampling(seed=3)):
-        ours = _texts(side, made, PROMPTS, asked, runtime)
-        assert (_texts(side, copy, PROMPTS, asked, runtime) == ours).all()
+        ours = _texts(framework, made, PROMPTS, asked, runtime)
+        assert (_texts(framework, copy, PROMPTS, asked, runtime) == ours).all()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
-def test_only_float32_is_laid_out_anew(sides, model, dtype):
-    made = model(sides[0], dtype)[0]
+def test_only_float32_is_laid_out_anew(frameworks, model, dtype):
+    made = model(frameworks[0], dtype)[0]
     for ours, theirs in zip(
-        sides[0].generate.laid_out(made).parameters(), made.parameters(), strict=True
+        frameworks[0].generate.laid_out(made).parameters(), made.parameters(), strict=True
     ):
         assert ours is theirs
 
 
 @pytest.mark.filterwarnings("default")  # some of the compiler's own
-def test_a_compiled_model_can_be_laid_out(sides, model):
-    made, runtime = model(sides[0], "float32")
-    plain = _texts(sides[0], made, PROMPTS, GREEDY, runtime)
+def test_a_compiled_model_can_be_laid_out(frameworks, model):
+    made, runtime = model(frameworks[0], "float32")
+    plain = _texts(frameworks[0], made, PROMPTS, GREEDY, runtime)
     for block in made.h:
         block.compile()
     assert (
-        _texts(sides[0], sides[0].generate.laid_out(made), PROMPTS, GREEDY, runtime) == plain
+        _texts(frameworks[0], frameworks[0].generate.laid_out(made), PROMPTS, GREEDY, runtime)
+        == plain
     ).all()
 
 
-def test_jax_compiles_the_prompt_and_the_step_and_nothing_more(sides, model):
+def test_jax_compiles_the_prompt_and_the_step_and_nothing_more(frameworks, model):
     import jax
 
-    side, compiled = sides[1], []
+    framework, compiled = frameworks[1], []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: compiled.append(event) if "compile" in event else None
     )
-    made, runtime = model(side, "float32")
+    made, runtime = model(framework, "float32")
     counts = []
     for run in range(2):
         prompts = [[1 + run] * 9, [2 + run] * 3]  # sizes of no other test
         asked = Sampling(seed=run)
-        for _ in side.generate.generate(made, prompts, 12, asked, runtime):
+        for _ in framework.generate.generate(made, prompts, 12, asked, runtime):
             counts.append(len(compiled))
             compiled.clear()
     assert counts[0] > 0
@@ -285,11 +288,11 @@ def test_jax_compiles_the_prompt_and_the_step_and_nothing_more(sides, model):
     assert counts[2:] == [0] * 22
 
 
-def test_bfloat16_logits_are_within_the_ceiling_of_those_without_the_cache(side, model):
-    made, runtime = model(side, "bfloat16")
+def test_bfloat16_logits_are_within_the_ceiling_of_those_without_the_cache(framework, model):
+    made, runtime = model(framework, "bfloat16")
     tokens = np.random.default_rng(5).integers(CONFIG.vocab_size, size=(2, 20))
-    rounded = _forward(side, made, runtime)(tokens)
-    decode = _decoder(side, made, runtime)
+    rounded = _forward(framework, made, runtime)(tokens)
+    decode = _decoder(framework, made, runtime)
     relative = numerics.CEILING_U["bfloat16"] * numerics.UNIT_ROUNDOFF["bfloat16"]
     for position in range(20):
         at = np.full((2, 1), position)
@@ -303,11 +306,13 @@ def test_bfloat16_logits_are_within_the_ceiling_of_those_without_the_cache(side,
 @each_config
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_greedy_texts_are_the_same_on_both_sides_and_in_transformers(
-    sides, texts, tmp_path, config, dtype
+    frameworks, texts, tmp_path, config, dtype
 ):
     torch = pytest.importorskip("torch", reason="the oracle runs in PyTorch")
     transformers = pytest.importorskip("transformers", reason="the oracle is transformers' GPT-2")
-    said = [texts(side, PROMPTS, GREEDY, dtype=dtype, config=config) for side in sides]
+    said = [
+        texts(framework, PROMPTS, GREEDY, dtype=dtype, config=config) for framework in frameworks
+    ]
     assert np.array_equal(*said)
     assert min(len(set(text)) for text in said[0].tolist()) > 4  # or it says nothing
     transformers_io.save(tmp_path, config, _program(config).params)
@@ -333,13 +338,13 @@ def test_greedy_texts_are_the_same_on_both_sides_and_in_transformers(
     ],
     ids=str,
 )
-def test_a_seed_says_the_same_on_both_sides(sides, model, asked):
+def test_a_seed_says_the_same_on_both_sides(frameworks, model, asked):
     said = []
-    for side in sides:
-        made, runtime = model(side, "float32")
+    for framework in frameworks:
+        made, runtime = model(framework, "float32")
         said.append(
             [
-                _texts(side, made, PROMPTS, Sampling(seed=seed, **asked), runtime)
+                _texts(framework, made, PROMPTS, Sampling(seed=seed, **asked), runtime)
                 for seed in range(8)
             ]
         )
@@ -348,11 +353,11 @@ def test_a_seed_says_the_same_on_both_sides(sides, model, asked):
     assert len({text.tobytes() for text in said[0]}) == 8
 
 
-def test_the_text_of_a_seed_does_not_depend_on_how_much_is_asked_for(side, texts):
+def test_the_text_of_a_seed_does_not_depend_on_how_much_is_asked_for(framework, texts):
     asked = Sampling(seed=5)
-    long = texts(side, PROMPTS, asked)
-    assert np.array_equal(texts(side, PROMPTS, asked, new_tokens=4), long[:, :4])
-    assert np.array_equal(texts(side, PROMPTS[:1], asked), long[:1])  # the first of several
+    long = texts(framework, PROMPTS, asked)
+    assert np.array_equal(texts(framework, PROMPTS, asked, new_tokens=4), long[:, :4])
+    assert np.array_equal(texts(framework, PROMPTS[:1], asked), long[:1])  # the first of several
 
 
 @pytest.mark.parametrize(
@@ -360,8 +365,10 @@ def test_the_text_of_a_seed_does_not_depend_on_how_much_is_asked_for(side, texts
     [{"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-300}, {"temperature": 1e-3}],
     ids=str,
 )
-def test_the_narrowest_draw_is_greedy(side, texts, asked):
-    assert np.array_equal(texts(side, PROMPTS, Sampling(**asked)), texts(side, PROMPTS, GREEDY))
+def test_the_narrowest_draw_is_greedy(framework, texts, asked):
+    assert np.array_equal(
+        texts(framework, PROMPTS, Sampling(**asked)), texts(framework, PROMPTS, GREEDY)
+    )
 
 
 # The draw
@@ -383,11 +390,11 @@ def _softmax(logits):
     return weights / weights.sum()
 
 
-def test_first_tokens_are_drawn_from_the_softmax(side, model):
-    made, runtime = model(side)
+def test_first_tokens_are_drawn_from_the_softmax(framework, model):
+    made, runtime = model(framework)
     prompt = PROMPTS[1]
-    logits = _forward(side, made, runtime)([prompt])[0, len(prompt) - 1]
-    chosen = _texts(side, made, [prompt] * 4000, Sampling(temperature=3.0), runtime, 1)[:, 0]
+    logits = _forward(framework, made, runtime)([prompt])[0, len(prompt) - 1]
+    chosen = _texts(framework, made, [prompt] * 4000, Sampling(temperature=3.0), runtime, 1)[:, 0]
     _assert_drawn_from(chosen, _softmax(logits / 3.0))
 
 
@@ -487,23 +494,23 @@ def test_a_draw_that_makes_no_sense_is_refused(asked, said):
     ],
 )
 def test_prompts_that_the_model_cannot_take_are_refused_at_once(
-    side, model, unchecked, prompts, new_tokens, said
+    framework, model, unchecked, prompts, new_tokens, said
 ):
-    made, runtime = model(side)
+    made, runtime = model(framework)
     with pytest.raises(ValueError, match=said):
-        side.generate.generate(made, prompts, new_tokens, GREEDY, runtime)
+        framework.generate.generate(made, prompts, new_tokens, GREEDY, runtime)
 
 
-def test_the_whole_context_can_be_filled(side, texts):
+def test_the_whole_context_can_be_filled(framework, texts):
     room = CONFIG.context_length - len(PROMPTS[2])
-    assert texts(side, PROMPTS, GREEDY, new_tokens=room).shape == (3, room)
+    assert texts(framework, PROMPTS, GREEDY, new_tokens=room).shape == (3, room)
 
 
-def test_a_model_in_training_mode_is_refused(side, model):
-    made, runtime = model(side)
+def test_a_model_in_training_mode_is_refused(framework, model):
+    made, runtime = model(framework)
     made.train()
     with pytest.raises(ValueError, match=r"call model.eval\(\) first"):
-        side.generate.generate(made, PROMPTS, 1, GREEDY, runtime)
+        framework.generate.generate(made, PROMPTS, 1, GREEDY, runtime)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
@@ -530,17 +537,17 @@ class Letters(Tokenizer):
         return {}
 
 
-def _run(side, device, *, vocab_size=CONFIG.vocab_size, config=CONFIG, **asked):
-    call = sample.Asked(framework=side.name, device=device, **asked)
+def _run(framework, device, *, vocab_size=CONFIG.vocab_size, config=CONFIG, **asked):
+    call = sample.Asked(framework=framework.name, device=device, **asked)
     return sample.run(call, config, _program(config).params, Letters(vocab_size))
 
 
 @each_config
-def test_one_text_is_printed_as_it_grows(side, texts, device, capsys, config):
+def test_one_text_is_printed_as_it_grows(framework, texts, device, capsys, config):
     asked = Sampling(seed=2, top_k=30)
-    said = texts(side, [[40, 41]], asked, new_tokens=5, config=config)
+    said = texts(framework, [[40, 41]], asked, new_tokens=5, config=config)
     call = {"prompts": ["HI"], "tokens": 5, "sampling": asked, "config": config}
-    assert _run(side, device, dtype="float64", **call) == 0
+    assert _run(framework, device, dtype="float64", **call) == 0
     out, err = capsys.readouterr()
     assert out == "HI" + Letters().decode(said[0]) + "\n"
     assert "tokens/s" in err
@@ -558,35 +565,35 @@ def test_what_is_there_is_printed_before_the_next_token_is_asked_for(capsys):
     assert [*printed, capsys.readouterr().out] == ["go", "A", "", "é", "\ufffd\n"]
 
 
-def test_several_texts_are_printed_whole(side, texts, device, capsys):
-    said = texts(side, [[40, 41], [33]], GREEDY, new_tokens=5)
-    _run(side, device, prompts=["HI", "A"], tokens=5, sampling=GREEDY, dtype="float64")
+def test_several_texts_are_printed_whole(framework, texts, device, capsys):
+    said = texts(framework, [[40, 41], [33]], GREEDY, new_tokens=5)
+    _run(framework, device, prompts=["HI", "A"], tokens=5, sampling=GREEDY, dtype="float64")
     first, second = (Letters().decode(text) for text in said)
     assert capsys.readouterr().out == f"HI{first}\n\nA{second}\n"
 
 
 @each_config
-def test_tokens_that_no_text_has_are_never_said(side, device, capsys, config):
+def test_tokens_that_no_text_has_are_never_said(framework, device, capsys, config):
     asked = Sampling(temperature=50.0)
     call = {"prompts": ["A"] * 20, "tokens": 4, "sampling": asked, "config": config}
-    _run(side, device, vocab_size=40, dtype="float64", **call)
+    _run(framework, device, vocab_size=40, dtype="float64", **call)
     assert set(capsys.readouterr().out) <= {"\n", "é", "\ufffd", *Letters(40).decode(range(38))}
 
 
-def test_what_is_said_comes_from_a_model_laid_out_for_it(side, device, monkeypatch):
+def test_what_is_said_comes_from_a_model_laid_out_for_it(framework, device, monkeypatch):
     given, used = [], []
 
-    def lay(model, lay=side.generate.laid_out):
+    def lay(model, lay=framework.generate.laid_out):
         given.append(lay(model))
         return given[0]
 
-    def say(model, *rest, say=side.generate.generate):
+    def say(model, *rest, say=framework.generate.generate):
         used.append(model)
         return say(model, *rest)
 
-    monkeypatch.setattr(side.generate, "laid_out", lay)
-    monkeypatch.setattr(side.generate, "generate", say)
-    _run(side, device, prompts=["A"], tokens=2)
+    monkeypatch.setattr(framework.generate, "laid_out", lay)
+    monkeypatch.setattr(framework.generate, "generate", say)
+    _run(framework, device, prompts=["A"], tokens=2)
     assert len(given) == len(used) == 1
     assert used[0] is given[0]
 
@@ -607,19 +614,19 @@ def test_the_pace_leaves_out_what_is_compiled():
     ],
     ids=str,
 )
-def test_a_call_that_makes_no_sense_is_refused(side, capsys, asked, said):
+def test_a_call_that_makes_no_sense_is_refused(framework, capsys, asked, said):
     with pytest.raises(ValueError, match=said):
-        _run(side, "cpu", **{"tokens": 2, **asked})
+        _run(framework, "cpu", **{"tokens": 2, **asked})
     assert capsys.readouterr().out == ""
 
 
-def test_sampling_loads_the_one_framework_that_was_asked_for(side):
-    others = {"torch": ("jax", "flax"), "jax": ("torch",)}[side.name]
+def test_sampling_loads_the_one_framework_that_was_asked_for(framework):
+    others = {"torch": ("jax", "flax"), "jax": ("torch",)}[framework.name]
     code = f"""
 import sys
-from tests.test_generate import _run
-from bench.sides import Framework
-_run(Framework({side.name!r}), "cpu", prompts=["A"], tokens=3)
+from tests.twins.test_generate import _run
+from bench.harness import frameworks
+_run(frameworks.one({framework.name!r}), "cpu", prompts=["A"], tokens=3)
 loaded = [name for name in {others} if name in sys.modules]
 assert not loaded, loaded
 """

@@ -14,15 +14,15 @@ SATURATED = (-1000.0, -88.0, 88.0, 1000.0)
 LABELS = np.array([0.0, 1.0])
 
 
-def _observed(build, side, dtype, device, z=None, loss="loss_fn"):
+def _observed(build, framework, dtype, device, z=None, loss="loss_fn"):
     """The textbook point, or weight 1 at x = z under both labels at once."""
     if z is None:
         start, batch = POINT.params, POINT.batches[0]
     else:
         start = {"w": np.asarray(1.0), "b": np.asarray(0.0)}
         batch = (np.full_like(LABELS, z), LABELS)
-    model, runtime = build(side, POINT, dtype, device, start)
-    return side.trace.observe(model, getattr(side.sigmoid_bce, loss), batch, runtime)
+    model, runtime = build(framework, POINT, dtype, device, start)
+    return framework.trace.observe(model, getattr(framework.sigmoid_bce, loss), batch, runtime)
 
 
 def _by_hand(z):
@@ -38,45 +38,49 @@ def _tensors(seen):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_gradients_are_the_printed_ones(build, side, device, dtype):
-    gradients = _observed(build, side, dtype, device).gradients
+def test_the_gradients_are_the_printed_ones(build, framework, device, dtype):
+    gradients = _observed(build, framework, dtype, device).gradients
     assert f"{gradients['w']:.4f}" == "-0.0898"
     assert f"{gradients['b']:.4f}" == "-0.0817"
 
 
-def test_loss_activation_and_gradients_are_those_by_hand(build, side, device, assert_same64):
+def test_loss_activation_and_gradients_are_those_by_hand(build, framework, device, assert_same64):
     loss, a, gradients = by_hand.neuron(POINT.params, *POINT.batches[0])
-    seen = _observed(build, side, "float64", device)
+    seen = _observed(build, framework, "float64", device)
     assert_same64(_tensors(seen), {"loss": loss, "a": a, **gradients})
 
 
 @pytest.mark.parametrize("z", SATURATED)
-def test_a_saturated_neuron_is_right_on_each_side(build, side, device, assert_same64, z):
-    seen = _observed(build, side, "float64", device, z)
+def test_a_saturated_neuron_is_right_on_each_side(build, framework, device, assert_same64, z):
+    seen = _observed(build, framework, "float64", device, z)
     assert_same64(_tensors(seen), _by_hand(z))
 
 
 @pytest.mark.parametrize("z", SATURATED)
-def test_saturated_neurons_agree_in_float32(build, sides, device, z):
-    torch, jax = (_tensors(_observed(build, side, "float32", device, z)) for side in sides)
+def test_saturated_neurons_agree_in_float32(build, frameworks, device, z):
+    torch, jax = (
+        _tensors(_observed(build, framework, "float32", device, z)) for framework in frameworks
+    )
     for name, exact in _by_hand(z).items():
         apart, scale = numerics.gaps(torch[name], jax[name], exact), numerics.size(exact)
         verdict = numerics.judge_rounded(name, "", apart, scale, "float32", exact.size)
         assert verdict.ok, f"{name} is off by {verdict.factor:.3g} times what is allowed"
 
 
-def test_the_textbook_form_is_the_same_loss_where_nothing_saturates(build, side, assert_same64):
-    textbook = _observed(build, side, "float64", "cpu", 2.5, "textbook_loss_fn")
+def test_the_textbook_form_is_the_same_loss_where_nothing_saturates(
+    build, framework, assert_same64
+):
+    textbook = _observed(build, framework, "float64", "cpu", 2.5, "textbook_loss_fn")
     assert_same64(_tensors(textbook), _by_hand(2.5))
 
 
-def test_the_textbook_form_fails_as_documented_where_the_sigmoid_saturates(build, side):
+def test_the_textbook_form_fails_as_documented_where_the_sigmoid_saturates(build, framework):
     """At z = 1000 the label 0 costs 1000 and the gradient at b is half of 1; neither comes out."""
     exact = _by_hand(1000.0)
     assert (float(exact["loss"]), float(exact["b"])) == (500, 0.5)
-    seen = _observed(build, side, "float64", "cpu", 1000.0, "textbook_loss_fn")
+    seen = _observed(build, framework, "float64", "cpu", 1000.0, "textbook_loss_fn")
     gradients = [float(seen.gradients[name]) for name in ("w", "b")]
-    if side.name == "torch":  # logarithms are clamped at -100, and the gradient vanishes
+    if framework.name == "torch":  # logarithms are clamped at -100, and the gradient vanishes
         assert float(seen.loss) == 50
         assert gradients == [0, 0]
     else:
@@ -84,10 +88,10 @@ def test_the_textbook_form_fails_as_documented_where_the_sigmoid_saturates(build
         assert all(math.isnan(gradient) for gradient in gradients)
 
 
-def test_the_graph_leads_from_the_loss_to_both_parameters(build, side):
-    model, runtime = build(side, POINT, "float32", "cpu")
-    graph = side.sigmoid_bce.graph(model, *runtime.batch(*POINT.batches[0]))
-    if side.name == "torch":
+def test_the_graph_leads_from_the_loss_to_both_parameters(build, framework):
+    model, runtime = build(framework, POINT, "float32", "cpu")
+    graph = framework.sigmoid_bce.graph(model, *runtime.batch(*POINT.batches[0]))
+    if framework.name == "torch":
         assert graph.startswith("BinaryCrossEntropyWithLogits")
         assert [graph.count(f"AccumulateGrad  ({name})") for name in "wb"] == [1, 1]
     else:

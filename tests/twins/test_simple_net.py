@@ -18,48 +18,52 @@ def _by_hand(x, y):
     return {"loss": loss, "probability": probability, **gradients}
 
 
-def _exported(side, model, gradients):
+def _exported(framework, model, gradients):
     """Gradients under canonical names; a state of NNX brings its layout along."""
-    return side.params.export_tensors(*((model,) if side.name == "torch" else ()), gradients)
+    return framework.params.export_tensors(
+        *((model,) if framework.name == "torch" else ()), gradients
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])
-def test_a_batch_of_any_size_has_the_gradients_by_hand(build, side, device, assert_same64, size):
+def test_a_batch_of_any_size_has_the_gradients_by_hand(
+    build, framework, device, assert_same64, size
+):
     batch = data.labelled_batch(size, seed=size)
-    model, runtime = build(side, PROGRAM, "float64", device)
-    seen = side.trace.observe(model, side.simple_net.loss_fn, batch, runtime)
+    model, runtime = build(framework, PROGRAM, "float64", device)
+    seen = framework.trace.observe(model, framework.simple_net.loss_fn, batch, runtime)
     ours = {"loss": seen.loss, "probability": seen.output, **seen.gradients}
     assert seen.output.shape == (size, 1)
     assert len(seen.gradients) == 4
     assert_same64(ours, _by_hand(*batch))
 
 
-def test_calling_the_model_gives_the_probabilities(build, side, assert_same64):
+def test_calling_the_model_gives_the_probabilities(build, framework, assert_same64):
     x, y = data.labelled_batch(3, seed=0)
-    model, runtime = build(side, PROGRAM, "float64", "cpu")
-    probability = side.params.to_numpy(model(*runtime.batch(x)))
+    model, runtime = build(framework, PROGRAM, "float64", "cpu")
+    probability = framework.params.to_numpy(model(*runtime.batch(x)))
     assert_same64({"probability": probability}, {"probability": _by_hand(x, y)["probability"]})
 
 
-def test_accumulated_gradients_are_those_of_the_sum_of_the_losses(build, side, assert_same64):
+def test_accumulated_gradients_are_those_of_the_sum_of_the_losses(build, framework, assert_same64):
     batches = [data.labelled_batch(size, seed=size) for size in (4, 1, 4)]
-    model, runtime = build(side, PROGRAM, "float64", "cpu")
-    found = side.simple_net.accumulated_gradients(model, [runtime.batch(*b) for b in batches])
+    model, runtime = build(framework, PROGRAM, "float64", "cpu")
+    found = framework.simple_net.accumulated_gradients(model, [runtime.batch(*b) for b in batches])
     each = [_by_hand(*batch) for batch in batches]
     assert_same64(
-        _exported(side, model, found), {name: sum(b[name] for b in each) for name in WIDE}
+        _exported(framework, model, found), {name: sum(b[name] for b in each) for name in WIDE}
     )
 
 
 def test_a_gradient_that_is_not_cleared_doubles_in_torch_and_cannot_in_jax(
-    build, side, assert_same64
+    build, framework, assert_same64
 ):
     x, y = data.labelled_batch(4, seed=0)
-    model, runtime = build(side, PROGRAM, "float64", "cpu")
-    found = side.simple_net.uncleared_gradients(model, *runtime.batch(x, y))
-    times = {"torch": 2, "jax": 1}[side.name]
+    model, runtime = build(framework, PROGRAM, "float64", "cpu")
+    found = framework.simple_net.uncleared_gradients(model, *runtime.batch(x, y))
+    times = {"torch": 2, "jax": 1}[framework.name]
     exact = _by_hand(x, y)
-    assert_same64(_exported(side, model, found), {name: times * exact[name] for name in WIDE})
+    assert_same64(_exported(framework, model, found), {name: times * exact[name] for name in WIDE})
 
 
 @pytest.fixture(scope="module")
@@ -67,19 +71,21 @@ def trained(build):
     """Losses of 100 SGD steps in float64 and the parameters after them, by side."""
 
     @functools.cache
-    def train(side, device):
-        model, runtime = build(side, PROGRAM, "float64", device)
-        optimizer = side.optim.Optimizer(model, PROGRAM.optimizers["sgd"])
+    def train(framework, device):
+        model, runtime = build(framework, PROGRAM, "float64", device)
+        optimizer = framework.optim.Optimizer(model, PROGRAM.optimizers["sgd"])
         batches = (runtime.batch(*batch) for batch in PROGRAM.batches)
-        losses = side.train.train(model, optimizer, side.simple_net.loss_fn, batches)
-        after = side.trace.observe(model, side.simple_net.loss_fn, PROGRAM.batches[0], runtime)
-        return side.params.to_numpy(losses), after
+        losses = framework.train.train(model, optimizer, framework.simple_net.loss_fn, batches)
+        after = framework.trace.observe(
+            model, framework.simple_net.loss_fn, PROGRAM.batches[0], runtime
+        )
+        return framework.params.to_numpy(losses), after
 
     return train
 
 
-def test_a_hundred_steps_are_those_by_hand(trained, side, device, assert_same64):
-    losses, after = trained(side, device)
+def test_a_hundred_steps_are_those_by_hand(trained, framework, device, assert_same64):
+    losses, after = trained(framework, device)
     params, exact = dict(WIDE), []
     rate = PROGRAM.optimizers["sgd"].learning_rate
     for batch in PROGRAM.batches:
@@ -104,8 +110,10 @@ def test_a_hundred_steps_are_those_by_hand(trained, side, device, assert_same64)
     )
 
 
-def test_a_hundred_steps_are_equal_on_both_sides(trained, sides, device, assert_same64):
-    (torch, torch_after), (jax, jax_after) = (trained(side, device) for side in sides)
+def test_a_hundred_steps_are_equal_on_both_sides(trained, frameworks, device, assert_same64):
+    (torch, torch_after), (jax, jax_after) = (
+        trained(framework, device) for framework in frameworks
+    )
     steps = [f"loss[{step}]" for step in range(100)]
     ours, theirs = ({n: np.asarray(v) for n, v in zip(steps, x, strict=True)} for x in (torch, jax))
     relative = numerics.FLOAT64_TRAJECTORY_RELATIVE

@@ -27,7 +27,7 @@ def _newcomer() -> Iterator[None]:
 
 
 @pytest.fixture(params=PACKAGES)
-def side(request: pytest.FixtureRequest) -> ModuleType:
+def module(request: pytest.FixtureRequest) -> ModuleType:
     """The tour's module for each of the three that is installed."""
     pytest.importorskip(request.param)
     return tour.tours()[request.param]
@@ -117,17 +117,17 @@ def test_importing_the_tour_loads_neither_framework():
         ("channels_first", [16, 3, 32, 32]),
     ],
 )
-def test_the_numbers_of_the_curriculum_come_out(side, name, expected):
-    assert _values(getattr(side, name)()) == expected
+def test_the_numbers_of_the_curriculum_come_out(module, name, expected):
+    assert _values(getattr(module, name)()) == expected
 
 
-def test_gradients_are_exact_by_autograd_and_close_by_central_difference(side):
-    error = abs(float(side.gradient()) - 24)
-    assert error < 1e-8 if side is tour.numpy_tour else error == 0
+def test_gradients_are_exact_by_autograd_and_close_by_central_difference(module):
+    error = abs(float(module.gradient()) - 24)
+    assert error < 1e-8 if module is tour.numpy_tour else error == 0
 
 
-def test_conversion_gives_the_dtype_asked_for(side):
-    assert tour.formatted(side.convert()) == "[1.0, 2.0, 3.0]  float32"
+def test_conversion_gives_the_dtype_asked_for(module):
+    assert tour.formatted(module.convert()) == "[1.0, 2.0, 3.0]  float32"
 
 
 def test_torch_takes_int64_and_float32_from_python_numbers(torch_tour):
@@ -143,8 +143,8 @@ def test_jax_takes_int32_and_float32_from_python_numbers(jax_tour):
 # Memory
 
 
-def test_the_way_to_numpy_copies_nothing_on_the_cpu(side):
-    assert side.zero_copy_to_numpy() is True
+def test_the_way_to_numpy_copies_nothing_on_the_cpu(module):
+    assert module.zero_copy_to_numpy() is True
 
 
 def test_a_torch_tensor_sees_writes_to_the_array_it_came_from_and_goes_to(torch_tour):
@@ -203,14 +203,14 @@ def test_jax_clamps_an_index_out_of_range_and_drops_the_write(jax_tour):
     assert _values(jax_tour.write_out_of_range()) == [1, 2, 3]
 
 
-def test_only_numpy_widens_a_float_for_an_integer(side):
-    expected = "float64" if side is tour.numpy_tour else "float32"
+def test_only_numpy_widens_a_float_for_an_integer(module):
+    expected = "float64" if module is tour.numpy_tour else "float32"
     for name in ("int32_plus_float32", "default_int_plus_float32", "int_plus_python_float"):
-        assert tour.formatted(getattr(side, name)()) == expected, name
+        assert tour.formatted(getattr(module, name)()) == expected, name
 
 
-def test_only_a_jax_key_gives_the_same_numbers_twice(side):
-    assert side.random_twice() is (side.__name__ == "jax_impl.tensors")
+def test_only_a_jax_key_gives_the_same_numbers_twice(module):
+    assert module.random_twice() is (module.__name__ == "jax_impl.tensors")
 
 
 # The front door
@@ -251,10 +251,10 @@ def test_an_error_nobody_foresaw_is_shown_and_refused(monkeypatch):
         tour.rows()
 
 
-def test_the_code_that_is_shown_gives_the_result_that_is_shown(side):
-    names = {name: getattr(side, name) for name in ("np", "torch", "jax", "jnp", "Array", "Tensor")
-             if hasattr(side, name)}  # fmt: skip
-    for name, function in tour.definitions(side).items():
+def test_the_code_that_is_shown_gives_the_result_that_is_shown(module):
+    known = ("np", "torch", "jax", "jnp", "Array", "Tensor")
+    names = {name: getattr(module, name) for name in known if hasattr(module, name)}
+    for name, function in tour.definitions(module).items():
         tree = ast.parse(tour.listing(function))
         last = tree.body.pop()
         assert isinstance(last, ast.Expr), name

@@ -24,14 +24,16 @@ def _config(steps: int = 10, **options) -> TrainConfig:
     return TrainConfig(**{"optimizer": optimizer, "batch_size": 6, "dtype": "float64"} | options)
 
 
-def _trainer(side, config: TrainConfig, model: GPTConfig = MODEL, start=None):
-    runtime = side.runtime.configure(config.dtype, "cpu")
+def _trainer(framework, config: TrainConfig, model: GPTConfig = MODEL, start=None):
+    runtime = framework.runtime.configure(config.dtype, "cpu")
     values = params.init_gpt2(model, spread=programs.SPREAD) if start is None else start
 
     def make():
-        return programs.gpt2_model(side, model, recompute=config.recompute)
+        return programs.gpt2_model(framework, model, recompute=config.recompute)
 
-    return side.train.Trainer(side.params.build(make, values, runtime.master), config, runtime)
+    return framework.train.Trainer(
+        framework.params.build(make, values, runtime.master), config, runtime
+    )
 
 
 def _batch(step: int, micro_batches: int = 1):
@@ -61,13 +63,13 @@ def _assert_same(ours, theirs, relative: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def hundred(sides):
-    """100 steps on each side in float64, everything switched on: figures and state, by side."""
+def hundred(frameworks):
+    """100 steps of each framework in float64, everything switched on: figures and state."""
     config = _config(100, micro_batches=2, loss_chunk=20)
     made = {}
-    for side in sides:
-        trainer = _trainer(side, config, TWO_LAYERS)
-        made[side.name] = (_train(trainer, 0, 100, 2), trainer.export())
+    for framework in frameworks:
+        trainer = _trainer(framework, config, TWO_LAYERS)
+        made[framework.name] = (_train(trainer, 0, 100, 2), trainer.export())
     return made
 
 
@@ -85,8 +87,8 @@ def test_parameters_and_moments_agree_after_a_hundred_steps(hundred):
 
 
 @pytest.mark.parametrize("first", ["torch", "jax"])
-def test_half_in_one_framework_and_half_in_the_other_is_the_whole(sides, hundred, first):
-    begins, ends = sides if first == "torch" else reversed(sides)
+def test_half_in_one_framework_and_half_in_the_other_is_the_whole(frameworks, hundred, first):
+    begins, ends = frameworks if first == "torch" else reversed(frameworks)
     config = _config(100, micro_batches=2, loss_chunk=20)
     trainer = _trainer(begins, config, TWO_LAYERS)
     figures = [_train(trainer, 0, 50, 2)]
@@ -104,20 +106,20 @@ def test_half_in_one_framework_and_half_in_the_other_is_the_whole(sides, hundred
     ("dtype", "dropout"),
     [("float64", "matched"), ("float32", "native"), ("bfloat16", "matched")],
 )
-def test_going_on_from_a_state_is_going_on_bit_for_bit(side, dtype, dropout):
+def test_going_on_from_a_state_is_going_on_bit_for_bit(framework, dtype, dropout):
     config = _config(dtype=dtype, dropout=dropout)
-    whole = _trainer(side, config)
+    whole = _trainer(framework, config)
     _train(whole, 0, 3)
     state = whole.export()
     expected = _train(whole, 3, 6)
-    second = _trainer(side, config)
+    second = _trainer(framework, config)
     second.restore(state)
     assert (_train(second, 3, 6) == expected).all()
     _assert_same(second.export(), whole.export(), 0)
 
 
-def test_a_state_is_a_copy(side):
-    trainer = _trainer(side, _config())
+def test_a_state_is_a_copy(framework):
+    trainer = _trainer(framework, _config())
     _train(trainer, 0, 1)
     state = trainer.export()
     before = {name: value.copy() for name, value in state.params.items()}
@@ -126,9 +128,9 @@ def test_a_state_is_a_copy(side):
 
 
 @pytest.fixture(scope="module")
-def plain(side):
+def plain(framework):
     """Four steps with nothing switched on."""
-    return _train(_trainer(side, _config(), NO_DROPOUT), 0, 4)
+    return _train(_trainer(framework, _config(), NO_DROPOUT), 0, 4)
 
 
 @pytest.mark.parametrize(
@@ -136,21 +138,21 @@ def plain(side):
     [{"loss_chunk": 7}, {"loss_chunk": 1000}, {"recompute": True}, {"micro_batches": 3}],
     ids=str,
 )
-def test_what_saves_memory_changes_no_number(side, plain, option):
+def test_what_saves_memory_changes_no_number(framework, plain, option):
     """Without dropout, whose masks depend on how the batch is divided."""
     saving = _config(**option)
-    made = _train(_trainer(side, saving, NO_DROPOUT), 0, 4, saving.micro_batches)
+    made = _train(_trainer(framework, saving, NO_DROPOUT), 0, 4, saving.micro_batches)
     assert made == pytest.approx(plain, rel=1e-12, abs=0)
 
 
-def _gradients(side, trainer, inputs, targets) -> tuple[float, dict[str, np.ndarray]]:
+def _gradients(framework, trainer, inputs, targets) -> tuple[float, dict[str, np.ndarray]]:
     """What ``trainer`` would step by: the loss, and copies of the gradients by canonical name."""
     made = trainer.gradients(inputs, targets)
-    if side.name == "torch":
+    if framework.name == "torch":
         left = {name: p.grad for name, p in trainer.model.named_parameters()}
-        loss, named = made, side.params.export_tensors(trainer.model, left)
+        loss, named = made, framework.params.export_tensors(trainer.model, left)
     else:
-        loss, named = made[0], side.params.export_tensors(made[1])
+        loss, named = made[0], framework.params.export_tensors(made[1])
     return float(loss), {name: value.copy() for name, value in named.items()}
 
 
@@ -173,17 +175,19 @@ def _head() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return random.normal(size=(N, C)), random.normal(size=(V, C)), targets
 
 
-def _head_loss(side, chunk: int, factor: float = 1.0, dtype="float64") -> dict[str, np.ndarray]:
+def _head_loss(
+    framework, chunk: int, factor: float = 1.0, dtype="float64"
+) -> dict[str, np.ndarray]:
     """``factor`` times ``chunked_loss``, or the loss taken at once for 0, and its gradients."""
-    runtime = side.runtime.configure(dtype, "cpu")
+    runtime = framework.runtime.configure(dtype, "cpu")
     x, weight, y = runtime.batch(*_head())
 
     def loss_of(x, weight):
         if chunk:
-            return factor * side.gpt2.chunked_loss(x, weight, y, chunk)
-        return factor * side.gpt2.cross_entropy(x @ weight.T, y)
+            return factor * framework.gpt2.chunked_loss(x, weight, y, chunk)
+        return factor * framework.gpt2.cross_entropy(x @ weight.T, y)
 
-    if side.name == "torch":
+    if framework.name == "torch":
         import torch
 
         with torch.no_grad():
@@ -197,74 +201,76 @@ def _head_loss(side, chunk: int, factor: float = 1.0, dtype="float64") -> dict[s
         loss, gradients = jax.value_and_grad(loss_of, argnums=(0, 1))(x, weight)
     made = (value, loss, *gradients)
     names = ("value", "loss", "x", "weight")
-    return {name: side.params.to_numpy(a) for name, a in zip(names, made, strict=True)}
+    return {name: framework.params.to_numpy(a) for name, a in zip(names, made, strict=True)}
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 13, N, 1000])
-def test_the_loss_in_chunks_is_the_whole_loss_in_value_and_gradients(side, chunk):
+def test_the_loss_in_chunks_is_the_whole_loss_in_value_and_gradients(framework, chunk):
     """Whether or not the chunks come out even, and also where nothing is differentiated."""
-    _assert_close(_head_loss(side, chunk), _head_loss(side, 0))
+    _assert_close(_head_loss(framework, chunk), _head_loss(framework, 0))
 
 
 @pytest.mark.parametrize("factor", [-3.0, 1 / 37])
-def test_a_multiple_of_the_loss_in_chunks_has_multiples_of_its_gradients(side, factor):
-    whole = _head_loss(side, 7)
+def test_a_multiple_of_the_loss_in_chunks_has_multiples_of_its_gradients(framework, factor):
+    whole = _head_loss(framework, 7)
     expected = {name: factor * value for name, value in whole.items()}
-    _assert_close(_head_loss(side, 7, factor), expected)
+    _assert_close(_head_loss(framework, 7, factor), expected)
 
 
-def test_what_the_gradients_in_chunks_are_multiplied_by_keeps_its_digits(side):
+def test_what_the_gradients_in_chunks_are_multiplied_by_keeps_its_digits(framework):
     """1 / 67, which bfloat16 rounds up by 0.19 %, would make every gradient so much larger."""
-    one, scaled = (_head_loss(side, 7, factor, "bfloat16") for factor in (1.0, 1 / 67))
+    one, scaled = (_head_loss(framework, 7, factor, "bfloat16") for factor in (1.0, 1 / 67))
     for name in ("x", "weight"):
         made = 67 * (one[name] * scaled[name]).sum() / np.square(one[name]).sum()
         assert made == pytest.approx(1.0, abs=2**-10), name
 
 
-def test_the_one_at_the_target_rounds_nothing_away_in_chunks(side):
+def test_the_one_at_the_target_rounds_nothing_away_in_chunks(framework):
     """In one product with softmax minus one, it outweighs the rest of a sum over the vocabulary."""
-    exact = numerical_traps._features_gradient(side, "float64", 0)
+    exact = numerical_traps._features_gradient(framework, "float64", 0)
     whole, ours = (
-        numerical_traps._relative(numerical_traps._features_gradient(side, "float32", chunk), exact)
+        numerical_traps._relative(
+            numerical_traps._features_gradient(framework, "float32", chunk), exact
+        )
         for chunk in (0, 64)
     )
     assert ours < UNIT_ROUNDOFF["float32"] < whole / 2
 
 
-def test_ignored_targets_have_no_gradient_in_chunks(side):
-    gradient = _head_loss(side, 7)["x"]
+def test_ignored_targets_have_no_gradient_in_chunks(framework):
+    gradient = _head_loss(framework, 7)["x"]
     assert ((gradient == 0).all(axis=1) == (_head()[2] == IGNORED)).all()
 
 
-def test_gradients_in_chunks_are_given_once_and_not_wrong_twice(side):
+def test_gradients_in_chunks_are_given_once_and_not_wrong_twice(framework):
     """PyTorch's are multiplied where they lie, so a second backward pass must be refused."""
-    if side.name == "jax":
+    if framework.name == "jax":
         pytest.skip("values have no second time")
     import torch
 
     x, weight, y = _head()
     x, weight = (torch.tensor(a, requires_grad=True) for a in (x, weight))
-    loss = side.gpt2.chunked_loss(x, weight, torch.tensor(y), 7) / 3
+    loss = framework.gpt2.chunked_loss(x, weight, torch.tensor(y), 7) / 3
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
 
 
-def test_barriers_between_blocks_outlive_the_compiler(side):
+def test_barriers_between_blocks_outlive_the_compiler(framework):
     """Else XLA computes each later block's gradient again in every earlier one, on a CPU."""
-    if side.name == "torch":
+    if framework.name == "torch":
         pytest.skip("PyTorch fuses nothing unasked")
-    trainer = _trainer(side, _config(dtype="float32"), TWO_LAYERS)
+    trainer = _trainer(framework, _config(dtype="float32"), TWO_LAYERS)
     batch = trainer._batch(*_batch(0))
     text = trainer._step.lower(trainer.state, batch).compile().as_text()
     assert text.count(" opt-barrier(") >= 2 * TWO_LAYERS.n_layers - 1
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_chunks_change_no_gradient_of_the_model(side, tied):
+def test_chunks_change_no_gradient_of_the_model(framework, tied):
     model = replace(NO_DROPOUT, tie_embeddings=tied)
     whole, chunked = (
-        _gradients(side, _trainer(side, _config(loss_chunk=chunk), model), *_batch(0))
+        _gradients(framework, _trainer(framework, _config(loss_chunk=chunk), model), *_batch(0))
         for chunk in (0, 7)
     )
     assert ("lm_head.weight" in whole[1]) is not tied
@@ -272,12 +278,12 @@ def test_chunks_change_no_gradient_of_the_model(side, tied):
     _assert_close(chunked[1], whole[1])
 
 
-def test_gradients_are_those_of_the_step_and_move_nothing(side):
+def test_gradients_are_those_of_the_step_and_move_nothing(framework):
     config = _config(loss_chunk=20, micro_batches=2)
-    trainer, batch = _trainer(side, config), _batch(0, 2)
+    trainer, batch = _trainer(framework, config), _batch(0, 2)
     before = trainer.export()
-    loss, gradients = _gradients(side, trainer, *batch)
-    again = _gradients(side, trainer, *batch)
+    loss, gradients = _gradients(framework, trainer, *batch)
+    again = _gradients(framework, trainer, *batch)
     after = trainer.export()
     assert after.step == before.step
     _assert_same(after, before, 0)
@@ -292,26 +298,26 @@ def test_gradients_are_those_of_the_step_and_move_nothing(side):
     _assert_close(trainer.export().first_moment, expected)
 
 
-def test_one_micro_batch_is_what_a_loop_over_it_would_make_of_it(side):
+def test_one_micro_batch_is_what_a_loop_over_it_would_make_of_it(framework):
     """The loop is over it and a second one, in which no target counts."""
     inputs, targets = _batch(0)
     padded = (np.concatenate([inputs, inputs]), np.concatenate([targets, 0 * targets + IGNORED]))
     one, loop = (
-        _gradients(side, _trainer(side, _config(micro_batches=len(batch[0]))), *batch)
+        _gradients(framework, _trainer(framework, _config(micro_batches=len(batch[0]))), *batch)
         for batch in ((inputs, targets), padded)
     )
     assert one[0] == pytest.approx(loop[0], rel=1e-12, abs=0)
     _assert_close(one[1], loop[1])
 
 
-def test_recomputing_draws_the_same_dropout_again(side):
-    expected = _train(_trainer(side, _config()), 0, 4)
-    made = _train(_trainer(side, _config(recompute=True)), 0, 4)
+def test_recomputing_draws_the_same_dropout_again(framework):
+    expected = _train(_trainer(framework, _config()), 0, 4)
+    made = _train(_trainer(framework, _config(recompute=True)), 0, 4)
     assert made == pytest.approx(expected, rel=1e-12, abs=0)
 
 
-def test_ignored_targets_count_neither_in_the_loss_nor_in_its_mean(side):
-    trainer = _trainer(side, _config(), NO_DROPOUT)
+def test_ignored_targets_count_neither_in_the_loss_nor_in_its_mean(framework):
+    trainer = _trainer(framework, _config(), NO_DROPOUT)
     inputs, targets = _batch(0)
     counted = targets[0] != IGNORED
     each = [
@@ -321,32 +327,32 @@ def test_ignored_targets_count_neither_in_the_loss_nor_in_its_mean(side):
     assert trainer.step(inputs, targets).loss == pytest.approx(sum(each) / counted.sum(), rel=1e-12)
 
 
-def test_a_target_that_is_ignored_may_be_anything(side):
+def test_a_target_that_is_ignored_may_be_anything(framework):
     """Its logits get no gradient: the same step is taken whatever the input before it led to."""
     inputs, targets = _batch(0)
     other = inputs.copy()
     other[:, :, -1] = (other[:, :, -1] + 1) % MODEL.vocab_size
     targets[:, :, -1] = IGNORED
-    made = [_trainer(side, _config(), NO_DROPOUT).step(x, targets) for x in (inputs, other)]
+    made = [_trainer(framework, _config(), NO_DROPOUT).step(x, targets) for x in (inputs, other)]
     assert made[0] == made[1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_parameters_and_moments_are_kept_in_float32(side, dtype):
-    trainer = _trainer(side, _config(dtype=dtype))
+def test_parameters_and_moments_are_kept_in_float32(framework, dtype):
+    trainer = _trainer(framework, _config(dtype=dtype))
     _train(trainer, 0, 2)
     state = trainer.export()
     for part in (state.params, state.first_moment, state.second_moment):
         assert {value.dtype.name for value in part.values()} == {"float32"}
 
 
-def test_in_bfloat16_steps_smaller_than_its_grid_still_add_up(side):
+def test_in_bfloat16_steps_smaller_than_its_grid_still_add_up(framework):
     """Master parameters: what is too small to move a bfloat16 number moves what it is made from."""
     optimizer = AdamWConfig(
         learning_rate=1e-5, min_learning_rate=1e-5, warmup_steps=0, total_steps=20
     )
     config = _config(dtype="bfloat16", optimizer=optimizer)
-    trainer = _trainer(side, config, NO_DROPOUT)
+    trainer = _trainer(framework, config, NO_DROPOUT)
     before = trainer.export().params["ln_f.weight"]
     _train(trainer, 0, 10)
     moved = np.abs(trainer.export().params["ln_f.weight"] - before)
@@ -354,51 +360,51 @@ def test_in_bfloat16_steps_smaller_than_its_grid_still_add_up(side):
     assert (moved > 1e-6).mean() > 0.9
 
 
-def test_bfloat16_computes_what_float64_does_but_for_rounding(side, plain):
-    rounded = _train(_trainer(side, _config(dtype="bfloat16"), NO_DROPOUT), 0, 4)
+def test_bfloat16_computes_what_float64_does_but_for_rounding(framework, plain):
+    rounded = _train(_trainer(framework, _config(dtype="bfloat16"), NO_DROPOUT), 0, 4)
     assert rounded[:, 0] == pytest.approx(plain[:, 0], rel=2**-8)
     assert (rounded != plain).all(), "it was not computed in bfloat16"
 
 
-def test_dropout_is_active_in_training_and_off_in_evaluation(side):
+def test_dropout_is_active_in_training_and_off_in_evaluation(framework):
     inputs, targets = _batch(0)
-    with_it, without = (_trainer(side, _config(), model) for model in (MODEL, NO_DROPOUT))
+    with_it, without = (_trainer(framework, _config(), model) for model in (MODEL, NO_DROPOUT))
     sums = [float(t.evaluate(inputs[0], targets[0])) for t in (with_it, without)]
     assert sums[0] == sums[1]
     assert with_it.step(inputs, targets) != without.step(inputs, targets)
 
 
-def test_native_dropout_differs_from_step_to_step(side):
+def test_native_dropout_differs_from_step_to_step(framework):
     config = _config(dropout="native")
     frozen = replace(config.optimizer, learning_rate=0.0, min_learning_rate=0.0)
-    trainer = _trainer(side, replace(config, optimizer=frozen))
+    trainer = _trainer(framework, replace(config, optimizer=frozen))
     losses = {trainer.step(*_batch(0)).loss for _ in range(4)}
     assert len(losses) == 4
 
 
-def test_nothing_moves_where_the_gradients_are_not_finite(side):
+def test_nothing_moves_where_the_gradients_are_not_finite(framework):
     huge = params.init_gpt2(MODEL)
     huge["ln_f.weight"] *= np.float32(1e38)
-    trainer = _trainer(side, _config(dtype="float32"), start=huge)
+    trainer = _trainer(framework, _config(dtype="float32"), start=huge)
     before = trainer.export()
     made = trainer.step(*_batch(0))
     assert not np.isfinite([made.loss, made.grad_norm]).all()
     _assert_same(trainer.export(), before, 0)
 
 
-def test_nothing_moves_where_the_loss_alone_is_not_finite(side, monkeypatch):
-    trainer = _trainer(side, _config(dtype="float32"))
+def test_nothing_moves_where_the_loss_alone_is_not_finite(framework, monkeypatch):
+    trainer = _trainer(framework, _config(dtype="float32"))
     _train(trainer, 0, 2)
     before = trainer.export()
-    name = {"torch": "gradients", "jax": "_differentiated"}[side.name]
+    name = {"torch": "gradients", "jax": "_differentiated"}[framework.name]
     computed = getattr(trainer, name)
 
     def spoilt(*batch):
         found = computed(*batch)
-        return found + np.inf if side.name == "torch" else (found[0] + np.inf, found[1])
+        return found + np.inf if framework.name == "torch" else (found[0] + np.inf, found[1])
 
     monkeypatch.setattr(trainer, name, spoilt)
-    if side.name == "jax":  # traced before the loss was spoilt
+    if framework.name == "jax":  # traced before the loss was spoilt
         import jax
 
         monkeypatch.setattr(trainer, "_step", jax.jit(lambda *given: trainer._updated(*given)))
@@ -408,10 +414,10 @@ def test_nothing_moves_where_the_loss_alone_is_not_finite(side, monkeypatch):
     _assert_same(trainer.export(), before, 0)
 
 
-def test_evaluation_leaves_training_as_it_was(side):
+def test_evaluation_leaves_training_as_it_was(framework):
     config = _config()
-    expected = _train(_trainer(side, config), 0, 3)
-    trainer = _trainer(side, config)
+    expected = _train(_trainer(framework, config), 0, 3)
+    trainer = _trainer(framework, config)
     made = []
     for step in range(3):
         trainer.evaluate(*(x[0] for x in _batch(50)))
@@ -419,13 +425,13 @@ def test_evaluation_leaves_training_as_it_was(side):
     assert (np.array(made) == expected).all()
 
 
-def _largest_tensor(side, config: TrainConfig) -> int:
+def _largest_tensor(framework, config: TrainConfig) -> int:
     """Elements of the largest floating-point tensor that one training step makes."""
     model = replace(NO_DROPOUT, vocab_size=5000)
-    trainer = _trainer(side, config, model)
+    trainer = _trainer(framework, config, model)
     inputs, targets = _batch(0)
     sizes = [0]
-    if side.name == "torch":
+    if framework.name == "torch":
         from torch import Tensor
         from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -451,21 +457,21 @@ def _largest_tensor(side, config: TrainConfig) -> int:
     return max(sizes)
 
 
-def test_the_logits_never_exist_at_full_size(side):
+def test_the_logits_never_exist_at_full_size(framework):
     whole = 6 * T * 5000
-    assert _largest_tensor(side, _config()) >= whole
-    assert _largest_tensor(side, _config(loss_chunk=13)) <= 5000 * max(13, MODEL.emb_dim)
+    assert _largest_tensor(framework, _config()) >= whole
+    assert _largest_tensor(framework, _config(loss_chunk=13)) <= 5000 * max(13, MODEL.emb_dim)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.filterwarnings("default")  # some of the compiler's own
 @pytest.mark.parametrize(("chunk", "model"), [(0, MODEL), (13, replace(TWO_LAYERS, drop_rate=0.0))])
-def test_a_compiled_trainer_takes_the_same_steps(sides, chunk, model):
+def test_a_compiled_trainer_takes_the_same_steps(frameworks, chunk, model):
     """Compiled as a whole, or block by block around a loss in chunks."""
     import torch
 
-    torch_side = sides[0]
+    torch_side = frameworks[0]
     expected = _train(_trainer(torch_side, _config(), model), 0, 3)
     compiled = _config(compile=True, loss_chunk=chunk)
     try:

@@ -57,20 +57,20 @@ def saved(request, tmp_path_factory):
     return folder, request.param
 
 
-def _observed(build, side, device, config, start):
+def _observed(build, framework, device, config, start):
     program = programs.gpt2(config=config, given=start, tokens=TOKENS, steps=1)
-    model, runtime = build(side, program, "float64", device)
-    return side.trace.observe(model, side.gpt2.loss_fn, program.batches[0], runtime)
+    model, runtime = build(framework, program, "float64", device)
+    return framework.trace.observe(model, framework.gpt2.loss_fn, program.batches[0], runtime)
 
 
 def test_logits_and_every_gradient_are_those_of_transformers(
-    saved, build, side, device, assert_same64
+    saved, build, framework, device, assert_same64
 ):
     folder, tied = saved
     config, start = transformers_io.load(folder)
     assert start["wte.weight"].dtype == np.float64
     assert config.tie_embeddings is tied
-    seen = _observed(build, side, device, config, start)
+    seen = _observed(build, framework, device, config, start)
     ours = {"loss": seen.loss, "logits": seen.output, **seen.gradients}
     assert_same64(ours, _expected(tied))
 
@@ -109,7 +109,7 @@ def test_16_bit_weights_of_transformers_load_as_float32(tmp_path):
 @tied_or_not
 @pytest.mark.parametrize("qkv_bias", [True, False], ids=["with biases", "without"])
 def test_transformers_loads_our_export_with_the_same_logits(
-    build, side, tmp_path, assert_same64, tied, qkv_bias
+    build, framework, tmp_path, assert_same64, tied, qkv_bias
 ):
     sizes = {**vars(CONFIG), "tie_embeddings": tied, "qkv_bias": qkv_bias}
     config = GPTConfig(**sizes)
@@ -120,9 +120,9 @@ def test_transformers_loads_our_export_with_the_same_logits(
     )
     assert not any(report[problem] for problem in ("missing_keys", "unexpected_keys"))
     program = programs.gpt2(config=config, given=start, tokens=TOKENS, steps=1)
-    model, runtime = build(side, program, "float64", "cpu")
+    model, runtime = build(framework, program, "float64", "cpu")
     inputs, _ = program.batches[0]
-    ours = side.params.to_numpy(model(*runtime.batch(inputs)))
+    ours = framework.params.to_numpy(model(*runtime.batch(inputs)))
     with torch.no_grad():
         logits = theirs.eval()(torch.tensor(inputs).long()).logits.numpy()
     assert_same64({"logits": ours}, {"logits": logits})
