@@ -131,9 +131,10 @@ def _updates(
     for name, config in program.optimizers.items():
         say(f"{program.title}, {both.dtype}: {name} on the same gradients")
         ours, theirs = (_stepped(side, trained, config, gradients, both.dtype) for side in sides)
-        rule = hypotheses_optimizer.of_config(config, len(gradients))
+        rule = training.rule_of(config, len(gradients))
         if both.dtype == "float64":
-            found = hypotheses_optimizer.judge(start, gradients, ours, theirs, rule, config)
+            further = list(training.schedule_rules(rule, config))
+            found = hypotheses_optimizer.judge(start, gradients, ours, theirs, rule, further)
         else:
             found = hypotheses_optimizer.judge_rounded(start, gradients, ours, theirs, rule)
         if found:

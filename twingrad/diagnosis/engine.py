@@ -15,7 +15,7 @@ import numpy as np
 from twingrad import numerics, torch_probe
 from twingrad.calls import Key, Pass
 from twingrad.diagnosis.finding import Finding, statistics
-from twingrad.diagnosis.hypotheses import explain, loss
+from twingrad.diagnosis.hypotheses import explain, loss, optimizer
 from twingrad.diagnosis.hypotheses.context import Scene
 from twingrad.diagnosis.replay import Place, Replay
 from twingrad.live import LOSS, ROOT, Both, arithmetic, named
@@ -311,8 +311,6 @@ def _of_updates(both: Both, seen: Pass) -> Iterator[Finding]:
     pair = both.pair
     if pair.torch_optimizer is None or pair.jax_optimizer is None:
         return
-    from twingrad.diagnosis.hypotheses import optimizer
-
     yield from optimizer.compare(both, seen)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from twingrad.diagnosis.hypotheses import dropout
-from twingrad.diagnosis.hypotheses.context import LOW, Guess, Scene
+from twingrad.diagnosis.hypotheses.context import LOW_PRECISIONS, Guess, Scene, rounded
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -57,10 +57,6 @@ def _divisors(n: int) -> list[int]:
     return [k for k in range(1, min(n, 64) + 1) if n % k == 0]
 
 
-def _rounded(x: np.ndarray, dtype: type) -> np.ndarray:
-    return x.astype(dtype).astype(x.dtype)
-
-
 def _changes(heads: int, D: int, C: int) -> Iterator[tuple[str, dict]]:
     yield "with scores not divided by sqrt(D)", {"scale": 1.0}
     yield "with scores divided by D", {"scale": 1 / D}
@@ -77,8 +73,8 @@ def _changes(heads: int, D: int, C: int) -> Iterator[tuple[str, dict]]:
     yield "with heads merged as (D, H)", {"merge": "dh"}
     yield "with heads merged before they go behind time", {"merge": "time"}
     yield "without a softmax", {"axis": 0}
-    for name, dtype in LOW.items():
-        low = partial(_rounded, dtype=dtype)
+    for name in LOW_PRECISIONS:
+        low = partial(rounded, precision=name)
         yield f"with its q, k and v rounded to {name}", {"inputs": low}
         yield f"with its softmax rounded to {name}", {"scores": low, "weights": low}
         yield f"with its weights rounded to {name}", {"weights": low}

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import ml_dtypes
 import numpy as np
 
 from twingrad import numerics
@@ -13,9 +12,18 @@ from twingrad.calls import Call
 FIT = {"float64": 1e-7, "float32": 1e-4}
 # ... and to the difference that it is to explain.
 SHARE = 0.25
-# Lower precisions; TF32 keeps as many bits as float16.
-LOW: dict[str, type] = {"bfloat16": ml_dtypes.bfloat16, "float16 or TF32": np.float16}
+# Lower precisions by name; TF32 keeps as many bits as float16.
+LOW_PRECISIONS = ("bfloat16", "float16 or TF32")
 Guess = tuple[str, np.ndarray]
+
+
+def rounded(x: np.ndarray, precision: str) -> np.ndarray:
+    """``x`` rounded to one of ``LOW_PRECISIONS``, in its own dtype."""
+    if precision == "bfloat16":
+        import ml_dtypes  # comes with JAX
+
+        return x.astype(ml_dtypes.bfloat16).astype(x.dtype)
+    return x.astype(np.float16).astype(x.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

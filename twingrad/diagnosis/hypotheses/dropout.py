@@ -1,10 +1,10 @@
 """What a dropout layer drops whose mask is a function of a key, and what it may do instead."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from shared import threefry
 from twingrad.diagnosis.hypotheses.context import Guess, Scene
 
 
@@ -14,11 +14,26 @@ def dropped(x: np.ndarray, rate: float, key: np.ndarray) -> np.ndarray:
 
 
 def _words(key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return threefry.bits(key, int(np.prod(shape))).reshape(shape)
+    """A random word for each element, by its number: Threefry-2x32, JAX's own generator."""
+    import jax
+
+    with jax.threefry_partitionable(True):
+        return np.asarray(jax.random.bits(_jax_key(key), shape, "uint32"))
+
+
+def _jax_key(key: np.ndarray) -> Any:
+    import jax
+
+    return jax.random.wrap_key_data(jax.numpy.asarray(key), impl="threefry2x32")
 
 
 def _falls(key: np.ndarray, shape: tuple[int, ...], rate: float) -> np.ndarray:
-    return _words(key, shape) >> 8 < threefry.threshold(rate)
+    return _words(key, shape) >> 8 < _threshold(rate)
+
+
+def _threshold(rate: float) -> int:
+    """The bound that the upper 24 bits of a random word are under with probability ``rate``."""
+    return round(rate * (1 << 24))
 
 
 def masks(scene: Scene) -> Iterator[Guess]:
@@ -47,7 +62,7 @@ def _other_masks(
     for factor in (1.1, 0.9, 2.0, 0.5):
         yield f"at {factor:g} times its rate", _falls(key, shape, factor * rate)
     yield "at a rate rounded to 256ths", _falls(key, shape, round(256 * rate) / 256)
-    yield "by words taken for signed ones", words.view(np.int32) >> 8 < threefry.threshold(rate)
+    yield "by words taken for signed ones", words.view(np.int32) >> 8 < _threshold(rate)
     if len(shape) > 1:
         turned = (*shape[:-2], shape[-1], shape[-2])
         yield "by a mask with its axes swapped", _falls(key, turned, rate).swapaxes(-1, -2)
@@ -59,8 +74,7 @@ def _other_masks(
 def _bernoulli(key: np.ndarray, rate: float, shape: tuple[int, ...]) -> np.ndarray:
     import jax
 
-    wrapped = jax.random.wrap_key_data(jax.numpy.asarray(key), impl="threefry2x32")
-    return np.asarray(jax.random.bernoulli(wrapped, rate, shape))
+    return np.asarray(jax.random.bernoulli(_jax_key(key), rate, shape))
 
 
 def one_drops(ours: np.ndarray, theirs: np.ndarray) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 from twingrad import numerics
 from twingrad.diagnosis.hypotheses import dropout, layers, loss
 from twingrad.diagnosis.hypotheses.attention import attention
-from twingrad.diagnosis.hypotheses.context import FIT, LOW, Guess, Scene
+from twingrad.diagnosis.hypotheses.context import FIT, LOW_PRECISIONS, Guess, Scene, rounded
 
 Family = Callable[[Scene], Iterator[Guess]]
 FORWARD: tuple[Family, ...] = (
@@ -75,15 +75,14 @@ def _rounded(scene: Scene) -> str | None:
     few = scene.torch.size < numerics.FEW and scene.dtype == "float64"
     if few or scene.torch.shape != scene.jax.shape:
         return None
-    for name, dtype in LOW.items():
+    for name in LOW_PRECISIONS:
+        coarser = [rounded(x.astype(np.float32), name) for x in (scene.torch, scene.jax)]
         held = [
-            np.array_equal(x, x.astype(np.float32).astype(dtype).astype(np.float64))
-            for x in (scene.torch, scene.jax)
+            np.array_equal(x, y) for x, y in zip((scene.torch, scene.jax), coarser, strict=True)
         ]
         if held[0] != held[1]:
-            coarse, fine = (scene.torch, scene.jax) if held[0] else (scene.jax, scene.torch)
-            rounded = fine.astype(np.float32).astype(dtype).astype(np.float64)
-            if scene.fits(rounded, coarse):
+            coarse = scene.torch if held[0] else scene.jax
+            if scene.fits(coarser[1 if held[0] else 0].astype(np.float64), coarse):
                 return f"{'PyTorch' if held[0] else 'JAX'}'s is rounded to {name}"
     return None
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from twingrad.diagnosis.hypotheses.context import LOW, Guess, Scene
+from twingrad.diagnosis.hypotheses.context import LOW_PRECISIONS, Guess, Scene, rounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +144,8 @@ def _in_chunks(found: Head, own: np.ndarray) -> Iterator[tuple[str, float]]:
 def _low(found: Head) -> Iterator[Guess]:
     """In a lower precision: that of logits, or of the cross-entropy itself."""
     targets, counts = np.maximum(found.targets, 0), found.counts
-    for name, dtype in LOW.items():
-        logits = found.logits.astype(dtype).astype(np.float64)
+    for name in LOW_PRECISIONS:
+        logits = rounded(found.logits, name).astype(np.float64)
         value = (found.picked(targets, logits) * counts).sum() / found.count
         yield f"the mean of logits rounded to {name}", np.asarray(value)
 

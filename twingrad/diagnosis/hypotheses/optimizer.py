@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from shared.config import AdamWConfig, OptimizerConfig
-from shared.params import Params
-from shared.schedule import learning_rate
 from twingrad import numerics
 from twingrad.calls import Pass
-from twingrad.diagnosis import engine, finding
-from twingrad.diagnosis.hypotheses.context import LOW
+from twingrad.diagnosis.finding import Finding, statistics
+from twingrad.diagnosis.hypotheses.context import LOW_PRECISIONS, rounded
 from twingrad.live import Both
+
+Params = dict[str, np.ndarray]
 
 # What the gradients are multiplied by, step by step: some are clipped, and the sign changes.
 FACTORS = (0.5, -3.0, 200.0)
@@ -43,7 +42,7 @@ class Rule:
     clip: str = "norm"
     max_norm: float = math.inf
     momentum: float = 0.0
-    kept: type | None = None  # a lower precision in which the first moment is kept
+    kept: str | None = None  # a lower precision in which the first moment is kept
 
     def run(self, start: Mapping[str, np.ndarray], gradients: Sequence[Params]) -> list[Params]:
         """The parameters after each step, in float64."""
@@ -78,7 +77,7 @@ class Rule:
         if self.kind == "sgd":
             m[name] = self.momentum * m[name] + g
             return m[name]
-        before = m[name] if self.kept is None else m[name].astype(self.kept).astype(g.dtype)
+        before = m[name] if self.kept is None else rounded(m[name], self.kept)
         m[name] = self.beta1 * before + (1 - self.beta1) * g
         v[name] = self.beta2 * v[name] + (1 - self.beta2) * g * g
         first = 1 - self.beta1 ** (step + 1) if self.corrected else 1.0
@@ -113,27 +112,15 @@ class Rule:
         return {name: g * _share(norm, self.max_norm) for name, g in gradients.items()}
 
 
+NamedRule = tuple[str, Rule]
+
+
 def _share(norm: float, most: float) -> float:
     return min(1.0, most / norm) if norm else 1.0
 
 
-def of_config(config: OptimizerConfig, steps: int) -> Rule:
-    """The rule that a configuration stands for."""
-    rates = tuple(float(learning_rate(step, config)) for step in range(steps))
-    if not isinstance(config, AdamWConfig):
-        return Rule(kind="sgd", rates=rates)
-    return Rule(
-        rates=rates,
-        beta1=config.beta1,
-        beta2=config.beta2,
-        epsilon=config.epsilon,
-        decay=config.weight_decay,
-        max_norm=config.max_grad_norm,
-    )
-
-
-def variants(rule: Rule, config: OptimizerConfig | None = None) -> Iterator[tuple[str, Rule]]:
-    """Known ways to get it wrong, each with what it is called."""
+def variants(rule: Rule, further: Sequence[NamedRule] = ()) -> Iterator[NamedRule]:
+    """The rule and known mistakes, each with its name; ``further`` ones before other rates."""
     yield "the rule", rule
     for most in ("none", "value", "tensor", "norm and 1e-6", "matrices", "update"):
         names = {
@@ -145,7 +132,10 @@ def variants(rule: Rule, config: OptimizerConfig | None = None) -> Iterator[tupl
             "update": "the rule with the update clipped, not the gradients",
         }
         yield names[most], replace(rule, clip=most)
-    yield from _schedules(rule, config)
+    yield from further
+    for factor in (10.0, 0.1, 2.0, 0.5):
+        scaled = tuple(rate * factor for rate in rule.rates)
+        yield f"the rule with {factor:g} times the learning rate", replace(rule, rates=scaled)
     if rule.kind == "sgd":
         for decay in (1e-4, 1e-2):
             yield f"the rule with weight decay {decay:g}", replace(rule, decay=decay)
@@ -172,35 +162,14 @@ def variants(rule: Rule, config: OptimizerConfig | None = None) -> Iterator[tupl
     yield "the rule with decay in the gradient (L2)", replace(rule, coupled=True)
 
 
-def _schedules(rule: Rule, config: OptimizerConfig | None) -> Iterator[tuple[str, Rule]]:
-    if isinstance(config, AdamWConfig):
-        n = len(rule.rates)
-        ahead = tuple(float(learning_rate(step + 1, config)) for step in range(n))
-        yield "the rule with the schedule one step ahead", replace(rule, rates=ahead)
-        behind = (rule.rates[0], *rule.rates[:-1])
-        yield "the rule with the schedule one step behind", replace(rule, rates=behind)
-        flat = replace(config, warmup_steps=0)
-        rates = tuple(float(learning_rate(step, flat)) for step in range(n))
-        yield "the rule without warm-up", replace(rule, rates=rates)
-        zero = replace(config, min_learning_rate=0.0)
-        rates = tuple(float(learning_rate(step, zero)) for step in range(n))
-        yield "the rule with a rate that falls to 0", replace(rule, rates=rates)
-        yield "the rule with a constant rate", replace(rule, rates=(config.learning_rate,) * n)
-        rounded = tuple(float(np.float32(rate)) for rate in rule.rates)
-        yield "the rule with its rate rounded to float32", replace(rule, rates=rounded)
-    for factor in (10.0, 0.1, 2.0, 0.5):
-        scaled = tuple(rate * factor for rate in rule.rates)
-        yield f"the rule with {factor:g} times the learning rate", replace(rule, rates=scaled)
-
-
 def judge(
     start: Params,
     gradients: Sequence[Params],
     ours: Sequence[Params],
     theirs: Sequence[Params],
     rule: Rule | None,
-    config: OptimizerConfig | None = None,
-) -> "engine.Finding | None":
+    further: Sequence[NamedRule] = (),
+) -> Finding | None:
     """The first update in which two optimizers differ, and by which rule each goes."""
     for step, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         for name in a:
@@ -209,13 +178,13 @@ def judge(
             scale = numerics.size(moved).at_least(_grid(a[name])).l2
             gap = numerics.distance(moved, other).l2
             if gap > numerics.OWN_RELATIVE["float64"] * scale:
-                cause = _cause(start, gradients, ours, theirs, rule, config) if rule else None
-                return finding.Finding(
+                cause = _cause(start, gradients, ours, theirs, rule, further) if rule else None
+                return Finding(
                     stage="update",
                     where=f"{name}, step {step + 1}",
                     cause=cause,
                     evidence=f"updates by the same gradients: relative distance {gap / scale:.3g}; "
-                    + finding.statistics(moved, other),
+                    + statistics(moved, other),
                 )
     return None
 
@@ -232,11 +201,11 @@ def _cause(
     ours: Sequence[Params],
     theirs: Sequence[Params],
     rule: Rule,
-    config: OptimizerConfig | None,
+    further: Sequence[NamedRule],
 ) -> str | None:
     mine: str | None = None
     other: str | None = None
-    for name, variant in variants(rule, config):
+    for name, variant in variants(rule, further):
         with np.errstate(all="ignore"):
             predicted = variant.run(start, gradients)
         mine = mine or (name if _follows(predicted, ours, theirs, start) else None)
@@ -266,7 +235,7 @@ def judge_rounded(
     ours: Sequence[Params],
     theirs: Sequence[Params],
     rule: Rule,
-) -> "engine.Finding | None":
+) -> Finding | None:
     """The first float32 update that one optimizer rounds more than the other, against the rule."""
     exact = rule.run(start, gradients)
     for step in range(len(exact)):
@@ -280,7 +249,7 @@ def judge_rounded(
             )
             if not verdict.ok:
                 side = 0 if apart.torch.l2 > apart.jax.l2 else 1
-                return finding.Finding(
+                return Finding(
                     stage="update",
                     where=f"{name}, step {step + 1}",
                     cause=_coarse(start, gradients, (ours, theirs)[side], rule, side),
@@ -304,8 +273,8 @@ def _coarse(
 ) -> str | None:
     """The lower precision of the first moment that most of one side's error goes away with."""
     runs = {"": rule.run(start, gradients)}
-    for name, dtype in LOW.items():
-        runs[name] = replace(rule, kept=dtype).run(start, gradients)
+    for name in LOW_PRECISIONS:
+        runs[name] = replace(rule, kept=name).run(start, gradients)
     left = {
         kept: math.hypot(*(numerics.distance(run[-1][n], found[-1][n]).l2 for n in start))
         for kept, run in runs.items()
@@ -315,7 +284,7 @@ def _coarse(
     return f"{who}'s first moment is kept in {best}" if best and left[best] < left[""] / 2 else None
 
 
-def compare(both: Both, seen: Pass) -> "Iterator[engine.Finding]":
+def compare(both: Both, seen: Pass) -> Iterator[Finding]:
     """The updates of a pair's own optimizers on PyTorch's gradients."""
     import jax
     import optax
