@@ -48,10 +48,11 @@ def leave() -> None:
     jax.distributed.shutdown()
 
 
-class Layout:
-    """How a model and its batches lie over the processes of a run; with one process, all is its.
+class ProcessGrid:
+    """The processes of a run, ``data_parallel`` by ``sharded``, that share a model and its batches.
 
-    Raises ``ValueError`` unless as many processes have joined as ``config`` asks for.
+    A grid of one process changes nothing. Raises ``ValueError`` unless as many processes have
+    joined as ``config`` asks for.
     """
 
     def __init__(self, config: TrainConfig, runtime: Runtime):
@@ -68,11 +69,11 @@ class Layout:
             axis_types=(AxisType.Auto, AxisType.Auto),
         )
 
-    def spread(self, state: nnx.State) -> nnx.State:
-        """A copy of ``state``: floating-point arrays in parts, all else whole on every process."""
+    def distribute(self, state: nnx.State) -> nnx.State:
+        """A copy of ``state``: floating-point arrays sharded, all else whole on every process."""
         if self.config.processes == 1:
             return jax.device_put(jax.tree.map(jnp.copy, state), self.runtime.device)
-        return jax.tree.map(lambda x: _spread(x, self._parts(x)), state)
+        return jax.tree.map(lambda x: _sharded(x, self._sharding(x)), state)
 
     def batch(self, *arrays: np.ndarray) -> tuple[Array, ...]:
         """The batch of which this process has the rows ``arrays``, [..., B, T] each."""
@@ -83,22 +84,22 @@ class Layout:
         local = (array.astype(np.int32) for array in arrays)
         return tuple(jax.make_array_from_process_local_data(sharding, array) for array in local)
 
-    def parted(self, tree: Tree) -> Tree:
-        """Within a program: ``tree``, of which each process holds its parts."""
+    def shard(self, tree: Tree) -> Tree:
+        """Within a program: ``tree``, of which each process holds its shards."""
         if self.config.processes == 1:
             return tree
-        return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, self._parts(x)), tree)
+        return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, self._sharding(x)), tree)
 
-    def gathered(self, tree: Tree) -> Tree:
-        """Within a program: ``tree`` whole on every process; its gradient is in parts again."""
+    def gather(self, tree: Tree) -> Tree:
+        """Within a program: ``tree`` whole on every process; its gradient is sharded again."""
         if self.config.processes == 1:
             return tree
         return jax.lax.with_sharding_constraint(
-            self.parted(tree), NamedSharding(self.mesh, PartitionSpec())
+            self.shard(tree), NamedSharding(self.mesh, PartitionSpec())
         )
 
-    def _parts(self, x: Array) -> NamedSharding:
-        """Over "sharded" along the first axis that comes out even; whole if there is none."""
+    def _sharding(self, x: Array) -> NamedSharding:
+        """Over "sharded" along the first axis that divides evenly; whole if there is none."""
         count = self.config.sharded
         floats = jnp.issubdtype(x.dtype, jnp.floating)
         even = [i for i, size in enumerate(x.shape) if floats and size % count == 0]
@@ -106,25 +107,25 @@ class Layout:
         return NamedSharding(self.mesh, spec)
 
 
-def placed(array: Array, like: Any) -> Array:
-    """This process's part of ``array`` where ``like`` is in parts, else all of it."""
-    return _spread(array, like.sharding) if _is_part(like) else array
+def shard_like(array: Array, like: Any) -> Array:
+    """This process's shard of ``array`` where ``like`` is sharded, else all of it."""
+    return _sharded(array, like.sharding) if _is_sharded(like) else array
 
 
 def whole(array: Array) -> Array:
-    """All of ``array``; where each process holds a part, every process must ask for it."""
-    if not _is_part(array):
+    """All of ``array``; where it is sharded, every process must call this."""
+    if not _is_sharded(array):
         return array
     assert isinstance(array.sharding, NamedSharding)
     everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())
     return jax.jit(_same, out_shardings=everywhere)(array).addressable_data(0)
 
 
-def _is_part(array: Any) -> bool:
+def _is_sharded(array: Any) -> bool:
     return isinstance(array, Array) and not array.is_fully_addressable
 
 
-def _spread(array: Array, sharding: NamedSharding) -> Array:
+def _sharded(array: Array, sharding: NamedSharding) -> Array:
     # A copy of the part alone: ``array[index]`` may be ``array`` itself.
     return jax.make_array_from_callback(array.shape, sharding, lambda i: jnp.copy(array[i]))
 

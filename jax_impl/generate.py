@@ -66,9 +66,10 @@ def attend(
     return attn.c_proj(y.reshape(B, T, C)), keys, values
 
 
-def laid_out(model: GPT2) -> GPT2:
-    """``model`` as it is: XLA's products of one row read [in, out], which Flax has, and the tied
-    embedding's [V, C] alike. Laid out otherwise, a weight would be copied back at every call.
+def decode_layout(model: GPT2) -> GPT2:
+    """Return ``model`` unchanged: XLA chooses its own layout of weights when it compiles the step.
+
+    A weight handed over in another layout would be copied back at every call.
     """
     return model
 

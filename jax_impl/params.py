@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from jax_impl.distributed import placed, whole
+from jax_impl.distributed import shard_like, whole
 from jax_impl.runtime import Runtime
 from shared.params import Params, forward_order
 
@@ -56,7 +56,7 @@ def import_tensors(
         value = params[name].T if _is_transposed(name) else params[name]
         # A copy of our own, since on a CPU the device array may be this very memory.
         array = jax.device_put(value.astype(runtime.dtype, order="C", copy=True), runtime.device)
-        return variable.replace(placed(array, variable.get_value()))
+        return variable.replace(shard_like(array, variable.get_value()))
 
     return nnx.from_flat_state((path, read(_canonical_name(path), v)) for path, v in own)
 

@@ -11,7 +11,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Int
 
-from jax_impl.distributed import Layout
+from jax_impl.distributed import ProcessGrid
 from jax_impl.dropout import match, set_keys, sites
 from jax_impl.gpt2 import GPT2, summed_loss
 from jax_impl.optim import Optimizer
@@ -99,9 +99,9 @@ class Trainer:
         model.train()
         optimizer = Optimizer(model, config.optimizer)
         self.graphdef, state = nnx.split((model, optimizer))
-        self.layout = Layout(config, runtime)
+        self.grid = ProcessGrid(config, runtime)
         # A copy: what is donated must not be referred to from anywhere else.
-        self.state = self.layout.spread(state)
+        self.state = self.grid.distribute(state)
         jit = partial(jax.jit, compiler_options=runtime.compiler_options)
         self._step = jit(self._updated, donate_argnums=0)
         self._gradients = jit(self._differentiated)
@@ -124,7 +124,7 @@ class Trainer:
 
     def _batch(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[Array, Array, np.ndarray]:
         keys = step_keys(self.config.seed, self.steps, len(inputs), self.sites)
-        x, y = self.layout.batch(inputs, targets)
+        x, y = self.grid.batch(inputs, targets)
         return x, y, keys
 
     def _updated(
@@ -138,11 +138,11 @@ class Trainer:
             model, optimizer = nnx.merge(self.graphdef, state, copy=True)
             optimizer.update(model, gradients)
             after = nnx.state((model, optimizer))
-            return self.layout.parted(after)
+            return self.grid.shard(after)
 
         # Decided on the device: what is chosen between with ``where`` is computed both ways.
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        after = jax.lax.cond(finite, updated, lambda: self.layout.parted(state))
+        after = jax.lax.cond(finite, updated, lambda: self.grid.shard(state))
         return after, loss, norm
 
     def _differentiated(
@@ -174,7 +174,7 @@ class Trainer:
         self, inputs: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"]
     ) -> Float[Array, ""]:
         """Sum of the cross-entropies in nats, without dropout."""
-        return self._evaluate(self.state, self.layout.batch(inputs, targets))
+        return self._evaluate(self.state, self.grid.batch(inputs, targets))
 
     def _evaluated(self, state: nnx.State, batch: tuple[Array, Array]) -> Array:
         return summed_loss(self._computing(state), *batch, self.config.loss_chunk)
@@ -220,4 +220,4 @@ class Trainer:
     def _narrow(self, params: nnx.State) -> nnx.State:
         """The parameters, rounded to the compute dtype; their gradients are widened again."""
         narrow = jax.tree.map(lambda p: p.astype(self.runtime.dtype), params)
-        return self.layout.gathered(narrow)
+        return self.grid.gather(narrow)

@@ -51,10 +51,11 @@ def leave() -> None:
     dist.destroy_process_group()
 
 
-class Layout:
-    """How a model and its batches lie over the processes of a run; with one process, all is its.
+class ProcessGrid:
+    """The processes of a run, ``data_parallel`` by ``sharded``, that share a model and its batches.
 
-    Raises ``ValueError`` unless as many processes have joined as ``config`` asks for.
+    A grid of one process changes nothing. Raises ``ValueError`` unless as many processes have
+    joined as ``config`` asks for.
     """
 
     def __init__(self, config: TrainConfig, runtime: Runtime):
@@ -63,11 +64,11 @@ class Layout:
         check_joined(config, dist.get_world_size() if dist.is_initialized() else 1)
         self.module: Any = None
 
-    def spread(self, model: nn.Module, loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """``loss`` of ``model`` as a function of a batch; ``model``'s parameters are laid out.
+    def distribute(self, model: nn.Module, loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """``loss`` of ``model`` as a function of a batch; ``model``'s parameters are sharded.
 
-        Gradients are then those of all processes' losses added up: not averaged, since what is
-        summed has been divided by the count of all targets.
+        Gradients are then those of the sum of all processes' losses. They are not averaged, since
+        each loss has been divided by the number of all processes' targets.
         """
         if self.config.processes == 1:
             return partial(loss, model)
@@ -106,27 +107,27 @@ class Layout:
         return max(own, 1)
 
 
-def placed(tensor: Tensor, like: Any) -> Tensor:
-    """This process's part of ``tensor`` where ``like`` is a part, else all of it."""
-    if not _is_part(like):
+def shard_like(tensor: Tensor, like: Any) -> Tensor:
+    """This process's shard of ``tensor`` where ``like`` is sharded, else all of it."""
+    if not _is_sharded(like):
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
-    # Without a source, which would send everybody what everybody has.
+    # src_data_rank=None: every rank has the whole tensor already, so nothing is broadcast.
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def whole(tensor: Any) -> Tensor:
-    """All of ``tensor``; where each process holds a part, every process must ask for it."""
-    return tensor.full_tensor() if _is_part(tensor) else tensor
+    """All of ``tensor``; where it is sharded, every process must call this."""
+    return tensor.full_tensor() if _is_sharded(tensor) else tensor
 
 
-def _is_part(tensor: Any) -> bool:
+def _is_sharded(tensor: Any) -> bool:
     return hasattr(tensor, "full_tensor")
 
 
 class _Loss(nn.Module):
-    """A model and its loss as one module: what is laid out is gathered by its forward pass."""
+    """A model and its loss as one module, whose forward pass gathers sharded parameters."""
 
     def __init__(self, model: Any, loss: Callable[..., Tensor]):
         super().__init__()

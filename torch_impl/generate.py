@@ -64,12 +64,12 @@ def attend(
     return attn.c_proj(y.reshape(B, T, C))
 
 
-def laid_out(model: GPT2) -> GPT2:
-    """A copy of ``model`` to decode with; all but its wide weights is shared, so do not train it.
+def decode_layout(model: GPT2) -> GPT2:
+    """A copy of ``model`` for decoding, whose wide weights are stored column by column.
 
-    A weight is [out, in] here, and a product of one row reads it no faster than it can take one dot
-    product after the other. Where the output is the wider side, columns one after the other suit a
-    CPU better in float32: [in, out], as Flax has its kernels. Nothing but strides is different.
+    PyTorch stores a weight as [out, in], and multiplies one row by it as ``out`` dot products. On a
+    CPU, in float32 and with out > in, reading it as [in, out] is faster, as Flax stores kernels.
+    Only strides differ. All other parameters are shared with ``model``, so do not train the copy.
     """
     shared: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
     copy = deepcopy(model, shared)

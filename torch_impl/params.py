@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.params import Params
-from torch_impl.distributed import placed, whole
+from torch_impl.distributed import shard_like, whole
 from torch_impl.runtime import Runtime
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -36,7 +36,7 @@ def import_tensors(
 
     def read(name: str) -> Tensor:
         tensor = torch.tensor(params[name]).to(runtime.device, runtime.dtype)
-        return placed(tensor.T.contiguous() if name in linear else tensor, own[name])
+        return shard_like(tensor.T.contiguous() if name in linear else tensor, own[name])
 
     return {name: read(name) for name in params}
 

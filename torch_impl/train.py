@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from shared.config import TrainConfig
 from shared.params import Params
 from shared.train_state import PARTS, Step, TrainState, step_keys
-from torch_impl.distributed import Layout
+from torch_impl.distributed import ProcessGrid
 from torch_impl.dropout import match, set_keys, sites
 from torch_impl.gpt2 import GPT2, summed_loss
 from torch_impl.optim import Optimizer
@@ -74,7 +74,7 @@ class Trainer:
         if config.dropout == "matched":
             match(model)
         self.model = model
-        self.layout = Layout(config, runtime)
+        self.grid = ProcessGrid(config, runtime)
         self.sites = len(sites(model))
         self.steps = 0
         # Not autocast: it keeps some operations in float32 by a list that JAX does not have.
@@ -87,7 +87,7 @@ class Trainer:
             # In chunks the loss is written out already. All blocks are one program, compiled once.
             for block in self.computing.h:
                 block.compile()
-        self._summed_loss = self.layout.spread(self.computing, loss)
+        self._summed_loss = self.grid.distribute(self.computing, loss)
         self.optimizer = Optimizer(model, config.optimizer)
 
     def step(self, inputs: Int[np.ndarray, "A B T"], targets: Int[np.ndarray, "A B T"]) -> Step:
@@ -106,20 +106,20 @@ class Trainer:
     ) -> Float[Tensor, ""]:
         """The loss of A micro-batches; their gradients are left on the parameters."""
         keys = step_keys(self.config.seed, self.steps, len(inputs), self.sites)
-        count = self.layout.count(targets)
+        count = self.grid.count(targets)
         self.computing.train()
         self.optimizer.zero_grad()
         losses = []
         for i, micro_batch in enumerate(zip(inputs, targets, keys, strict=True), start=1):
-            with self.layout.exchanging(last=i == len(inputs)):
+            with self.grid.exchanging(last=i == len(inputs)):
                 losses.append(self._accumulate(*micro_batch, count))
-        return self.layout.total(torch.stack(losses).sum())
+        return self.grid.total(torch.stack(losses).sum())
 
     def _accumulate(
         self, inputs: np.ndarray, targets: np.ndarray, keys: np.ndarray, count: int
     ) -> Tensor:
         """Add one micro-batch's gradients to those on the parameters; its share of the loss."""
-        set_keys(self.computing, keys, self.layout.rank)
+        set_keys(self.computing, keys, self.grid.rank)
         # The mean over all micro-batches, which their means' mean is not where targets are ignored.
         loss = self._sum(inputs, targets) / count
         loss.backward()
@@ -132,7 +132,7 @@ class Trainer:
         """Sum of the cross-entropies in nats, without dropout."""
         self.computing.eval()
         with torch.no_grad():
-            return self.layout.total(self._sum(inputs, targets))
+            return self.grid.total(self._sum(inputs, targets))
 
     def _sum(self, inputs: np.ndarray, targets: np.ndarray) -> Tensor:
         x, y = self.runtime.batch(inputs, targets)

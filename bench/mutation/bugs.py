@@ -423,7 +423,7 @@ jax
 
 ignored-counted-in-training (train.py): the trainer divides by ignored targets too
 torch
-- count = self.layout.count(targets)
+- count = self.grid.count(targets)
 + count = targets.size
 jax
 - count = jnp.maximum((batch[1] != IGNORED).sum(), 1)
@@ -965,7 +965,7 @@ jax
 mean-of-means (train.py): every micro-batch's mean counts alike, however few targets it has
 torch
 - loss = self._sum(inputs, targets) / count
-+ loss = self._sum(inputs, targets) / self.layout.count(targets) / self.config.micro_batches
++ loss = self._sum(inputs, targets) / self.grid.count(targets) / self.config.micro_batches
 jax
 - summed_loss(model, inputs, targets, self.config.loss_chunk) / count
 + summed_loss(model, inputs, targets, self.config.loss_chunk) / (

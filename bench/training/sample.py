@@ -100,7 +100,7 @@ def _steps(
     program = programs.gpt2(config=config, given=params, steps=1)
     model = side.params.build(lambda: program.make(side), params, runtime)
     model.eval()
-    model = side.generate.laid_out(model)
+    model = side.generate.decode_layout(model)
     return side.generate.generate(model, prompts, asked.tokens, asked.sampling, runtime)
 
 

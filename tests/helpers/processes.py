@@ -45,7 +45,7 @@ def _torch(bug: str) -> AbstractContextManager:
 
     from torch_impl import distributed, dropout, optim, train
 
-    layout = distributed.Layout
+    grid = distributed.ProcessGrid
     add_up = distributed._add_up
 
     def averaged(state, bucket):
@@ -54,9 +54,9 @@ def _torch(bug: str) -> AbstractContextManager:
     return {
         "none": nullcontext,
         "mean-of-means": lambda: patch.object(
-            layout, "count", lambda self, targets: 2 * max(counted(targets), 1)
+            grid, "count", lambda self, targets: 2 * max(counted(targets), 1)
         ),
-        "own-loss": lambda: patch.object(layout, "total", lambda self, x: x),
+        "own-loss": lambda: patch.object(grid, "total", lambda self, x: x),
         "gradients-averaged": lambda: patch.object(distributed, "_add_up", averaged),
         "parts-averaged": lambda: patch.object(
             FSDPModule, "set_gradient_divide_factor", lambda self, factor: None
@@ -89,7 +89,7 @@ def _jax(bug: str) -> AbstractContextManager:
         "ranks-backwards": lambda: patch.object(
             jax_impl_distributed, "sorted", backwards, create=True
         ),
-        "parts-exchanged": lambda: patch.object(jax_impl_distributed, "_spread", exchanged),
+        "parts-exchanged": lambda: patch.object(jax_impl_distributed, "_sharded", exchanged),
         "rows-dealt-out": _rows_dealt_out_one_by_one,
     }[bug]()
 

@@ -224,15 +224,15 @@ def test_a_compiled_step_writes_to_the_cache_without_copying_it(frameworks, mode
 
 
 @each_config
-def test_a_model_laid_out_says_the_same_and_leaves_the_other_as_it_was(frameworks, model, config):
+def test_decode_layout_generates_the_same_and_leaves_the_model_unchanged(frameworks, model, config):
     framework = frameworks[0]
     made, runtime = model(framework, "float32", config)
     if runtime.device.type != "cpu":
-        pytest.skip("only on a CPU are weights laid out anew")
+        pytest.skip("weights change their layout on a CPU only")
     names = ["wte.weight" if config.tie_embeddings else "lm_head.weight"]
     names += [f"h.{i}.{name}.weight" for i in range(2) for name in ("attn.c_attn", "mlp.c_fc")]
     before = {name: (p, p.data_ptr(), p.stride()) for name, p in made.named_parameters()}
-    copy = framework.generate.laid_out(made)
+    copy = framework.generate.decode_layout(made)
     for name, parameter in copy.named_parameters():
         mine, address, strides = before[name]
         assert (mine.data_ptr(), mine.stride()) == (address, strides), name
@@ -248,22 +248,22 @@ def test_a_model_laid_out_says_the_same_and_leaves_the_other_as_it_was(framework
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
-def test_only_float32_is_laid_out_anew(frameworks, model, dtype):
+def test_only_float32_changes_its_layout(frameworks, model, dtype):
     made = model(frameworks[0], dtype)[0]
     for ours, theirs in zip(
-        frameworks[0].generate.laid_out(made).parameters(), made.parameters(), strict=True
+        frameworks[0].generate.decode_layout(made).parameters(), made.parameters(), strict=True
     ):
         assert ours is theirs
 
 
 @pytest.mark.filterwarnings("default")  # some of the compiler's own
-def test_a_compiled_model_can_be_laid_out(frameworks, model):
+def test_a_compiled_model_takes_the_decode_layout(frameworks, model):
     made, runtime = model(frameworks[0], "float32")
     plain = _texts(frameworks[0], made, PROMPTS, GREEDY, runtime)
     for block in made.h:
         block.compile()
     assert (
-        _texts(frameworks[0], frameworks[0].generate.laid_out(made), PROMPTS, GREEDY, runtime)
+        _texts(frameworks[0], frameworks[0].generate.decode_layout(made), PROMPTS, GREEDY, runtime)
         == plain
     ).all()
 
@@ -580,10 +580,10 @@ def test_tokens_that_no_text_has_are_never_said(framework, device, capsys, confi
     assert set(capsys.readouterr().out) <= {"\n", "é", "\ufffd", *Letters(40).decode(range(38))}
 
 
-def test_what_is_said_comes_from_a_model_laid_out_for_it(framework, device, monkeypatch):
+def test_sample_decodes_with_a_model_in_decode_layout(framework, device, monkeypatch):
     given, used = [], []
 
-    def lay(model, lay=framework.generate.laid_out):
+    def lay(model, lay=framework.generate.decode_layout):
         given.append(lay(model))
         return given[0]
 
@@ -591,7 +591,7 @@ def test_what_is_said_comes_from_a_model_laid_out_for_it(framework, device, monk
         used.append(model)
         return say(model, *rest)
 
-    monkeypatch.setattr(framework.generate, "laid_out", lay)
+    monkeypatch.setattr(framework.generate, "decode_layout", lay)
     monkeypatch.setattr(framework.generate, "generate", say)
     _run(framework, device, prompts=["A"], tokens=2)
     assert len(given) == len(used) == 1

@@ -18,12 +18,12 @@ EXTRA_ARGUMENTS = {"rngs"}
 LEFT_OUT = {
     "Optimizer.zero_grad": "JAX returns gradients, so that none are left to forget",
     "Optimizer.step": "nnx.Optimizer brings update(model, gradients) along",
-    "Layout.exchanging": "JAX's compiler puts the exchange in",
-    "Layout.total": "JAX's arrays are of all processes, and so are their sums",
-    "Layout.count": "the same",
-    "Layout.batch": "PyTorch's tensors are of this process alone",
-    "Layout.parted": "PyTorch's modules are laid out, by hooks of their own",
-    "Layout.gathered": "the same",
+    "ProcessGrid.exchanging": "JAX's compiler puts the exchange in",
+    "ProcessGrid.total": "JAX's arrays are of all processes, and so are their sums",
+    "ProcessGrid.count": "the same",
+    "ProcessGrid.batch": "PyTorch's tensors are of this process alone",
+    "ProcessGrid.shard": "PyTorch shards modules, by hooks of their own",
+    "ProcessGrid.gather": "the same",
     "Runtime.compiler_options": "only XLA has to be told to keep its barriers",
     "compiled": "PyTorch decodes as it is called",
     "compute_in": "nnx.Embed alone keeps a dtype of its own; PyTorch's modules follow parameters",
@@ -32,7 +32,7 @@ OTHER_ARGUMENTS = {
     "export_tensors": "an nnx.State knows its layout, a torch dictionary needs its model beside it",
     "export_each": "the same",
     "set_keys": "a batch of JAX's is of all processes, one of PyTorch's of that rank",
-    "Layout.spread": "JAX lays out arrays, PyTorch modules whose passes gather what they need",
+    "ProcessGrid.distribute": "JAX shards arrays, PyTorch modules, which gather in their passes",
 }
 
 each_room = pytest.mark.parametrize("room", ROOMS)

@@ -16,7 +16,7 @@ from shared.sampling import Sampling
 from shared.train_state import TrainState
 from torch_impl import gpt2, train
 from torch_impl import params as torch_params
-from torch_impl.generate import generate, laid_out
+from torch_impl.generate import decode_layout, generate
 from torch_impl.params import export_tensors
 
 
@@ -105,9 +105,9 @@ class Tuned(TorchWaits):
         self.decoder = None
 
     def decode(self, prompts: Sequence[np.ndarray], new_tokens: int) -> np.ndarray:
-        """By our own ``generate``, from a model laid out once, as ``sample`` does it."""
+        """By our own ``generate``, from one model in decode layout, as ``sample`` does it."""
         if self.decoder is None:
-            self.decoder = laid_out(self.trainer.computing_model())
+            self.decoder = decode_layout(self.trainer.computing_model())
         return decode(self.decoder, self.runtime, prompts, new_tokens)
 
     def state(self) -> dict[str, Any]:
