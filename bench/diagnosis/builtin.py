@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from bench.diagnosis import training
-from bench.harness import programs, terminal
+from bench.harness import terminal
+from bench.harness.foreign import Batch
 from bench.harness.frameworks import Framework, Frameworks
 from bench.harness.programs import Program
 from bench.parity.comparison import FIGURES, Comparison, Figures, divided
@@ -36,10 +36,10 @@ def pair_of(program: Program, sides: Frameworks) -> Pair:
     def made(side: Framework) -> Any:
         # At the widest, from which it is rounded.
         runtime = side.runtime.configure("float64", "cpu")
-        return side.params.build(lambda: program.make(side), program.params, runtime)
+        return program.build(side, runtime)
 
     def loss(side: Framework) -> Any:
-        return getattr(side, program.module).loss_fn
+        return program.loss_fn(side)
 
     return _pair(program, sides, made, loss)
 
@@ -52,11 +52,11 @@ def training_pair_of(program: Program, sides: Frameworks) -> Pair:
 
     def made(side: Framework) -> Any:
         runtime = side.runtime.configure("float64", "cpu")
-        model = side.params.build(lambda: program.make(side), program.params, runtime)
+        model = program.build(side, runtime)
         side.dropout.match(model)
         sites = len(side.dropout.sites(model))
         keys = step_keys(config.seed, 0, 1, sites)[0]
-        side.dropout.set_keys(model, keys if side.name == "torch" else jnp.asarray(keys))
+        side.set_dropout_keys(model, keys)
         return model
 
     def loss(side: Framework) -> Any:
@@ -117,9 +117,7 @@ def _updates(
 ) -> Iterator[Finding]:
     """Both sides' optimizers on the same gradients."""
     trained = program.optimizer_part or program
-    raw = sides[0].params.export_tensors(
-        both.torch, {n: _tensor(g) for n, g in seen.gradients.items()}
-    )
+    raw = sides[0].export_gradients(both.torch, {n: _tensor(g) for n, g in seen.gradients.items()})
     raw = {name: raw[name] for name in trained.params}
     size = math.hypot(*(numerics.size(g).l2 for g in raw.values())) or 1.0
     factors = itertools.islice(
@@ -151,7 +149,7 @@ def _stepped(
     side: Framework, program: Program, config: Any, gradients: list[Params], dtype: str
 ) -> list[Params]:
     runtime = side.runtime.configure(dtype, "cpu")
-    model = side.params.build(lambda: program.make(side), program.params, runtime)
+    model = program.build(side, runtime)
     optimizer = side.optim.Optimizer(model, config)
     after = side.trace.stepped(model, optimizer, iter(gradients), runtime)
     return [{name: np.array(value, np.float64) for name, value in p.items()} for p in after]
@@ -247,12 +245,12 @@ def _without(program: Program) -> Iterator[tuple[str, Program]]:
     config = program.config
     assert config is not None
     plain = replace(config, drop_rate=0.0)
-    dry = replace(program, make=lambda side: programs.gpt2_model(side, plain))
+    dry = replace(program, make=lambda side: side.make_gpt2(plain))
     yield "dropout", dry
     yield "going back to a checkpoint", program
     yield "chunks of the loss", _trained(program, loss_chunk=0)
     yield "micro-batches", _trained(program, micro_batches=1)
-    answered: list[programs.Batch] = [
+    answered: list[Batch] = [
         (inputs, np.maximum(targets, 0)) for inputs, targets in program.batches
     ]
     yield "ignored targets", replace(program, batches=answered)

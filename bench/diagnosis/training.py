@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from bench.diagnosis.recipes import Recipe, variants
+from bench.harness.foreign import Batch
 from bench.harness.frameworks import Framework
-from bench.harness.programs import Batch, Program
+from bench.harness.programs import Program
 from bench.parity.comparison import Figures
 from shared.config import IGNORED, AdamWConfig, OptimizerConfig
 from shared.params import Params
@@ -67,7 +68,7 @@ class Passes:
     def __init__(self, program: Program, side: Framework):
         self.program, self.side = program, side
         self.runtime = side.runtime.configure("float64", "cpu")
-        self.model = side.params.build(lambda: program.make(side), program.params, self.runtime)
+        self.model = program.build(side, self.runtime)
         self.sites = 0
         if program.training is not None:
             side.dropout.match(self.model)
@@ -100,10 +101,10 @@ class Passes:
         if self.program.training is not None:
             loss = side.gpt2.summed_loss(model, *tensors, 0)
         else:
-            loss = getattr(side, self.program.module).loss_fn(model, *tensors)[0]
+            loss = self.program.loss_fn(side)(model, *tensors)[0]
         loss.backward()
         gradients = {name: p.grad for name, p in model.named_parameters()}
-        exported = side.params.export_tensors(model, gradients)
+        exported = side.export_gradients(model, gradients)
         return float(loss.detach()), {name: np.array(g) for name, g in exported.items()}
 
 

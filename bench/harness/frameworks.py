@@ -1,56 +1,137 @@
-"""The two sides as values: the same modules under the same names, loaded when asked for."""
+"""The two frameworks as values: modules of the same names, and methods for what differs."""
 
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Protocol
+
+from bench.harness.foreign import Array, Gradients, Model, Native, Tensor, TensorFn
+from bench.harness.jax_framework import JaxFramework
+from bench.harness.torch_framework import TorchFramework
+from bench.harness.twin_modules import (
+    DistributedModule,
+    DropoutModule,
+    GenerateModule,
+    Gpt2Module,
+    LossModule,
+    OptimModule,
+    ParamsModule,
+    Runtime,
+    RuntimeModule,
+    SigmoidBceModule,
+    SimpleNetModule,
+    TraceModule,
+    TrainModule,
+)
+from shared.config import GPTConfig
+from shared.params import Params
 
 NAMES = ("torch", "jax")
 _NEEDS = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
+_ADAPTERS: dict[str, Callable[[], "Framework"]] = {"torch": TorchFramework, "jax": JaxFramework}
 
 
-@dataclass(frozen=True)
-class Framework:
-    """One framework's half of the project; ``side.gpt2`` is ``torch_impl.gpt2`` or its twin."""
+class Framework(Protocol):
+    """One framework's half of the project: ``framework.gpt2`` is ``torch_impl.gpt2`` or its twin.
 
-    name: str
+    A module is imported when it is asked for, and looked up anew each time: a bug may have been
+    planted in it since.
+    """
 
-    def __getattr__(self, module: str) -> ModuleType:
-        if module.startswith("_"):
-            raise AttributeError(module)
-        return importlib.import_module(f"{self.name}_impl.{module}")
+    @property
+    def name(self) -> str: ...
+    def __hash__(self) -> int: ...
+    @property
+    def gpt2(self) -> Gpt2Module: ...
+    @property
+    def sigmoid_bce(self) -> SigmoidBceModule: ...
+    @property
+    def simple_net(self) -> SimpleNetModule: ...
+    @property
+    def params(self) -> ParamsModule: ...
+    @property
+    def runtime(self) -> RuntimeModule: ...
+    @property
+    def train(self) -> TrainModule: ...
+    @property
+    def loss(self) -> LossModule: ...
+    @property
+    def dropout(self) -> DropoutModule: ...
+    @property
+    def optim(self) -> OptimModule: ...
+    @property
+    def generate(self) -> GenerateModule: ...
+    @property
+    def trace(self) -> TraceModule: ...
+    @property
+    def distributed(self) -> DistributedModule: ...
+    @property
+    def tensors(self) -> ModuleType: ...
+
+    def make_gpt2(
+        self, config: GPTConfig, *, attention: str = "fused_attention", recompute: bool = False
+    ) -> Model:
+        """A GPT-2 as it describes itself, without parameters yet; ``params.build`` fills it."""
+
+    def make_simple_net(self) -> Model:
+        """A ``SimpleNet`` without parameters yet."""
+
+    def export_gradients(self, model: Model, gradients: Gradients) -> Params:
+        """Gradients as the framework holds them, in NumPy under canonical names."""
+
+    def trainer_gradients(
+        self, trainer: Native, inputs: Array, targets: Array
+    ) -> tuple[float, Params]:
+        """The loss and the gradients by which ``trainer`` would step."""
+
+    def set_dropout_keys(self, model: Model, keys: Array) -> None:
+        """Seed the dropout layers of ``model`` with ``keys``, uint32 [S, 2]."""
+
+    def gradient(self, loss: TensorFn, x: Tensor) -> Array:
+        """The gradient of the scalar ``loss(x)`` at ``x``."""
+
+    def decoder(self, model: Model, runtime: Native, cache: Native) -> TensorFn:
+        """Decode one step over ``cache``, which is kept: (tokens, positions, last) -> logits."""
+
+    def last_logits(self, model: Model) -> TensorFn:
+        """The logits at the last position, by the whole forward pass: (tokens) -> logits."""
 
 
 Frameworks = tuple[Framework, Framework]
 
+__all__ = ["NAMES", "Framework", "Frameworks", "Runtime", "both", "installed", "one", "pick_device"]
+
 
 def installed(name: str) -> bool:
-    """Whether the framework ``name`` is installed, found out without importing it."""
+    """Whether the framework ``name`` is installed, without importing it."""
     return all(importlib.util.find_spec(package) for package in _NEEDS[name])
 
 
 def one(name: str) -> Framework:
-    """The side called ``name``; ``ValueError`` says what to install."""
-    if name not in NAMES:
+    """The framework called ``name``; ``ValueError`` says what to install."""
+    if name not in _ADAPTERS:
         raise ValueError(f"unknown framework {name!r}: choose from {', '.join(NAMES)}")
     if not installed(name):
         raise ValueError(f"{name} is not installed: pip install 'twingrad[{name}]'")
-    return Framework(name)
+    return _ADAPTERS[name]()
 
 
 def both() -> Frameworks:
-    """The PyTorch side and the JAX side; ``ValueError`` says what to install."""
+    """PyTorch and JAX; ``ValueError`` says what to install."""
     torch, jax = (one(name) for name in NAMES)
     return torch, jax
 
 
-def pick_device(device: str, sides: tuple[Framework, ...]) -> str:
-    """``device`` as all ``sides`` will name it; ``auto`` is CUDA where all of them see one.
+def pick_device(device: str, frameworks: Sequence[Framework]) -> str:
+    """``device`` as all ``frameworks`` will name it; ``auto`` is CUDA where all of them see one.
 
-    Raises ``ValueError`` naming the side that does not see the device.
+    Raises ``ValueError`` naming the framework that does not see the device.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"unknown device {device!r}: choose from auto, cpu, cuda")
-    without = [side.name for side in sides if "cuda" not in side.runtime.devices()]
+    without = [
+        framework.name for framework in frameworks if "cuda" not in framework.runtime.devices()
+    ]
     if device == "cuda" and without:
         raise ValueError(
             f"{' and '.join(without)} sees no cuda device here: install 'twingrad[cuda]' on a "

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.harness.foreign import Array, Batch, ByHand, LossFn, Model, Native
 from bench.harness.frameworks import Framework
 from shared import by_hand, data, params
 from shared.config import (
@@ -19,9 +20,6 @@ from shared.config import (
 )
 from shared.params import Params
 
-Batch = tuple[np.ndarray, ...]
-ByHand = Callable[..., tuple[np.ndarray, np.ndarray, Params]]
-
 NAMES = ("tensors", "sigmoid-bce", "simple-net", "gpt2")
 # The sizes of GPT-2 that are compared when none is named.
 DEFAULT_PRESETS = ({"preset_name": "tiny"}, {"preset_name": "124m", "optimizer_layers": 1})
@@ -34,16 +32,17 @@ LARGE = 10_000_000  # parameters
 class Program:
     """One program, its parameters and its data: everything both sides start from.
 
-    ``make(side)`` describes the model; ``batches[0]`` is the batch whose every tensor is compared,
-    all of them make the trajectory, which a ``Trainer`` runs by ``training`` where there is one.
+    ``make(framework)`` describes the model and ``build`` also fills it. Every tensor of
+    ``batches[0]`` is compared; all batches make the trajectory, which a ``Trainer`` runs by
+    ``training`` where there is one.
     ``by_hand`` is a third reference that uses no autograd. ``optimizer_part`` stands in for a large
     model where its optimizer is judged.
     """
 
     name: str
     preset: str | None
-    module: str
-    make: Callable[[Framework], Any]
+    make: Callable[[Framework], Model]
+    loss_fn: Callable[[Framework], LossFn]
     params: Params
     batches: list[Batch]
     output_name: str
@@ -60,6 +59,11 @@ class Program:
         """Whether memory and time call for fewer optimizer and training steps."""
         return sum(value.size for value in self.params.values()) > LARGE
 
+    def build(self, framework: Framework, runtime: Native, start: Params | None = None) -> Model:
+        """The framework's model in the runtime's dtype, with ``params`` or those of ``start``."""
+        values = self.params if start is None else start
+        return framework.params.build(lambda: self.make(framework), values, runtime)
+
     @property
     def title(self) -> str:
         """Name and preset, as people say it."""
@@ -73,8 +77,8 @@ def sigmoid_bce(steps: int = 20) -> Program:
     return Program(
         name="sigmoid-bce",
         preset=None,
-        module="sigmoid_bce",
-        make=lambda side: side.sigmoid_bce.Neuron(),
+        make=lambda framework: framework.sigmoid_bce.Neuron(),
+        loss_fn=lambda framework: framework.sigmoid_bce.loss_fn,
         params=point,
         batches=[batch] * steps,
         output_name="a",
@@ -90,8 +94,8 @@ def simple_net(steps: int = 100, batch_size: int = 8, seed: int = 0) -> Program:
     return Program(
         name="simple-net",
         preset=None,
-        module="simple_net",
-        make=_make_simple_net,
+        make=lambda framework: framework.make_simple_net(),
+        loss_fn=lambda framework: framework.simple_net.loss_fn,
         params=params.init_uniform(params.SIMPLE_NET_SHAPES, seed),
         batches=[data.labelled_batch(batch_size, seed + 1 + step) for step in range(steps)],
         output_name="probability",
@@ -110,7 +114,7 @@ def gpt2(
     size: tuple[int, int] | None = None,
     config: GPTConfig | None = None,
     given: Params | None = None,
-    tokens: np.ndarray | None = None,
+    tokens: Array | None = None,
     attention: str = "fused_attention",
     optimizer_layers: int | None = None,
 ) -> Program:
@@ -140,8 +144,8 @@ def gpt2(
     return Program(
         name="gpt2",
         preset=preset_name,
-        module="gpt2",
-        make=lambda side: gpt2_model(side, config, attention=attention),
+        make=lambda framework: framework.make_gpt2(config, attention=attention),
+        loss_fn=lambda framework: framework.gpt2.loss_fn,
         params=values,
         batches=batches,
         output_name="logits",
@@ -181,7 +185,7 @@ def _training(config: GPTConfig, batch_size: int, optimizer: AdamWConfig, seed: 
     )
 
 
-def _with_ignored(inputs: np.ndarray, targets: np.ndarray) -> Batch:
+def _with_ignored(inputs: Array, targets: Array) -> Batch:
     """The batch with some targets left out of the loss, as a prompt's are: most of one sequence's.
 
     Sequences, and with them micro-batches, then differ in how many targets count.
@@ -191,31 +195,5 @@ def _with_ignored(inputs: np.ndarray, targets: np.ndarray) -> Batch:
     return inputs, targets
 
 
-def _sizes(tokens: np.ndarray) -> tuple[int, int]:
+def _sizes(tokens: Array) -> tuple[int, int]:
     return tokens.shape[0], tokens.shape[1] - 1
-
-
-def _make_simple_net(side: Framework) -> Any:
-    module = side.simple_net
-    return module.SimpleNet(rngs=_rngs()) if side.name == "jax" else module.SimpleNet()
-
-
-def gpt2_model(
-    side: Framework,
-    config: GPTConfig,
-    *,
-    attention: str = "fused_attention",
-    recompute: bool = False,
-) -> Any:
-    """A side's GPT-2 as it describes itself, without parameters yet: what its ``build`` fills."""
-    chosen = {"attention": getattr(side.gpt2, attention), "recompute": recompute}
-    if side.name == "jax":
-        chosen["rngs"] = _rngs()
-    return side.gpt2.GPT2(config, **chosen)
-
-
-def _rngs() -> Any:
-    """Flax asks for random streams when a module is described, though nothing is drawn."""
-    from flax import nnx
-
-    return nnx.Rngs(0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from bench.harness import frameworks
 from bench.harness.frameworks import NAMES, Framework
 from bench.mutation.bugs import BUGS
 
@@ -105,7 +106,7 @@ def planted(mutant: Mutant, side: str) -> Iterator[Framework]:
     originals = _taken_out(package)
     sys.meta_path.insert(0, finder)
     try:
-        yield Framework(side)
+        yield frameworks.one(side)
     finally:
         sys.meta_path.remove(finder)
         _taken_out(package)

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from bench.harness.foreign import Batch
 from bench.harness.frameworks import Framework
-from bench.harness.programs import Batch, Program
+from bench.harness.programs import Program
 from shared import by_hand
 from shared.config import OptimizerConfig, TrainConfig
 from shared.observation import Observation
@@ -95,12 +96,12 @@ class Comparison:
         program = program or self.program
         runtime = side.runtime.configure(dtype, self.device)
         given = program.params if params is None else params
-        model = side.params.build(lambda: program.make(side), given, runtime)
+        model = program.build(side, runtime, given)
         model.eval()
         return model, runtime
 
     def _loss_fn(self, side: Framework) -> Callable:
-        return getattr(side, self.program.module).loss_fn
+        return self.program.loss_fn(side)
 
     def _on_both(self, run: Callable[[Framework], T], together: bool = True) -> tuple[T, T]:
         """``run`` on both sides, at once where memory allows: one computes while one compiles."""

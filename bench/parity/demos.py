@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness import programs
+from bench.harness.foreign import LossFn
 from bench.harness.frameworks import Framework
 from bench.harness.programs import Program
 from shared import by_hand, data
@@ -52,12 +53,11 @@ def _neuron_loss(x: np.ndarray, y: np.ndarray) -> Callable[[Params], float]:
 
 
 def _observe(
-    side: Framework, program: Program, device: str, dtype: str, loss_fn: str = "loss_fn"
+    side: Framework, program: Program, device: str, dtype: str, loss_fn: LossFn | None = None
 ) -> Any:
     runtime = side.runtime.configure(dtype, device)
-    model = side.params.build(lambda: program.make(side), program.params, runtime)
-    chosen = getattr(getattr(side, program.module), loss_fn)
-    return side.trace.observe(model, chosen, program.batches[0], runtime)
+    model = program.build(side, runtime)
+    return side.trace.observe(model, loss_fn or program.loss_fn(side), program.batches[0], runtime)
 
 
 def saturation(sides: Frameworks, device: str) -> list[dict[str, Any]]:
@@ -70,8 +70,10 @@ def saturation(sides: Frameworks, device: str) -> list[dict[str, Any]]:
         program = programs.sigmoid_bce()
         program.params.update(w=np.asarray(0.0), b=np.asarray(z))
         row: dict[str, Any] = {"z": z, "y": 1.0}
-        for loss_fn, form in (("loss_fn", "logit"), ("textbook_loss_fn", "activation")):
+        for form in ("logit", "activation"):
             for side in sides:
+                neuron = side.sigmoid_bce
+                loss_fn = neuron.loss_fn if form == "logit" else neuron.textbook_loss_fn
                 seen = _observe(side, program, device, "float32", loss_fn)
                 row[f"{side.name} from {form}"] = {
                     "loss": _number(seen.loss),
@@ -123,10 +125,10 @@ def cost(sides: Frameworks, device: str, repeats: int = 15) -> list[dict[str, An
         count = sum(value.size for value in program.params.values())
         for side in sides:
             runtime = side.runtime.configure("float32", device)
-            model = side.params.build(lambda p=program, s=side: p.make(s), program.params, runtime)
+            model = program.build(side, runtime)
             model.eval()
             batch = runtime.batch(*program.batches[0])
-            loss_fn = getattr(side, program.module).loss_fn
+            loss_fn = program.loss_fn(side)
             forward, both = side.train.passes(model, loss_fn)
             forward_s = _median_seconds(partial(forward, *batch), repeats)
             both_s = _median_seconds(partial(both, *batch), repeats)
@@ -161,7 +163,7 @@ def graphs(sides: Frameworks, device: str) -> dict[str, str]:
     drawn = {}
     for side in sides:
         runtime = side.runtime.configure("float32", device)
-        model = side.params.build(lambda s=side: program.make(s), program.params, runtime)
+        model = program.build(side, runtime)
         drawn[side.name] = side.sigmoid_bce.graph(model, *runtime.batch(*program.batches[0]))
     return drawn
 
@@ -181,23 +183,16 @@ def accumulation(sides: Frameworks, device: str) -> dict[str, Any]:
     ratios = {}
     for side in sides:
         runtime = side.runtime.configure("float64", device)
-        model = side.params.build(lambda s=side: program.make(s), program.params, runtime)
+        model = program.build(side, runtime)
         given = [runtime.batch(*batch) for batch in wide]
         net = side.simple_net
-        accumulated = _exported(side, model, net.accumulated_gradients(model, given))
-        uncleared = _exported(side, model, net.uncleared_gradients(model, *given[0]))
+        accumulated = side.export_gradients(model, net.accumulated_gradients(model, given))
+        uncleared = side.export_gradients(model, net.uncleared_gradients(model, *given[0]))
         ratios[side.name] = {
             "accumulated": _norm(accumulated) / _norm(summed),
             "uncleared": _norm(uncleared) / _norm(by_batch[0]),
         }
     return ratios
-
-
-def _exported(side: Framework, model: Any, gradients: Any) -> Params:
-    """Gradients as the framework holds them, under canonical names."""
-    if side.name == "torch":
-        return side.params.export_tensors(model, gradients)
-    return side.params.export_tensors(gradients)
 
 
 def _norm(params: Params) -> float:

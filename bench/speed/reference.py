@@ -13,8 +13,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from bench.harness import programs
-from bench.harness.frameworks import Framework
+from bench.harness import frameworks, programs
 from shared.config import AdamWConfig, GPTConfig, OptimizerConfig, TrainConfig
 from shared.params import Params
 from shared.sampling import Sampling
@@ -73,10 +72,10 @@ class _Results:
 
 
 def _gpt2(question: Question, params: Params, dtype: str) -> _Results:
-    side = Framework(question.side)
+    side = frameworks.one(question.side)
     runtime = side.runtime.configure(dtype, "cpu")
     model = side.params.build(
-        lambda: programs.gpt2_model(side, question.config, attention="reference_attention"),
+        lambda: side.make_gpt2(question.config, attention="reference_attention"),
         params,
         runtime.master,
     )

@@ -18,7 +18,7 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
-from bench.harness.frameworks import Framework
+from bench.harness import frameworks
 from bench.harness.machine import Load
 from bench.speed import reference
 from bench.speed.backends import backend
@@ -206,7 +206,9 @@ class Worker:
         found = re.search(r"VmHWM:\s+(\d+) kB", text)
         peak = {"host": int(found[1]) * 1024 if found else 0}
         if self.job.device == "cuda":
-            peak["device"] = Framework(self.job.contestant.framework).runtime.peak_memory("cuda")
+            peak["device"] = frameworks.one(self.job.contestant.framework).runtime.peak_memory(
+                "cuda"
+            )
         return peak
 
 

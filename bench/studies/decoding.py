@@ -183,10 +183,10 @@ def _interleaved(
 
 def _work(name: str, plan: Plan, device: str, pipe: Connection) -> None:
     """Answer each (way, position) with the seconds that one token took there."""
-    side = Framework(name)
+    side = frameworks.one(name)
     runtime = side.runtime.configure("float32", device)
     program = programs.gpt2(config=plan.config, steps=1)
-    model = side.params.build(lambda: program.make(side), program.params, runtime)
+    model = program.build(side, runtime)
     model.eval()
     step, forward = _functions(side, model, runtime)
     while True:
@@ -210,33 +210,9 @@ def _functions(
     What the cache holds does not change what a step costs, so it starts as zeros.
     """
     length = model.wpe.num_embeddings
-    caches = [side.generate.new_cache(model, 1, length)]
+    decode = side.decoder(model, runtime, side.generate.new_cache(model, 1, length))
+    logits = side.last_logits(model)
     whole = np.zeros((1, length), np.int64)
-    if side.name == "torch":
-        import torch
-
-        def decode(*batch: Any) -> Any:
-            return side.generate.decode(model, caches[0], *batch)
-
-        def logits(tokens: Any) -> Any:
-            with torch.inference_mode():
-                return model(tokens)[:, -1]
-
-    else:
-        import jax
-        from flax import nnx
-
-        graphdef, state = nnx.split(model)
-
-        compiled = side.generate.compiled(model, runtime)
-        full = jax.jit(lambda state, tokens: nnx.merge(graphdef, state)(tokens)[:, -1])
-
-        def decode(*batch: Any) -> Any:
-            found, caches[0] = compiled(caches[0], *batch)
-            return found
-
-        def logits(tokens: Any) -> Any:
-            return full(state, tokens)
 
     # Both bring the logits to NumPy, as ``generate`` does, so that a step ends when it has ended.
     def step(position: int) -> None:

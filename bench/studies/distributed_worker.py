@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("layouts", nargs="+")
     asked = parser.parse_args(argv)
-    side, world = Framework(asked.framework), World(rank=asked.rank, size=asked.size)
+    side, world = frameworks.one(asked.framework), World(rank=asked.rank, size=asked.size)
     if world.size > 1:
         side.distributed.join(world, asked.address, "cpu")
     for layout in asked.layouts:
@@ -70,7 +70,7 @@ def trainer(
     """A trainer as every run begins."""
     runtime = side.runtime.configure(config.dtype, "cpu")
     start = start or params.init_gpt2(model, spread=programs.SPREAD)
-    made = side.params.build(lambda: programs.gpt2_model(side, model), start, runtime.master)
+    made = side.params.build(lambda: side.make_gpt2(model), start, runtime.master)
     return side.train.Trainer(made, config, runtime)
 
 
@@ -102,13 +102,8 @@ def differentiated(
     side: Framework, trained: Any, inputs: np.ndarray, targets: np.ndarray
 ) -> tuple[float, Arrays]:
     """What ``trained`` would step by: the loss, and copies of the gradients by canonical name."""
-    made = trained.gradients(inputs, targets)
-    if side.name == "torch":
-        left = {name: p.grad for name, p in trained.model.named_parameters()}
-        loss, named = made, side.params.export_tensors(trained.model, left)
-    else:
-        loss, named = made[0], side.params.export_tensors(made[1])
-    return float(loss), {name: value.copy() for name, value in named.items()}
+    loss, gradients = side.trainer_gradients(trained, inputs, targets)
+    return loss, {name: value.copy() for name, value in gradients.items()}
 
 
 def batch(config: TrainConfig, step: int, rank: int) -> tuple[np.ndarray, np.ndarray]:

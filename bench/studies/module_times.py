@@ -119,7 +119,7 @@ def sample(name: str, room: str, definition: str, way: str) -> float:
 @cache
 def _ready(name: str, room: str, definition: str, way: str) -> tuple[Callable[[], None], int]:
     """The call, compiled and warm, and how many of it make a sample."""
-    side = Framework(name)
+    side = frameworks.one(name)
     work = _work(side, room, definition)
     call = (_torch_call if name == "torch" else _jax_call)(work, way == WAYS[1])
     call()
@@ -139,7 +139,7 @@ def _work(side: Framework, room: str, definition: str) -> Work:
     """The definition at its program's sizes, with parameters and inputs of that program."""
     program = _program(room)
     runtime = side.runtime.configure("float32", "cpu")
-    model = side.params.build(lambda: program.make(side), program.params, runtime)
+    model = program.build(side, runtime)
     model.eval()
     part, inputs = DEFINITIONS[room, definition]
     given = runtime.batch(*_inputs(program, inputs))

@@ -197,15 +197,10 @@ def _features_gradient(side: Framework, dtype: str, chunk: int) -> np.ndarray:
 
     def loss_of(x: Any) -> Any:
         if chunk:
-            return side.gpt2.chunked_loss(x, weight, y, chunk)
-        return side.gpt2.cross_entropy(x @ weight.T, y)
+            return side.loss.chunked_loss(x, weight, y, chunk)
+        return side.loss.cross_entropy(x @ weight.T, y)
 
-    if side.name == "torch":
-        loss_of(x.requires_grad_()).backward()
-        return side.params.to_numpy(x.grad)
-    import jax
-
-    return side.params.to_numpy(jax.grad(loss_of)(x))
+    return side.gradient(loss_of, x)
 
 
 def _edited(torch: Framework, edit: Any) -> float:
@@ -214,7 +209,7 @@ def _edited(torch: Framework, edit: Any) -> float:
     runtime = torch.runtime.configure("float64", "cpu")
     logits = []
     for change in (None, edit):
-        model = torch.params.build(lambda: program.make(torch), program.params, runtime).eval()
+        model = program.build(torch, runtime).eval()
         if change:
             change(model)
         batch = runtime.batch(*program.batches[0])
@@ -247,7 +242,7 @@ def gelu_form(torch: Framework) -> Finding:
     original = F.gelu
     program = programs.gpt2("tiny")
     runtime = torch.runtime.configure("float64", "cpu")
-    model = torch.params.build(lambda: program.make(torch), program.params, runtime).eval()
+    model = program.build(torch, runtime).eval()
     batch = runtime.batch(*program.batches[0])
     exact = torch.params.to_numpy(torch.gpt2.loss_fn(model, *batch)[1])
     with mock.patch.object(F, "gelu", lambda x, approximate: original(x)):

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.harness import machine, programs, records
+from bench.harness import frameworks, machine, programs, records
 from bench.harness.frameworks import Framework
 from bench.harness.records import load
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--preset", default="124m")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args(argv)
-    side = Framework("jax")
+    side = frameworks.one("jax")
     device = "cuda" if "cuda" in side.runtime.devices() else "cpu"
     rows = measure(side, asked.preset, device)
     for row in rows:
@@ -66,7 +66,7 @@ def measure(side: Framework, preset: str, device: str) -> list[dict[str, Any]]:
 
     program = programs.gpt2(preset)
     runtime = side.runtime.configure("float32", device)
-    model = side.params.build(lambda: program.make(side), program.params, runtime)
+    model = program.build(side, runtime)
     model.eval()
     batch = runtime.batch(*program.batches[0])
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)

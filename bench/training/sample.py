@@ -98,7 +98,7 @@ def _steps(
     runtime = side.runtime.configure(asked.dtype, device)
     side.runtime.tune(device, asked.dtype, config.emb_dim)
     program = programs.gpt2(config=config, given=params, steps=1)
-    model = side.params.build(lambda: program.make(side), params, runtime)
+    model = program.build(side, runtime, params)
     model.eval()
     model = side.generate.decode_layout(model)
     return side.generate.generate(model, prompts, asked.tokens, asked.sampling, runtime)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from bench.harness import programs
 from bench.harness.frameworks import Framework
 from bench.training import config as training_config
 from bench.training import pretrained, run_folder
@@ -131,7 +130,7 @@ def build(side: Framework, beginning: Beginning, device: str) -> tuple[Any, list
     else:
         start = beginning.start or params.init_gpt2(config.model, config.train.seed)
     model = side.params.build(
-        lambda: programs.gpt2_model(side, config.model, recompute=config.train.recompute),
+        lambda: side.make_gpt2(config.model, recompute=config.train.recompute),
         start,
         runtime.master,
     )

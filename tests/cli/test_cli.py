@@ -218,7 +218,7 @@ def test_sigmoid_bce_prints_the_gradients_of_its_chapter(capsys):
 
 @both
 def test_a_failed_gate_ends_in_status_1_and_names_the_place(capsys, monkeypatch):
-    module = frameworks.Framework("jax").simple_net
+    module = frameworks.one("jax").simple_net
     right = module.loss_fn
 
     def wrong(model, x, y):

@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from bench.harness import frameworks
 from bench.harness.frameworks import Framework
 from bench.studies import distributed as studies_distributed
 from bench.studies import distributed_worker
@@ -133,7 +134,7 @@ def not_finite(framework: Framework, layout: str, rank: int) -> distributed_work
 
 def main() -> None:
     framework, number, size, address, place, *names = sys.argv[1:]
-    side, rank, folder = Framework(framework), int(number), Path(place)
+    side, rank, folder = frameworks.one(framework), int(number), Path(place)
     side.distributed.join(World(rank=rank, size=int(size)), address, "cpu")
     for name in names:
         layout, what = name.split(":")

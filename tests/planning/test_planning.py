@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bench.cli.main import main
-from bench.harness import frameworks, programs, records
+from bench.harness import frameworks, records
 from bench.planning import command, formulas, validation
 from bench.planning.formulas import FRAMEWORKS, Plan, Rates, Variant
 from bench.speed import workloads
@@ -32,7 +32,7 @@ def trainer(framework: str, one: Plan):
     side = frameworks.one(framework)
     runtime = side.runtime.configure(one.train.dtype, "cpu")
     model = side.params.build(
-        lambda: programs.gpt2_model(side, one.model, recompute=one.train.recompute),
+        lambda: side.make_gpt2(one.model, recompute=one.train.recompute),
         params.init_gpt2(one.model),
         runtime.master,
     )

@@ -986,7 +986,7 @@ def test_an_edited_rate_is_refused(path, key):
 def torch_runtime():
     if not frameworks.installed("torch"):
         pytest.skip("torch is not installed")
-    runtime = frameworks.Framework("torch").runtime
+    runtime = frameworks.one("torch").runtime
     yield runtime
     runtime.configure("float32", "cpu")
 

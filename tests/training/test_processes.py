@@ -183,7 +183,7 @@ def framework(request) -> frameworks.Framework:
     """Each half whose framework is installed; JAX's processes are the slower ones to begin."""
     if not frameworks.installed(request.param):
         pytest.skip(f"{request.param} is not installed")
-    return frameworks.Framework(request.param)
+    return frameworks.one(request.param)
 
 
 @pytest.fixture(scope="module")

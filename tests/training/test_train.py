@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from bench.cli import main
-from bench.harness import frameworks, programs
+from bench.harness import frameworks
 from bench.training import config as training_config
 from bench.training import pretrained, run_folder
 from shared import checkpoint, corpus, params, tokenizer, transformers_io
@@ -144,9 +144,9 @@ def test_a_checkpoint_is_exported_and_transformers_computes_the_same(both, tmp_p
     with torch.no_grad():
         expected = theirs(torch.tensor(tokens)).logits.numpy()
     for name in frameworks.NAMES:
-        side = frameworks.Framework(name)
+        side = frameworks.one(name)
         runtime = side.runtime.configure("float32", "cpu")
-        model = side.params.build(partial(programs.gpt2_model, side, config), values, runtime)
+        model = side.params.build(partial(side.make_gpt2, config), values, runtime)
         model.eval()
         made = side.params.to_numpy(model(*runtime.batch(tokens)))
         assert np.linalg.norm(made - expected) <= 1e-6 * np.linalg.norm(expected), name

@@ -29,7 +29,7 @@ def _trainer(framework, config: TrainConfig, model: GPTConfig = MODEL, start=Non
     values = params.init_gpt2(model, spread=programs.SPREAD) if start is None else start
 
     def make():
-        return programs.gpt2_model(framework, model, recompute=config.recompute)
+        return framework.make_gpt2(model, recompute=config.recompute)
 
     return framework.train.Trainer(
         framework.params.build(make, values, runtime.master), config, runtime

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from bench.harness import programs
-from bench.harness.frameworks import Framework
+from bench.harness import frameworks
 from bench.speed.backends.backend import Job
 from bench.speed.backends.jax_loop import JaxLoop, jax_state, prepare
 from jax_impl import gpt2, train
@@ -26,7 +25,7 @@ def build(job: Job, params: Params) -> tuple[gpt2.GPT2, Any]:
     runtime = prepare(job)
     attention = f"{job.contestant.settings.attention}_attention"
     model = jax_params.build(
-        lambda: programs.gpt2_model(Framework("jax"), job.config, attention=attention),
+        lambda: frameworks.one("jax").make_gpt2(job.config, attention=attention),
         params,
         runtime.master,
     )

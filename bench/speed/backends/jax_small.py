@@ -9,11 +9,9 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from bench.harness import programs
-from bench.harness.frameworks import Framework
+from bench.harness import frameworks, programs
 from bench.speed.backends.backend import Job
 from bench.speed.backends.jax_loop import prepare
-from jax_impl import params as jax_params
 from jax_impl.optim import Optimizer
 from jax_impl.params import export_tensors, import_tensors
 from jax_impl.train import train_step
@@ -27,8 +25,9 @@ class Racer:
         self.job, self.settings = job, job.contestant.settings
         self.runtime = prepare(job)
         program = programs.make(job.program, steps=1)
-        self.model = jax_params.build(lambda: program.make(Framework("jax")), params, self.runtime)
-        self.loss_fn = getattr(Framework("jax"), program.module).loss_fn
+        framework = frameworks.one("jax")
+        self.model = program.build(framework, self.runtime, params)
+        self.loss_fn = program.loss_fn(framework)
         self.optimizer = Optimizer(self.model, job.optimizer)
         self.start = params
         self._last: tuple[Array, ...] = ()

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bench.harness import programs
-from bench.harness.frameworks import Framework
+from bench.harness import frameworks
 from bench.speed.backends.backend import Job
 from bench.speed.backends.torch_loop import TorchLoop, TorchWaits, prepare, torch_state
 from shared.config import TrainConfig
@@ -25,7 +24,7 @@ def build(job: Job, params: Params) -> tuple[gpt2.GPT2, Any]:
     runtime = prepare(job)
     attention = f"{job.contestant.settings.attention}_attention"
     model = torch_params.build(
-        lambda: programs.gpt2_model(Framework("torch"), job.config, attention=attention),
+        lambda: frameworks.one("torch").make_gpt2(job.config, attention=attention),
         params,
         runtime.master,
     )

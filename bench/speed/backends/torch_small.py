@@ -6,12 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.harness import programs
-from bench.harness.frameworks import Framework
+from bench.harness import frameworks, programs
 from bench.speed.backends.backend import Job
 from bench.speed.backends.torch_loop import TorchWaits, prepare
 from shared.params import Params
-from torch_impl import params as torch_params
 from torch_impl.params import export_tensors, import_tensors
 
 
@@ -22,10 +20,9 @@ class Racer(TorchWaits):
         self.job, self.settings = job, job.contestant.settings
         self.runtime = prepare(job)
         program = programs.make(job.program, steps=1)
-        self.model = torch_params.build(
-            lambda: program.make(Framework("torch")), params, self.runtime
-        )
-        self.loss_fn = getattr(Framework("torch"), program.module).loss_fn
+        framework = frameworks.one("torch")
+        self.model = program.build(framework, self.runtime, params)
+        self.loss_fn = program.loss_fn(framework)
         rate = job.optimizer.learning_rate
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=rate)
         compiled = self.settings.compiled != "none"
