@@ -1,4 +1,4 @@
-"""What docs/security.md promises, and that each of its lines names a test that there is."""
+"""The promises of docs/security.md, and that each of them names a test that exists."""
 
 import ast
 import json
@@ -45,11 +45,12 @@ SMALL = GPTConfig(vocab_size=31, context_length=8, emb_dim=8, n_heads=2, n_layer
 # The page
 
 
-@pytest.mark.parametrize("named", sorted(set(re.findall(r"`(tests/[\w.:]+)`", PAGE))))
-def test_the_page_names_tests_that_there_are(named):
-    file, _, name = named.partition("::")
+@pytest.mark.parametrize("reference", sorted(set(re.findall(r"`(tests/[^`]*)`", PAGE))))
+def test_the_page_names_tests_that_exist(reference):
+    file, _, name = reference.partition("::")
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-    tests = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    definitions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    tests = {definition for definition in definitions if definition.startswith("test_")}
     assert tests, file
     assert not name or name in tests
 
@@ -59,7 +60,7 @@ def test_every_promise_of_the_page_names_its_test():
     rows = [row for table in tables for row in table.splitlines()]
     assert len(rows) > 15
     for row in rows:
-        assert re.search(r"\| `tests/test_\w+\.py(::test_\w+)?` \|$", row), row
+        assert re.search(r"\| `tests/\w+/test_\w+\.py(::test_\w+)?` \|$", row), row
 
 
 # Sources
@@ -72,49 +73,53 @@ def _calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
 
 
 def _imported(path: Path) -> set[str]:
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
-    return found
+            modules.add(node.module or "")
+    return modules
 
 
-def _where(wanted: set[str]) -> dict[str, set[str]]:
-    """The sources that import one of ``wanted``, and what of it."""
-    found = {}
+def _importers(packages: set[str]) -> dict[str, set[str]]:
+    """The sources that import one of ``packages``, and which of them."""
+    importers = {}
     for path in SOURCES:
-        tops = {name.partition(".")[0] for name in _imported(path)} & wanted
-        if tops:
-            found[path.relative_to(ROOT).as_posix()] = tops
-    return found
+        imported = {name.partition(".")[0] for name in _imported(path)} & packages
+        if imported:
+            importers[path.relative_to(ROOT).as_posix()] = imported
+    return importers
 
 
 def test_no_source_unpickles_or_evaluates():
-    assert _where({"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "yaml"}) == {}
+    assert (
+        _importers({"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "yaml"}) == {}
+    )
     forbidden = {"eval", "exec", "torch.load", "np.load", "numpy.load", "np.fromregex"}
-    found = {
+    calls = {
         (path.relative_to(ROOT).as_posix(), name)
         for path in SOURCES
         for name, _ in _calls(path)
         if name in forbidden
     }
     # Our own sources, with a bug planted.
-    assert found == {("bench/mutants.py", "exec")}
+    assert calls == {("bench/mutation/mutants.py", "exec")}
 
 
 def test_only_the_places_named_can_use_the_network():
-    clients = {"huggingface_hub", "datasets", "tiktoken"}
-    found = _where(clients | {"urllib", "http", "requests", "httpx", "ftplib", "aiohttp", "wandb"})
-    assert {file: client for file, (client,) in found.items()} == dict(
+    named = {"huggingface_hub", "datasets", "tiktoken"}
+    others = {"urllib", "http", "requests", "httpx", "ftplib", "aiohttp", "wandb"}
+    importers = _importers(named | others)
+    assert {file: client for file, (client,) in importers.items()} == dict(
         re.findall(r"\| `([\w/]+\.py)` \| (\w+) \|$", PAGE, re.MULTILINE)
     )
-    # A pair of sockets between a race and its contestants; the processes of one run.
-    together = ("bench/launch.py", "shared/meeting.py")
-    sockets = _where({"socket", "socketserver", "asyncio", "ssl"})
-    assert sockets == {name: {"socket"} for name in ("bench/race.py", *together)}
-    assert {name for name, _ in _calls(ROOT / "bench" / "race.py") if "socket" in name} == {
+    # A pair of sockets between the benchmark and each contestant; the processes of one run.
+    scheduler = "bench/speed/scheduler.py"
+    processes = ("bench/training/launcher.py", "shared/rendezvous.py")
+    sockets = _importers({"socket", "socketserver", "asyncio", "ssl"})
+    assert sockets == {name: {"socket"} for name in (scheduler, *processes)}
+    assert {name for name, _ in _calls(ROOT / scheduler) if "socket" in name} == {
         "socket.socketpair"
     }
 
@@ -141,7 +146,7 @@ CLAIMS = {
 
 
 def _claim(name: str, path: Path) -> None:
-    """Write a small file that speaks of a large one."""
+    """Write a small file that declares a large size."""
     if name.endswith(".safetensors") and CLAIMS[name]:
         path.write_bytes(CLAIMS[name])
     elif name == "shape.safetensors":
@@ -226,14 +231,13 @@ def test_a_link_in_a_run_folder_is_not_written_through(tmp_path, capsys):
         (out / run_folder.CONFIG).write_text(json.dumps(described))
         (out / name).symlink_to(outside)
         assert main(["train", "--resume", "--out", str(out)]) == 2
-        said = capsys.readouterr().err
-        assert f"{out / name} is a link" in said
+        assert f"{out / name} is a link" in capsys.readouterr().err
         assert list(outside.iterdir()) == []
 
 
 # The network
 
-# Put where every Python process of ours, workers included, runs it at its start.
+# A ``sitecustomize`` module, which every Python process, workers included, runs at its start.
 WATCH = """
 import os, socket, sys
 
@@ -241,7 +245,7 @@ def watch(event, arguments):
     if event == "socket.__new__" and arguments[1] != socket.AF_UNIX or event in NAMED:
         with open(os.environ["TWINGRAD_WATCHED"], "a") as file:
             file.write(f"{event} {arguments[1:]}\\n")
-        raise RuntimeError(f"a socket was asked for: {event}")
+        raise RuntimeError(f"a socket was opened: {event}")
 
 NAMED = ("socket.getaddrinfo", "socket.gethostbyname", "urllib.Request")
 sys.addaudithook(watch)
@@ -249,7 +253,7 @@ sys.addaudithook(watch)
 
 
 def _watched(tmp_path: Path, program: str) -> tuple[subprocess.CompletedProcess, list[str]]:
-    """How ``program`` ended, and every socket that it or a process of its asked for."""
+    """Run ``program``: its end, and every socket that it or a process it started opened."""
     (tmp_path / "sitecustomize.py").write_text(WATCH)
     seen = tmp_path / "seen"
     seen.write_text("")
@@ -281,7 +285,7 @@ def test_the_watch_sees_a_socket(tmp_path, program):
 
 
 LOCAL = """
-from bench.cli import main
+from bench.cli.main import main
 text = "the quick brown fox jumps over the lazy dog\\n" * 99
 open("text.txt", "w").write(text)
 for call in (
@@ -300,9 +304,9 @@ def test_local_inputs_open_no_socket(tmp_path):
     assert run.returncode == 0, run.stderr
 
 
-RACE = """
-from bench import workloads
-from bench.cli import main
+BENCHMARK = """
+from bench.cli.main import main
+from bench.speed import workloads
 workloads.SMALL_PROGRAMS = ("simple-net",)
 call = "bench --device cpu --workload overhead --samples 1 --starts 1 --contestants torch-idiomatic"
 assert main(call.split()) == 0
@@ -311,12 +315,12 @@ assert main(call.split()) == 0
 
 @both
 def test_a_benchmark_opens_no_socket(tmp_path):
-    run, seen = _watched(tmp_path, RACE)
+    run, seen = _watched(tmp_path, BENCHMARK)
     assert seen == []
     assert run.returncode == 0, run.stderr
 
 
-# What is run, and what is shown
+# Code that is run, and text that is shown
 
 
 def test_the_help_says_what_is_run():
@@ -370,13 +374,13 @@ def _evil_comparison() -> dict:
 
 def test_a_report_shows_markup_as_text():
     page = html.make(_evil_comparison())
-    found = _Tags()
-    found.feed(page)
-    assert not found.tags & {"script", "img", "iframe", "object", "embed", "link", "base"}
-    assert not any(name.startswith("on") for name in found.attributes)
+    parsed = _Tags()
+    parsed.feed(page)
+    assert not parsed.tags & {"script", "img", "iframe", "object", "embed", "link", "base"}
+    assert not any(name.startswith("on") for name in parsed.attributes)
     assert "javascript:" not in page
-    assert found.text.count("<script>alert(1)</script>") > 5
-    assert "{{ 7 * 7 }}" in found.text
+    assert parsed.text.count("<script>alert(1)</script>") > 5
+    assert "{{ 7 * 7 }}" in parsed.text
 
 
 def test_brackets_are_no_markup_in_the_terminal(capsys):
