@@ -1,8 +1,8 @@
 """Configurations that both sides read: models and optimizers, by the names people know."""
 
 import sys
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TypeGuard, TypeVar
 
 # GPT-2's own value. Flax defaults to 1e-6 and PyTorch to 1e-5, so both sides write it out.
 LAYER_NORM_EPSILON = 1e-5
@@ -22,17 +22,17 @@ def _require(holds: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def is_whole(value: Any) -> bool:
-    """Whether ``value`` is a whole number; true and false are none."""
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether ``value`` is a whole number; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_number(value: Any) -> bool:
-    """Whether ``value`` is a finite number; an integer beyond the largest float is none."""
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether ``value`` is a finite number, at most as large as a float can be."""
     return (is_whole(value) or isinstance(value, float)) and abs(value) <= sys.float_info.max
 
 
-def require_whole(name: str, value: Any, least: int) -> None:
+def require_whole(name: str, value: object, least: int) -> None:
     """``ValueError`` unless ``value`` is a whole number, ``least`` or more, that 32 bits hold."""
     most = (1 << 32) - 1
     _require(
@@ -242,3 +242,18 @@ class TrainConfig:
     def processes(self) -> int:
         """How many processes take each step together."""
         return self.data_parallel * self.sharded
+
+
+Config = TypeVar("Config", GPTConfig, AdamWConfig, TrainConfig)
+
+
+def differences(stored: Config, asked: Config) -> list[str]:
+    """Fields in which two configurations of one class differ, as ``n_layers 2, asked 4``."""
+    texts = []
+    for field in fields(stored):
+        old, new = getattr(stored, field.name), getattr(asked, field.name)
+        if is_dataclass(old):
+            texts += differences(old, new)
+        elif old != new:
+            texts.append(f"{field.name} {old}, asked {new}")
+    return texts

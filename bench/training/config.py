@@ -5,8 +5,15 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from shared import checkpoint, params
-from shared.config import AdamWConfig, GPTConfig, TrainConfig, preset, require_whole
+from shared import params
+from shared.config import (
+    AdamWConfig,
+    GPTConfig,
+    TrainConfig,
+    preset,
+    require_whole,
+)
+from shared.config import differences as config_differences
 
 # What a resumed run may be asked to do otherwise, since no number depends on it but by rounding.
 FREE = {
@@ -114,8 +121,8 @@ def changed(config: RunConfig, given: Mapping[str, Any]) -> RunConfig:
 
 def differences(stored: RunConfig, asked: RunConfig) -> list[str]:
     """Fields in which the two would compute otherwise, as ``n_layers 2, asked 4``."""
-    found = checkpoint.differences(stored.train, asked.train)
-    found += checkpoint.differences(stored.model, asked.model)
+    found = config_differences(stored.train, asked.train)
+    found += config_differences(stored.model, asked.model)
     for field in fields(stored):
         was, wanted = getattr(stored, field.name), getattr(asked, field.name)
         if field.name not in ("model", "train") and was != wanted:

@@ -12,8 +12,8 @@ from bench.harness import frameworks
 from bench.harness.frameworks import Framework
 from bench.training.config import FREE, RunConfig
 from shared import checkpoint, files
-from shared.checkpoint import Found
-from shared.config import AdamWConfig, GPTConfig, TrainConfig, is_number
+from shared.checkpoint import StoredCheckpoint
+from shared.config import AdamWConfig, GPTConfig, TrainConfig, differences, is_number
 from shared.corpus import Corpus
 
 CONFIG, TOKENIZER, METRICS, PLOT = "config.json", "tokenizer.json", "metrics.jsonl", "loss.png"
@@ -75,7 +75,7 @@ def check_data(out: Path, text: Corpus) -> None:
 
 def newest(
     out: Path, chosen: Sequence[Framework], config: RunConfig, console: Console
-) -> dict[str, Found]:
+) -> dict[str, StoredCheckpoint]:
     """By framework, the checkpoint to go on from; none if the run had not come to its first.
 
     One framework takes the newest there is, whoever wrote it. Two take the newest step that each
@@ -88,7 +88,9 @@ def newest(
         for step in sorted(common, reverse=True):
             paths = [folder / f"step-{step:06d}" for folder in own]
             try:
-                found = [Found(path=path, checkpoint=checkpoint.load(path)) for path in paths]
+                found = [
+                    StoredCheckpoint(path=path, checkpoint=checkpoint.load(path)) for path in paths
+                ]
             except ValueError as error:
                 console.print(f"Passed over: {escape(str(error))}", soft_wrap=True)
                 continue
@@ -108,10 +110,10 @@ def newest(
     return {side.name: _checked(newest, config) for side in chosen}
 
 
-def _checked(found: Found, config: RunConfig) -> Found:
+def _checked(found: StoredCheckpoint, config: RunConfig) -> StoredCheckpoint:
     stored = found.checkpoint
-    different = checkpoint.differences(stored.model, config.model)
-    different += checkpoint.differences(stored.train, config.train)
+    different = differences(stored.model, config.model)
+    different += differences(stored.train, config.train)
     if different := [text for text in different if text.split()[0] not in FREE]:
         raise ValueError(
             f"the checkpoint of step {stored.step} is of another configuration: "

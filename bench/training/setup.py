@@ -13,7 +13,7 @@ from bench.harness.frameworks import Framework
 from bench.training import config as training_config
 from bench.training import pretrained, run_folder
 from shared import corpus, params, tokenizer
-from shared.checkpoint import Found
+from shared.checkpoint import StoredCheckpoint
 from shared.corpus import Corpus
 from shared.loader import Loader, validation_batches
 from shared.params import Params
@@ -53,7 +53,7 @@ class Beginning:
     loader: Loader
     validation: list[tuple[np.ndarray, np.ndarray]]
     validated: int
-    found: Mapping[str, Found]
+    found: Mapping[str, StoredCheckpoint]
     start: Params | None
 
     @cached_property
