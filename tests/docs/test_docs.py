@@ -1,4 +1,4 @@
-"""What the documentation shows is what happens."""
+"""The documentation's code runs, its links lead somewhere, and the files it names exist."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,9 @@ import pytest
 
 from bench.harness import frameworks
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -30,3 +32,21 @@ def test_the_code_of_porting_runs_and_finds_what_it_says():
     names: dict = {"__name__": "porting"}
     exec(compile(_blocks("porting.md"), str(DOCS / "porting.md"), "exec"), names)
     names["test_the_port_is_the_model"]()
+
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes from the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target), link

@@ -143,9 +143,3 @@ def test_columns_come_in_pairs_and_are_narrow(page):
     for block in blocks:
         for number, line in enumerate(block.text.splitlines(), block.line):
             assert len(line) <= COLUMN_WIDTH, f"{page.name}, line {number}"
-
-
-def test_links_between_pages_lead_somewhere():
-    for page in (*PAGES, ROOT / "docs" / "tutorial.md"):
-        for target in re.findall(r"\]\(([\w./-]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
