@@ -1,0 +1,12 @@
+"""Corpora: token ids to train on and to validate with, from text, token files or a chain.
+
+Whatever its kind, a corpus is two long rows of token ids, mapped into memory rather than read, and
+a description by which a run can be repeated.
+"""
+
+from shared.corpus.encoding import blocks, default_cache
+from shared.corpus.loading import load, texts
+from shared.corpus.markov import Markov
+from shared.corpus.tokens import Concatenated, Corpus, Tokens
+
+__all__ = ["Concatenated", "Corpus", "Markov", "Tokens", "blocks", "default_cache", "load", "texts"]
