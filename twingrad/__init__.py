@@ -1,4 +1,4 @@
-"""Find out whether a PyTorch model and its JAX port are equal, else where and why they part.
+"""Whether a PyTorch model and its JAX port are equal, and if not, where and why they differ.
 
 Names are resolved when they are first used (PEP 562), so that importing ``twingrad`` or
 ``twingrad.numerics`` loads neither framework.
@@ -8,14 +8,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from twingrad.api import assert_equal_models, diagnose
+    from twingrad.api import assert_equal_models, compare, diagnose
     from twingrad.pair import Pair
 
-__all__ = ["Pair", "assert_equal_models", "diagnose"]
+__all__ = ["Pair", "assert_equal_models", "compare", "diagnose"]
 
 _MODULES = {
     "Pair": "twingrad.pair",
     "assert_equal_models": "twingrad.api",
+    "compare": "twingrad.api",
     "diagnose": "twingrad.api",
 }
 

@@ -1,37 +1,47 @@
-"""``twingrad compare my_pair.py``: anybody's two models, judged as the built-in ones are."""
+"""Comparison of a pair of models: every module's output, the loss, every gradient, by gates."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from twingrad import numerics
 from twingrad.calls import Pass
+from twingrad.foreign import Array
 from twingrad.jax_probe import Plain, laid
 from twingrad.live import Both, arithmetic
 from twingrad.numerics import Verdict, gaps, judge_float64, judge_rounded
-from twingrad.outcome import Gate, Outcome
+from twingrad.outcome import Gate, Outcome, first_divergence
 from twingrad.pair import Pair
 
-Values = dict[tuple[str, str], np.ndarray]  # (kind, name) -> a tensor
+DTYPES = ("float64", "float32")  # float64 is what float32 is judged by
+Values = dict[tuple[str, str], Array]  # (kind, name) -> a tensor
 
 
 def compare(
-    pair: Pair, dtypes: tuple[str, ...], say: Callable[[str], None] = lambda text: None
+    pair: Pair, dtypes: Sequence[str] = DTYPES, say: Callable[[str], None] = lambda text: None
 ) -> list[Outcome]:
-    """float64, side against side; then each side's float32 against that. Raises ``ValueError``."""
+    """Judge ``pair`` in each of ``dtypes``, of which the first is float64; stop where one fails.
+
+    In float64 the two sides are held against one another, in float32 each against float64's
+    numbers. ``say`` is called with what is being done. Raises ``ValueError`` for a pair that cannot
+    be judged.
+    """
+    if tuple(dtypes) not in (DTYPES, DTYPES[:1]):
+        raise ValueError(f"dtypes {tuple(dtypes)}: a pair is compared in float64, then in float32")
     outcomes: list[Outcome] = []
     oracle: Values = {}
     for dtype in dtypes:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         say(f"{pair.name}, {dtype}: forward and backward on both sides")
         with arithmetic(dtype):
             torch, jax = _values(Both.build(pair, dtype))
         oracle = oracle or torch
         gate = Gate(name=dtype, tensors=_verdicts(torch, jax, oracle, dtype))
+        forward, backward = first_divergence(gate)
         outcome = Outcome(
             program=pair.name, preset=None, dtype=dtype, device="cpu", gates=[gate],
-            seconds=time.perf_counter() - begun,
+            first_forward=forward, first_backward=backward, seconds=time.perf_counter() - started,
         )  # fmt: skip
         outcomes.append(outcome)
         if not outcome.ok:

@@ -11,7 +11,7 @@ import numpy as np
 from twingrad import jax_probe, torch_probe
 from twingrad.calls import Key, Pass
 from twingrad.matching import Leaf, Partner, match, words
-from twingrad.pair import Pair, said
+from twingrad.pair import Pair, error_text
 
 ROOT = Key("")
 LOSS = Key("loss")
@@ -131,7 +131,7 @@ def _made(what: str, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except Exception as error:
-        raise ValueError(f"the pair's {what} raised {said(error)}: mend it") from error
+        raise ValueError(f"the pair's {what} raised {error_text(error)}: fix it") from error
 
 
 def ran(what: str, run: Callable[[], Any]) -> Any:
@@ -139,7 +139,7 @@ def ran(what: str, run: Callable[[], Any]) -> Any:
     try:
         return run()
     except Exception as error:  # whatever somebody's code raises
-        raise ValueError(f"the pair's {what} raised {said(error)}: mend it") from error
+        raise ValueError(f"the pair's {what} raised {error_text(error)}: fix it") from error
 
 
 def named(key: Key) -> str:

@@ -1,7 +1,8 @@
 """Gates and outcomes: verdicts on every tensor of one comparison, and their JSON form."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TypedDict, cast
 
 from twingrad.numerics import Verdict
 
@@ -55,58 +56,93 @@ def first_divergence(gate: Gate) -> tuple[str | None, str | None]:
     return forward, backward.removesuffix(OUTPUT) if backward else None
 
 
-_DEFINED = (
-    "torch_error_u",
-    "jax_error_u",
-    "mutual_error_u",
-    "peak_error_u",
-    "limit_u",
-    "peak_limit_u",
-    "factor",
-)
+class VerdictObject(TypedDict):
+    """One tensor's verdict, as the JSON contract has it; errors are in units of u."""
+
+    name: str
+    kind: str
+    torch_error_u: float
+    jax_error_u: float
+    mutual_error_u: float
+    peak_error_u: float
+    limit_u: float
+    peak_limit_u: float
+    ok: bool
+    factor: float
 
 
-_PLAIN = ("program", "preset", "dtype", "device", "seconds", "settings")
+class GateObject(TypedDict):
+    """One gate, as the JSON contract has it."""
+
+    gate: str
+    ok: bool
+    tensors: list[VerdictObject]
 
 
-def outcome_object(outcome: Outcome) -> dict[str, Any]:
+class DivergenceObject(TypedDict):
+    """Names of the first modules that fail, as the JSON contract has them."""
+
+    forward: str | None
+    backward: str | None
+
+
+class OutcomeObject(TypedDict):
     """One program's outcome, as the JSON contract has it."""
-    gates = []
-    for gate in outcome.gates:
-        tensors = [asdict(tensor) for tensor in gate.tensors]
-        for tensor in tensors:
-            tensor |= {key: float(f"{tensor[key]:.6g}") for key in _DEFINED}
-        gates.append({"gate": gate.name, "ok": gate.ok, "tensors": tensors})
+
+    program: str
+    preset: str | None
+    dtype: str
+    device: str
+    ok: bool
+    first_divergence: DivergenceObject
+    seconds: float
+    settings: dict[str, dict[str, str]]
+    gates: list[GateObject]
+
+
+def outcome_object(outcome: Outcome) -> OutcomeObject:
+    """``outcome`` as the JSON contract has it, its numbers to six digits."""
     return {
         "program": outcome.program,
         "preset": outcome.preset,
         "dtype": outcome.dtype,
         "device": outcome.device,
         "ok": outcome.ok,
-        "first_divergence": {
-            "forward": outcome.first_forward,
-            "backward": outcome.first_backward,
-        },
+        "first_divergence": {"forward": outcome.first_forward, "backward": outcome.first_backward},
         "seconds": round(outcome.seconds, 2),
         "settings": outcome.settings,
-        "gates": gates,
+        "gates": [
+            {"gate": gate.name, "ok": gate.ok, "tensors": [_rounded(t) for t in gate.tensors]}
+            for gate in outcome.gates
+        ],
     }
 
 
-def outcomes(report: dict[str, Any]) -> list[Outcome]:
-    """The outcomes that a written report holds."""
-    found = []
-    for program in report["programs"]:
-        gates = [
-            Gate(name=gate["gate"], tensors=[Verdict(**tensor) for tensor in gate["tensors"]])
-            for gate in program["gates"]
-        ]
-        found.append(
-            Outcome(
-                **{key: program[key] for key in _PLAIN},
-                gates=gates,
-                first_forward=program["first_divergence"]["forward"],
-                first_backward=program["first_divergence"]["backward"],
-            )
+def _rounded(verdict: Verdict) -> VerdictObject:
+    values = asdict(verdict)
+    numbers = {name: float(f"{x:.6g}") for name, x in values.items() if isinstance(x, float)}
+    return cast(VerdictObject, values | numbers)
+
+
+def outcomes(report: Mapping[str, object]) -> list[Outcome]:
+    """The outcomes in ``report``, which ``compare --json`` wrote.
+
+    Raises ``LookupError`` or ``TypeError`` for a report of another form.
+    """
+    return [
+        Outcome(
+            program=program["program"],
+            preset=program["preset"],
+            dtype=program["dtype"],
+            device=program["device"],
+            seconds=program["seconds"],
+            settings=program["settings"],
+            gates=[
+                Gate(name=gate["gate"], tensors=[Verdict(**tensor) for tensor in gate["tensors"]])
+                for gate in program["gates"]
+            ],
+            first_forward=program["first_divergence"]["forward"],
+            first_backward=program["first_divergence"]["backward"],
         )
-    return found
+        for program in cast(list[OutcomeObject], report["programs"])
+    ]

@@ -5,13 +5,14 @@ A pair file is Python: it makes a ``Pair`` called ``pair``. Everything that can 
 
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from twingrad.foreign import Array, Loss, Model, Optimizer, OptimizerOf
 from twingrad.matching import Stated
 
 STARTER = '''"""A PyTorch model and its JAX port, for `twingrad compare` and `twingrad diagnose`."""
@@ -64,25 +65,38 @@ class Pair:
 
     ``torch`` makes an ``nn.Module``. ``jax`` makes an ``nnx.Module``, or a tuple of a Linen module
     or a function with its parameters. The losses are called as ``loss(model, *batch)`` and return
-    the loss, or the loss and an output. Floating-point arrays of ``batch`` are given in the dtype
-    under test. ``jax_batch`` is for inputs that lie differently, as images do with channels last.
+    the loss, a scalar, or the loss and an output. ``batch`` are NumPy arrays of any shape; those of
+    floating-point numbers are given in the dtype under test, float64 or float32, all others as they
+    are. ``jax_batch`` is for inputs that lie differently, as images do with channels last.
     PyTorch's numbers are copied into the JAX model unless ``copy`` is off. ``names`` says which
     parameter is which where names and shapes do not. ``train`` runs both in training mode.
     ``torch_optimizer`` makes an optimizer of parameters, ``jax_optimizer`` is optax's; given both,
-    their updates are compared too.
+    their updates are compared too. ``name`` is what messages call the pair.
+
+    Raises ``ValueError`` for batches that differ in size, hold NaN or are no arrays of numbers.
+
+    Example::
+
+        pair = Pair(
+            torch=lambda: torch.nn.Linear(3, 2),
+            jax=lambda: nnx.Linear(3, 2, rngs=nnx.Rngs(0)),
+            torch_loss=lambda model, x: (model(x) ** 2).mean(),
+            jax_loss=lambda model, x: (model(x) ** 2).mean(),
+            batch=[np.ones((4, 3))],
+        )
     """
 
-    torch: Callable[[], Any]
-    jax: Callable[[], Any]
-    torch_loss: Callable[..., Any]
-    jax_loss: Callable[..., Any]
-    batch: Sequence[np.ndarray]
-    jax_batch: Sequence[np.ndarray] | None = None
+    torch: Callable[[], Model]
+    jax: Callable[[], Model]
+    torch_loss: Loss
+    jax_loss: Loss
+    batch: Sequence[Array]
+    jax_batch: Sequence[Array] | None = None
     names: Mapping[str, Stated] = field(default_factory=dict)
     copy: bool = True
     train: bool = False
-    torch_optimizer: Callable[[Any], Any] | None = None
-    jax_optimizer: Any = None
+    torch_optimizer: OptimizerOf | None = None
+    jax_optimizer: Optimizer = None
     name: str = "pair"
 
     def __post_init__(self) -> None:
@@ -107,7 +121,7 @@ class Pair:
                 raise ValueError(f"array {number} of the batch holds NaN or infinity: leave it out")
 
 
-def _arrays(batch: Any) -> list[np.ndarray]:
+def _arrays(batch: Sequence[Array]) -> list[Array]:
     arrays = list(batch)
     for number, array in enumerate(arrays):
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
@@ -118,41 +132,55 @@ def _arrays(batch: Any) -> list[np.ndarray]:
     return arrays
 
 
+@contextmanager
+def importing_beside(path: Path) -> Iterator[None]:
+    """Within, what lies in the folder of the pair file ``path`` is imported before all else."""
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:  # the pair's own code may change the path
+            sys.path.remove(folder)
+
+
 def load(path: Path) -> Pair:
-    """The pair that the file makes. Raises ``ValueError`` that says what is wrong with it."""
+    """The pair that the file ``path`` makes. Raises ``ValueError`` that says what is wrong with it.
+
+    What the file imports from beside it while its models run is found only if the caller, too, is
+    within ``importing_beside(path)``.
+    """
     if not path.is_file():
         raise ValueError(f"there is no pair file {path}: make one with twingrad init-pair {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is no Python file: a pair file ends in .py")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))  # it may import what lies beside it
     try:
-        spec.loader.exec_module(module)
+        with importing_beside(path):
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{path} raised {said(error)}: mend the file") from error
-    finally:
-        sys.path.pop(0)
-    found = getattr(module, "pair", None)
-    if not isinstance(found, Pair):
+        raise ValueError(f"{path} raised {error_text(error)}: fix the file") from error
+    pair: object = getattr(module, "pair", None)
+    if not isinstance(pair, Pair):
         raise ValueError(
-            f"{path} makes {type(found).__name__ if found is not None else 'nothing'} called pair: "
+            f"{path} makes {type(pair).__name__ if pair is not None else 'nothing'} called pair: "
             "expected pair = twingrad.Pair(...)"
         )
-    return found
+    return pair
 
 
-def said(error: BaseException) -> str:
-    """The kind of ``error``, which a pair's own code raised, and the first line of its words."""
+def error_text(error: BaseException) -> str:
+    """The class of ``error``, which a pair's own code raised, and the first line of its message."""
     try:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    except Exception:  # an error of the pair's own making has words of its own making
+    except Exception:  # a class of the pair's own, whose message fails
         lines = []
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
-def begin(path: Path) -> None:
-    """Write a starter. Raises ``ValueError`` where something stands already."""
+def write_starter(path: Path) -> None:
+    """Write a pair file to fill in; ``ValueError`` if ``path`` exists or cannot be written."""
     if path.suffix != ".py":
         raise ValueError(f"{path} is no Python file's name: let it end in .py")
     if not path.parent.is_dir():

@@ -1,7 +1,6 @@
 """The front door: ``twingrad`` and ``python -m bench``."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,35 +10,25 @@ from bench.cli.options import DEVICES, DTYPES, Parser
 from bench.cli.train import add_sample, add_train
 from bench.cli.verify import PROGRAMS, add_diagnose, run_compare, run_mutants, run_tensors
 from shared.config import PRESETS
+from twingrad.cli import pair_commands
+from twingrad.cli.main import exit_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 all gates hold, 1 one does not, 2 the call or an input was wrong."""
-    # PyTorch asks the kernel for large pages, which spares thousands of faults a large tensor.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    # Its threads sleep while they wait. By default they spin, and where JAX or another program
-    # wants the core that they spin on, a step takes many times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        arguments = _parser().parse_args(argv)
-        arguments.argv = sys.argv[1:] if argv is None else list(argv)
-        return arguments.run(arguments)
-    except ValueError as error:
-        print(f"twingrad: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("twingrad: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        place = "" if error.filename is None else f"{str(error.filename)[:200]}: "
-        print(f"twingrad: {place}{error.strerror or error}; give another path", file=sys.stderr)
-        return 2
-    except MemoryError as error:
-        print(f"twingrad: not enough memory ({error}): ask for something smaller", file=sys.stderr)
-        return 2
+    """Run one command; 0 all gates hold, 1 one does not, 2 the call or an input was wrong.
+
+    A call about a pair in a file is the library's to answer.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    run = pair_commands.run if pair_commands.answers(arguments) else _run
+    return exit_status(lambda: run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    parsed = _parser().parse_args(arguments)
+    parsed.argv = list(arguments)
+    status: int = parsed.run(parsed)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ PROGRAMS = ("all", "tensors", "sigmoid-bce", "simple-net", "gpt2")
 
 
 def add_diagnose(commands: Any) -> None:
-    """Add the parsers of ``diagnose`` and ``init-pair``."""
+    """Add the parsers of ``diagnose`` and, for the help alone, the library's ``init-pair``."""
     diagnose = commands.add_parser(
         "diagnose", help="find where two models that should be one first part, and why"
     )
@@ -30,9 +30,7 @@ def add_diagnose(commands: Any) -> None:
     diagnose.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
     diagnose.set_defaults(run=run_diagnose)
 
-    begin = commands.add_parser("init-pair", help="write a pair file to fill in")
-    begin.add_argument("file", type=Path, metavar="FILE")
-    begin.set_defaults(run=run_init_pair)
+    commands.add_parser("init-pair", help="write a pair file to fill in")
 
 
 def run_tensors(arguments: argparse.Namespace) -> int:
@@ -44,11 +42,9 @@ def run_tensors(arguments: argparse.Namespace) -> int:
 
 
 def run_compare(arguments: argparse.Namespace) -> int:
-    """Compare programs, or the pair of a file."""
+    """Compare programs."""
     from bench.parity import command
 
-    if arguments.program.endswith(".py"):
-        return compare_pair_file(arguments)
     choice("program", arguments.program, PROGRAMS)
     if arguments.preset is not None:
         choice("preset", arguments.preset, tuple(PRESETS))
@@ -70,30 +66,12 @@ def run_compare(arguments: argparse.Namespace) -> int:
     return command.run(asked, new_console())
 
 
-def compare_pair_file(arguments: argparse.Namespace) -> int:
-    """Compare the pair that a file defines."""
-    from bench.parity import command
-    from twingrad import pair as twingrad_pair
-
-    for option in ("preset", "weights", "tokens", "save"):
-        if getattr(arguments, option) is not None:
-            raise ValueError(f"--{option} is for gpt2: a pair file says itself what it compares")
-    if arguments.dtype not in (None, "float64", "float32"):
-        raise ValueError(f"dtype {arguments.dtype!r}: a pair is compared in float64 and float32")
-    if arguments.device not in ("auto", "cpu"):
-        raise ValueError(f"device {arguments.device!r}: a pair is compared on the cpu")
-    require_writable(arguments.json, arguments.html)
-    asked = command.Asked(dtype=arguments.dtype, json=arguments.json, html=arguments.html)
-    return command.run_pair(twingrad_pair.load(Path(arguments.program)), asked, new_console())
-
-
 def run_diagnose(arguments: argparse.Namespace) -> int:
-    """Diagnose a program, or the pair of a file."""
+    """Diagnose a program."""
     from bench.diagnosis import command as diagnosis_command
 
     require_writable(arguments.json)
-    if not arguments.program.endswith(".py"):
-        choice("program", arguments.program, DIAGNOSED)
+    choice("program", arguments.program, DIAGNOSED)
     if arguments.preset is not None:
         if arguments.program != "gpt2":
             raise ValueError("--preset is for gpt2: say twingrad diagnose gpt2 --preset ...")
@@ -105,17 +83,6 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
         json=arguments.json,
     )
     return diagnosis_command.run(asked, new_console())
-
-
-def run_init_pair(arguments: argparse.Namespace) -> int:
-    """Write a pair file to fill in."""
-    from twingrad import pair as twingrad_pair
-
-    twingrad_pair.begin(arguments.file)
-    print(f"{arguments.file} is a pair that compares; put your models in it, then:")
-    print(f"  twingrad compare {arguments.file}")
-    print(f"  twingrad diagnose {arguments.file}")
-    return 0
 
 
 def run_mutants(arguments: argparse.Namespace) -> int:

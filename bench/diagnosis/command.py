@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from bench.diagnosis import builtin
 from bench.harness import frameworks, machine, programs, records, terminal
-from twingrad import pair
+from twingrad.cli.pair_commands import show_findings
 from twingrad.diagnosis import engine
 from twingrad.diagnosis import finding as diagnosis_finding
 from twingrad.diagnosis.engine import Say
@@ -34,33 +33,14 @@ def run(asked: Asked, console: Console) -> int:
     if asked.json:
         environment = machine.environment(both, "cpu")
         records.write_json(asked.json, diagnosis_finding.as_object(found, seconds, environment))
-    _show(console, asked, found, seconds)
+    show_findings(console, asked.program, found, seconds)
     return 1 if found else 0
 
 
 def _found(asked: Asked, both: frameworks.Frameworks, say: Say) -> list[Finding]:
-    if asked.program.endswith(".py"):
-        return engine.diagnose(pair.load(Path(asked.program)), say, asked.every)
     options: dict[str, Any] = {}
     if asked.program == "gpt2":
         options["preset_name"] = asked.preset or "tiny"
         if asked.preset not in (None, "tiny"):
             options["optimizer_layers"] = 1
     return builtin.find(programs.make(asked.program, **options), both, say, asked.every)
-
-
-def _show(console: Console, asked: Asked, found: list[Finding], seconds: float) -> None:
-    if not found:
-        console.print(
-            f"{escape(asked.program)}: no divergence. Every parameter, every module's own output "
-            f"and gradient, and every update agree. ({seconds:.0f} s)"
-        )
-        return
-    rows = terminal.table("stage", "where", "cause", title="Where the two first part")
-    for finding in found:
-        cause = finding.cause or "no known cause makes the difference vanish"
-        rows.add_row(finding.stage, escape(finding.where), escape(cause))
-    terminal.put(console, rows)
-    for finding in found:
-        console.print(f"[dim]{escape(finding.where)}: {escape(finding.evidence)}[/dim]")
-    console.print(f"({seconds:.0f} s)")

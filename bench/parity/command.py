@@ -22,7 +22,6 @@ from twingrad import outcome as twingrad_outcome
 from twingrad import outcome_tables
 from twingrad.numerics import BEYOND, Verdict
 from twingrad.outcome import Gate, Outcome
-from twingrad.pair import Pair
 
 Say = Callable[[str], None]
 
@@ -106,24 +105,6 @@ def _write(asked: Asked, everything: list[Finished], device: str, ok: bool, seco
         from bench.reporting import html as reporting_html
 
         reporting_html.write(asked.html, found)
-
-
-def run_pair(pair: Pair, asked: Asked, console: Console) -> int:
-    """Compare somebody's own pair; 0 if every gate holds, else 1. Raises ``ValueError``."""
-    started = time.perf_counter()
-    frameworks.both()
-    from twingrad import comparison as twingrad_comparison  # it needs both frameworks
-
-    dtypes = ("float64",) if asked.dtype == "float64" else ("float64", "float32")
-    with console.status("starting") as status:
-        outcomes = twingrad_comparison.compare(pair, dtypes, terminal.saying(status))
-    finished = Finished(title=pair.name, outcomes=outcomes)
-    ok = all(outcome.ok for outcome in outcomes)
-    _show(console, finished, detailed=True)
-    seconds = time.perf_counter() - started
-    _write(asked, [finished], "cpu", ok, seconds)
-    outcome_tables.closing(console, outcomes, seconds)
-    return 0 if ok else 1
 
 
 def plan(asked: Asked, device: str) -> list[Task]:
@@ -297,10 +278,10 @@ def _show(console: Console, finished: Finished, detailed: bool) -> None:
 def _report(
     everything: list[Finished], pair: frameworks.Frameworks, device: str, ok: bool
 ) -> dict[str, Any]:
-    found = []
+    found: list[dict[str, Any]] = []
     for finished in everything:
         for outcome in finished.outcomes:
-            found.append(twingrad_outcome.outcome_object(outcome))
+            found.append(dict(twingrad_outcome.outcome_object(outcome)))
         if finished.lessons:
             found[-1]["lessons"] = finished.lessons
     return {"ok": ok, "environment": machine.environment(pair, device), "programs": found}

@@ -185,7 +185,7 @@ def test_a_new_users_path_in_under_thirty_lines(tmp_path, capsys):
 
 def test_findings_are_shown_written_and_end_in_one(tmp_path, capsys):
     path = tmp_path / "mine.py"
-    pair.begin(path)
+    pair.write_starter(path)
     path.write_text(path.read_text().replace("nnx.relu", "nnx.gelu"))
     assert main(["diagnose", str(path), "--json", str(tmp_path / "found.json")]) == 1
     assert "GELU" in capsys.readouterr().out

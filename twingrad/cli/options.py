@@ -175,7 +175,9 @@ def _add(
         # argparse would append to a default, so that there is none here.
         parser.add_argument(name, action="append", type=convert, metavar=metavar, help=text)
     elif told.positional:
-        nargs = "+" if several else "?"
+        nargs = {(False, False): "?", (False, True): None, (True, False): "*", (True, True): "+"}[
+            several, told.required
+        ]
         parser.add_argument(
             name, nargs=nargs, type=convert, metavar=metavar, default=default, help=text
         )

@@ -1,0 +1,78 @@
+"""The command line: ``twingrad`` and ``python -m twingrad``.
+
+Commands for pairs of models are the library's own. All others are the workbench's, which comes
+with a checkout of the project and is handed the call.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from twingrad.cli import pair_commands
+from twingrad.environment import checkout, missing_packages
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 all gates hold, 1 one does not, 2 the call or an input was wrong."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return exit_status(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    if pair_commands.answers(arguments):
+        return pair_commands.run(arguments)
+    root = checkout()
+    if root is not None:
+        return _run_workbench(root, arguments)
+    if any(word in ("-h", "--help") for word in arguments[:2]):
+        return pair_commands.run(arguments)
+    raise ValueError(
+        f"{' '.join(['twingrad', *arguments[:2]])!r} is about the built-in programs, which come "
+        "with a checkout of the project: clone it, pip install -e '.[torch,jax,bench]' there, and "
+        "ask again; compare FILE.py, diagnose FILE.py and init-pair FILE work everywhere"
+    )
+
+
+def _run_workbench(root: Path, arguments: list[str]) -> int:
+    """Hand the call to ``bench``, which only a checkout has; its processes find it too."""
+    missing = missing_packages(root, "bench")
+    if missing:
+        raise ValueError(
+            f"the built-in programs need {', '.join(missing)}: run pip install -e '.[bench]' in "
+            f"{root}"
+        )
+    sys.path[:] = [str(root), *(entry for entry in sys.path if entry != str(root))]
+    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    entries = [str(root), *(entry for entry in before if entry not in ("", str(root)))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(entries)
+    run: Callable[[Sequence[str]], int] = importlib.import_module("bench.cli.main").main
+    return run(arguments)
+
+
+def exit_status(run: Callable[[], int]) -> int:
+    """The status that ``run`` returns; what it raises becomes one sentence on stderr and 2."""
+    # PyTorch asks the kernel for large pages, which spares thousands of faults a large tensor.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # Its threads sleep while they wait. By default they spin, and where JAX or another program
+    # wants the core that they spin on, a step takes many times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        return run()
+    except ValueError as error:
+        print(f"twingrad: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("twingrad: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        place = "" if error.filename is None else f"{str(error.filename)[:200]}: "
+        print(f"twingrad: {place}{error.strerror or error}; give another path", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"twingrad: not enough memory ({error}): ask for something smaller", file=sys.stderr)
+        return 2

@@ -1,0 +1,12 @@
+"""Types of what is somebody else's, where no type can be known: the one module that has ``Any``."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]  # of any shape and dtype
+Model: TypeAlias = Any  # nn.Module | nnx.Module | linen.Module | a function
+Optimizer: TypeAlias = Any  # torch.optim.Optimizer | optax.GradientTransformation
+Loss: TypeAlias = Callable[..., Any]  # (model, *batch) -> loss, or (loss, output)
+OptimizerOf: TypeAlias = Callable[[Any], Any]  # parameters -> an optimizer
