@@ -17,7 +17,7 @@ from bench.training import processes, run_folder, setup
 from bench.training.framework_run import Stopped
 from bench.training.session import Session
 from bench.training.setup import Asked, Beginning
-from shared.rendezvous import Meeting
+from shared.rendezvous import Rendezvous
 from shared.world import World
 
 FRAMEWORKS = ("torch", "jax", "both")
@@ -40,14 +40,18 @@ def run(asked: Asked, console: Console) -> int:
     with processes.excused(asked, world):
         start = setup.prepare(asked, out, chosen, world, console)
     meeting = processes.meet(asked, start, world, console)
-    with meeting.one_for_all():
+    with meeting.end_all_on_error():
         status = _train(asked, start, chosen, meeting, console)
         processes.part(chosen, meeting)
     return status
 
 
 def _train(
-    asked: Asked, start: Beginning, chosen: Sequence[Framework], meeting: Meeting, console: Console
+    asked: Asked,
+    start: Beginning,
+    chosen: Sequence[Framework],
+    meeting: Rendezvous,
+    console: Console,
 ) -> int:
     device = processes.join(chosen, meeting, asked.device)
     session = Session.begin(asked, start, chosen, device, meeting, console)

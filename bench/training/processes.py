@@ -18,7 +18,7 @@ from bench.harness.frameworks import Framework
 from bench.training.setup import Asked, Beginning
 from shared import rendezvous
 from shared.config import TrainConfig, require_whole
-from shared.rendezvous import Limits, Meeting
+from shared.rendezvous import Limits, Rendezvous
 from shared.world import World
 
 _ROOT = Path(__file__).parents[2]
@@ -83,10 +83,10 @@ def excused(asked: Asked, world: World) -> Iterator[None]:
         raise
 
 
-def meet(asked: Asked, start: Beginning, world: World, console: Console) -> Meeting:
+def meet(asked: Asked, start: Beginning, world: World, console: Console) -> Rendezvous:
     """Meet the other processes; ``ValueError`` on all if they were not all started alike."""
 
-    def tell(sentence: str, kept: str | None) -> None:
+    def print_end(sentence: str, kept: str | None) -> None:
         console.show_cursor()  # the progress bar had hidden it
         last = f"the newest whole checkpoint is {kept}" if kept else "there is no checkpoint yet"
         again = f"start it again with --out {start.out} --resume" if kept else "start it again"
@@ -96,9 +96,9 @@ def meet(asked: Asked, start: Beginning, world: World, console: Console) -> Meet
         world,
         _facts(asked, start) if world.size > 1 else {},
         port=_port(world),
-        rendezvous=len(harness_frameworks.NAMES) if asked.framework == "both" else 1,
+        addresses=len(harness_frameworks.NAMES) if asked.framework == "both" else 1,
         limits=_limits(asked),
-        tell=tell,
+        on_end=print_end,
     )
 
 
@@ -146,7 +146,7 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def join(chosen: Sequence[Framework], together: Meeting, device: str) -> str:
+def join(chosen: Sequence[Framework], together: Rendezvous, device: str) -> str:
     """Have each framework find the other processes by its own means; the device that they use."""
     if together.world.size > 1:
         # Before they are asked for their devices: JAX starts with that, and then it is too late.
@@ -155,7 +155,7 @@ def join(chosen: Sequence[Framework], together: Meeting, device: str) -> str:
     return harness_frameworks.pick_device(device, tuple(chosen))
 
 
-def part(chosen: Sequence[Framework], together: Meeting) -> None:
+def part(chosen: Sequence[Framework], together: Rendezvous) -> None:
     """Take leave of the other processes, with nothing left to be done."""
     if together.world.size > 1:
         for side in chosen:

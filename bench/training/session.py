@@ -21,7 +21,7 @@ from bench.training import curves, processes, run_folder
 from bench.training.framework_run import Twin
 from bench.training.setup import Asked, Beginning
 from shared import checkpoint, params
-from shared.rendezvous import Meeting
+from shared.rendezvous import Rendezvous
 
 # A run
 
@@ -32,7 +32,7 @@ class Session:
 
     start: Beginning
     twins: list[Twin]
-    meeting: Meeting
+    meeting: Rendezvous
     console: Console
     step: int
 
@@ -43,7 +43,7 @@ class Session:
         start: Beginning,
         chosen: Sequence[Framework],
         device: str,
-        meeting: Meeting,
+        meeting: Rendezvous,
         console: Console,
     ) -> "Session":
         """Build everything; nothing is written before all of it is there."""

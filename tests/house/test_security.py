@@ -116,7 +116,10 @@ def test_only_the_places_named_can_use_the_network():
     )
     # A pair of sockets between the benchmark and each contestant; the processes of one run.
     scheduler = "bench/speed/scheduler.py"
-    processes = ("bench/training/launcher.py", "shared/rendezvous.py")
+    processes = (
+        "bench/training/launcher.py",
+        *map("shared/rendezvous/{}.py".format, ("meeting", "peer", "running")),
+    )
     sockets = _importers({"socket", "socketserver", "asyncio", "ssl"})
     assert sockets == {name: {"socket"} for name in (scheduler, *processes)}
     assert {name for name, _ in _calls(ROOT / scheduler) if "socket" in name} == {

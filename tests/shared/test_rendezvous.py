@@ -42,11 +42,11 @@ def all_have_begun(step):
 
 try:
     world = World(rank=rank, size=size, port=asked["port"])
-    run = meet(world, asked["facts"], problem=asked["problem"], limits=limits, rendezvous=2)
+    run = meet(world, asked["facts"], problem=asked["problem"], limits=limits, addresses=2)
 except ValueError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
-with run.one_for_all():
+with run.end_all_on_error():
     for step in range(1, asked["steps"] + 1):
         if asked["before"] == step:
             exec(asked["do"])
@@ -59,7 +59,7 @@ with run.one_for_all():
         if run.ends_after(step, bool(interrupted)):
             break
 run.leave()
-print(step, run.kept, len(set(run.addresses)))
+print(step, run.checkpoint, len(set(run.addresses)))
 """
 
 
@@ -156,7 +156,7 @@ def test_a_meeting_of_one_needs_nobody():
     assert alone.ends_after(1, asked=True)
     alone.keep("runs/x/step-000001")
     alone.leave()
-    with pytest.raises(RuntimeError, match="as it is"), alone.one_for_all():
+    with pytest.raises(RuntimeError, match="as it is"), alone.end_all_on_error():
         raise RuntimeError("as it is")
     with pytest.raises(ValueError, match="no data"):
         rendezvous.meet(World(), {}, problem="no data")
