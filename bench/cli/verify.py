@@ -89,7 +89,7 @@ def run_mutants(arguments: argparse.Namespace) -> int:
     """Plant bugs and show which gate trips."""
     from bench.harness import frameworks, machine, records
     from bench.mutation import mutants as mutation_mutants
-    from bench.mutation import runner
+    from bench.mutation import results, runner
 
     choice("device", arguments.device, DEVICES)
     require_writable(arguments.json)
@@ -106,9 +106,9 @@ def run_mutants(arguments: argparse.Namespace) -> int:
         report = runner.run(
             pair, device=device, names=arguments.only, say=status.update, mutants=planted
         )
-    runner.render(console, report)
+    results.render(console, report)
     console.print(f"{time.perf_counter() - started:.0f} s")
-    found = runner.report_object(report)
+    found = results.report_object(report)
     if arguments.json:
         records.write_json(
             arguments.json, found | {"environment": machine.environment(pair, device)}

@@ -4,7 +4,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,12 @@ from bench.harness import terminal
 from bench.harness.foreign import Batch
 from bench.harness.frameworks import Framework, Frameworks
 from bench.harness.programs import Program
-from bench.parity.comparison import FIGURES, Comparison, Figures, divided
+from bench.harness.training_steps import StepMetrics
+from bench.parity import trajectory_gate
+from bench.parity.program_runs import LiveRuns, in_both
 from shared.config import AdamWConfig, TrainConfig
 from shared.params import Params
-from shared.train_state import counted, step_keys
+from shared.train_state import TrainState, counted, step_keys
 from twingrad import numerics
 from twingrad.calls import Pass
 from twingrad.diagnosis import engine
@@ -155,55 +157,51 @@ def _stepped(
     return [{name: np.array(value, np.float64) for name, value in p.items()} for p in after]
 
 
-@dataclass(kw_only=True)
-class Runs(Comparison):
-    """A comparison of training runs alone, which keeps their figures.
+class TrainingRuns:
+    """A program's training runs in float64, whose metrics are kept.
 
-    ``straight`` leaves out the stop on the way. ``shared`` names the sides whose exported
-    checkpoint changed as training went on.
+    ``straight`` leaves out the checkpoint on the way. ``shared`` names the frameworks whose
+    exported checkpoint changed as training went on.
     """
 
-    straight: bool = False
-    figures: dict[str, Figures] = field(default_factory=dict)
-    shared: list[str] = field(default_factory=list)
+    def __init__(
+        self,
+        program: Program,
+        frameworks: Frameworks,
+        say: Say = engine.silent,
+        straight: bool = False,
+    ):
+        self.program, self.frameworks = program, frameworks
+        self.metrics: dict[str, StepMetrics] = {}
+        self.shared: list[str] = []
+        detour = None if straight else self._detour
+        self.live = LiveRuns(program=program, device="cpu", say=say, detour=detour)
 
     def gate(self) -> Gate:
-        """The float64 trajectory judged."""
-        return self._trajectory("float64")
+        """The trajectory gate over one run of each framework."""
+        torch, jax = in_both(self.frameworks, self.train)
+        runs = (torch, jax, torch, trajectory_gate.float64_limits(torch))
+        return trajectory_gate.judge_training(runs, len(self.program.batches), "float64")
 
-    def run_by(self, side: Framework) -> Figures:
-        """The figures of one side's float64 run."""
-        return self._figures(side, "float64")
+    def train(self, framework: Framework) -> StepMetrics:
+        """The metrics of one framework's run."""
+        self.metrics[framework.name] = self.live.train(framework, "float64")
+        return self.metrics[framework.name]
 
-    def _figures(self, side: Framework, dtype: str, params: Params | None = None) -> Figures:
-        self.figures[side.name] = super()._figures(side, dtype, params)
-        return self.figures[side.name]
-
-    def _by_trainer(self, side: Framework, model: Any, runtime: Any, dtype: str) -> Figures:
-        assert self.program.training is not None
-        config = replace(self.program.training, dtype=dtype)
-        trainer = side.train.Trainer(model, config, runtime)
-        start, batches = trainer.export(), self.program.batches
-        figures = []
-        for number, batch in enumerate(batches):
-            if number == len(batches) // 2 and not self.straight:
-                halfway = trainer.export()
-                kept = copy.deepcopy(halfway)
-                trainer.restore(start)
-                trainer.step(*divided(batches[0], config))
-                if any(not np.array_equal(x, kept.params[n]) for n, x in halfway.params.items()):
-                    self.shared.append(side.name)
-                trainer.restore(halfway)
-            step = trainer.step(*divided(batch, config))
-            figures.append((step.loss, step.grad_norm, float(trainer.evaluate(*batch))))
-        return dict(zip(FIGURES, np.array(figures).T, strict=True))
+    def _detour(
+        self, framework: Framework, halfway: TrainState, step: Callable[[], object]
+    ) -> None:
+        before = copy.deepcopy(halfway)
+        step()
+        if any(not np.array_equal(x, before.params[name]) for name, x in halfway.params.items()):
+            self.shared.append(framework.name)
 
 
 def _trajectory(program: Program, sides: Frameworks, say: Say) -> Iterator[Finding]:
     """The first training step at which a figure leaves, and what has to be off for it to stay."""
     if len(program.batches) < 2:
         return
-    runs = Runs(program=program, sides=sides, device="cpu", say=say)
+    runs = TrainingRuns(program, sides, say)
     gate = runs.gate()
     if gate.ok:
         return
@@ -219,12 +217,12 @@ def _trajectory(program: Program, sides: Frameworks, say: Say) -> Iterator[Findi
     )
 
 
-def _of_training(program: Program, sides: Frameworks, runs: Runs, say: Say) -> str | None:
+def _of_training(program: Program, sides: Frameworks, runs: TrainingRuns, say: Say) -> str | None:
     if runs.shared:
         names = " and ".join(terminal.NAMES[side] for side in runs.shared)
         return f"the checkpoint that {names} exports is its own memory: training goes on in it"
     say(f"{program.title}: the training run by one recipe after the other")
-    figures = (runs.figures[side.name] for side in sides)
+    figures = (runs.metrics[side.name] for side in sides)
     return training.followed(program, sides[0], *figures) or _vanishes(program, sides, say)
 
 
@@ -233,7 +231,7 @@ def _vanishes(program: Program, sides: Frameworks, say: Say) -> str | None:
     for name, changed in _without(program):
         say(f"{program.title}: the training run again, without {name}")
         straight = name.startswith("going back")
-        if Runs(program=changed, sides=sides, device="cpu", straight=straight).gate().ok:
+        if TrainingRuns(changed, sides, straight=straight).gate().ok:
             return f"the difference vanishes without {name}"
     return None
 

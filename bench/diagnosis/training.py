@@ -17,7 +17,7 @@ from bench.diagnosis.recipes import Recipe, variants
 from bench.harness.foreign import Batch
 from bench.harness.frameworks import Framework
 from bench.harness.programs import Program
-from bench.parity.comparison import Figures
+from bench.harness.training_steps import StepMetrics
 from shared.config import IGNORED, AdamWConfig, OptimizerConfig
 from shared.params import Params
 from shared.schedule import learning_rate
@@ -305,7 +305,7 @@ def _scaled(gradients: Params, factor: float) -> Params:
     return {name: factor * g for name, g in gradients.items()}
 
 
-def followed(program: Program, side: Framework, torch: Figures, jax: Figures) -> str | None:
+def followed(program: Program, side: Framework, torch: StepMetrics, jax: StepMetrics) -> str | None:
     """Which recipe gives PyTorch's figures and which gives JAX's, if two different ones do."""
     passes = Passes(program, side)
     training = program.training
@@ -324,7 +324,7 @@ def followed(program: Program, side: Framework, torch: Figures, jax: Figures) ->
     return None
 
 
-def _fits(run: _Run, wanted: list[Figures]) -> list[Figures]:
+def _fits(run: _Run, wanted: list[StepMetrics]) -> list[StepMetrics]:
     """Those of ``wanted`` that the run gives; it is given up where it gives none."""
     for step, found in enumerate(run.figures()):
         wanted = [

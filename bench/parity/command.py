@@ -200,7 +200,7 @@ def work(task: Task, say: Say, detailed: bool) -> Finished:
     program = programs.make(task.name, **task.options)
     comparison = Comparison(
         program=program,
-        sides=pair,
+        frameworks=pair,
         device=task.device,
         say=say,
         keep=task.keep,

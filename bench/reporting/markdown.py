@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bench.harness.machine import measured_on
 from bench.harness.records import ROOT, load, showing
-from bench.mutation.runner import mutants
+from bench.mutation import results as mutation_results
 from bench.parity.tables import comparison
 from bench.planning.tables import planned, spent
 from bench.reporting.figures import PICTURES, digest, draw
@@ -118,7 +118,7 @@ def fuzzing(argument: str) -> str:
 BLOCKS: dict[str, Callable[[str], str]] = {
     "compare": comparison,
     "machine": measured_on,
-    "mutants": mutants,
+    "mutants": mutation_results.markdown,
     "twins": twins,
     "compile": compile_times,
     "findings": findings,

@@ -20,7 +20,8 @@ from bench.harness import frameworks, machine, programs, records, terminal
 from bench.harness.frameworks import Frameworks
 from bench.harness.programs import Program
 from bench.harness.records import load
-from bench.mutation import mutants, runner
+from bench.mutation import compile_cache, mutants
+from bench.mutation import programs as mutation_programs
 from bench.mutation.mutants import MUTANTS, Mutant
 from bench.studies import diagnosis_labels
 
@@ -97,8 +98,12 @@ ORDER = (
 SOURCES = (
     "bench/diagnosis/*.py",
     "bench/harness/programs.py",
+    "bench/harness/training_steps.py",
     "bench/mutation/*.py",
+    "bench/mutation/bugs/*.bugs",
+    "bench/parity/*_gate.py",
     "bench/parity/comparison.py",
+    "bench/parity/program_runs.py",
     "bench/studies/diagnosis_accuracy.py",
     "bench/studies/diagnosis_labels.py",
     "twingrad/**/*.py",
@@ -178,7 +183,7 @@ def _judge(found: dict[str, Any], trials: list[Trial], asked: argparse.Namespace
     jobs = list(_jobs(found, trials, twice=asked.only is None and asked.side is None))
     some = jobs if asked.most is None else jobs[: asked.most]
     _write(asked.json, found)
-    with runner.compiled_once():
+    with compile_cache.compiled_once():
         for kind, run in some:
             found[kind].append(run(both))
             print(_line(found[kind][-1]), flush=True)
@@ -213,7 +218,7 @@ def _clean() -> dict[str, Callable[[], Program]]:
         for name in programs.NAMES
         if name != "tensors"
     }
-    return {**runner.PROGRAMS, **compared}
+    return {**mutation_programs.PROGRAMS, **compared}
 
 
 def _of_clean(name: str, both: Frameworks) -> Row:
@@ -232,7 +237,7 @@ def _planted(trials: tuple[Trial, ...], both: Frameworks) -> Row:
         for mutant, side in trials:
             stack.enter_context(mutants.planted(mutant, side))
         try:
-            found = _findings(runner.PROGRAMS[trials[0][0].program](), both)
+            found = _findings(mutation_programs.PROGRAMS[trials[0][0].program](), both)
         except ValueError as error:
             return _nothing(f"refused: {error}")
     return found[0] if found else _nothing("nothing found")

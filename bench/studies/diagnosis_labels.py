@@ -242,7 +242,7 @@ def _definitions(mutant: Mutant, side: str) -> Iterator[str]:
     tree = ast.parse(text)
     for edit in mutant.edits[side]:
         inner: list[str] = []
-        for start, *_ in edit.found_in(text):
+        for start, *_ in edit.places(text):
             inner += _around(tree, text[:start].count("\n") + 1)
         yield from inner
         if not inner:

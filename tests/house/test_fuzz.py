@@ -727,7 +727,7 @@ def configurations(draw: Any) -> tuple[GPTConfig, tuple[int, int]]:
 def test_every_configuration_passes_the_float64_gate(frameworks, drawn, seed):
     config, size = drawn
     program = programs.gpt2(config=config, size=size, seed=seed, steps=1)
-    outcome = Comparison(program=program, sides=frameworks, device="cpu").run("float64")
+    outcome = Comparison(program=program, frameworks=frameworks, device="cpu").run("float64")
     failed = [(t.name, t.factor) for gate in outcome.gates for t in gate.tensors if not t.ok]
     assert outcome.ok, f"{config} on {size}: {failed[:3]}"
     EQUAL.append((config, size, seed))

@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from bench.harness.frameworks import NAMES, Framework, Frameworks
-from bench.mutation import mutants, runner
-from bench.mutation.mutants import Edit, Mutant
-from bench.mutation.runner import Report, Result
+from bench.mutation import mutants, programs, results, runner
+from bench.mutation.mutants import Edit, Mutant, StaleEdit
+from bench.mutation.results import Report, Result
 from shared.config import LAYER_NORM_EPSILON
 from twingrad.numerics import Gaps, Size, judge_float64
 from twingrad.outcome import Gate, Outcome
@@ -78,9 +78,7 @@ def test_there_are_many_bugs_on_either_side_and_no_name_twice() -> None:
 
 def test_an_edit_that_no_longer_fits_names_its_mutant() -> None:
     for side in NAMES:
-        with pytest.raises(
-            AssertionError, match=f"mutant gone, {side}_impl/gpt2.py: 'no such line'"
-        ):
+        with pytest.raises(StaleEdit, match=f"mutant gone, {side}_impl/gpt2.py: 'no such line'"):
             mutants.edited(_both("gone", "no such line", ""), side)
 
 
@@ -88,7 +86,7 @@ def test_an_edit_fits_only_where_it_occurs_as_often_as_it_says() -> None:
     assert Edit("a", "b").made_in("a c") == "b c"
     assert Edit("a", "bc", times=2).made_in("a a") == "bc bc"
     for text in ("", "a a"):
-        with pytest.raises(AssertionError, match="expected 1"):
+        with pytest.raises(StaleEdit, match="expected 1"):
             Edit("a", "b").made_in(text)
 
 
@@ -96,7 +94,7 @@ def test_an_edit_is_indented_as_its_place_is() -> None:
     text = "if x:\n    y = f(x)\n    z = y\n"
     edit = Edit("f(x)\nz = y", "g(x)\nz = 2 * y")
     assert edit.made_in(text) == "if x:\n    y = g(x)\n    z = 2 * y\n"
-    with pytest.raises(AssertionError, match="occurs 0 times"):
+    with pytest.raises(StaleEdit, match="occurs 0 times"):
         edit.made_in("y = f(x)\n    z = y\n")
 
 
@@ -193,16 +191,16 @@ def _outcome(gap: float) -> Outcome:
 
 CAUGHT = Result(
     name="a",
-    side="torch",
+    framework="torch",
     about="one bug",
     program="gpt2",
     caught=True,
     gate="optimizer",
     dtype="float32",
-    factor=123456.789,
+    error_ratio=123456.789,
     first="adamw[0] wte.weight",
 )
-MISSED = Result(name="a", side="jax", about="one bug", program="gpt2", caught=False)
+MISSED = Result(name="a", framework="jax", about="one bug", program="gpt2", caught=False)
 
 
 def test_a_report_is_ok_only_if_all_is_caught_and_clean_is_clean() -> None:
@@ -214,7 +212,7 @@ def test_a_report_is_ok_only_if_all_is_caught_and_clean_is_clean() -> None:
 
 
 def test_the_report_as_an_object_keeps_the_contract() -> None:
-    found = runner.report_object(Report(clean=[_outcome(0.0)], results=[CAUGHT, MISSED]))
+    found = results.report_object(Report(clean=[_outcome(0.0)], results=[CAUGHT, MISSED]))
     assert (found["ok"], found["clean_ok"]) == (False, True)
     caught, missed = found["mutants"]
     assert {
@@ -235,7 +233,7 @@ def test_the_report_as_an_object_keeps_the_contract() -> None:
 def test_the_table_says_what_caught_each_bug_and_ends_with_the_sum() -> None:
     text = io.StringIO()
     console = Console(file=text, width=120)
-    runner.render(console, Report(clean=[_outcome(0.0)], results=[CAUGHT, MISSED]))
+    results.render(console, Report(clean=[_outcome(0.0)], results=[CAUGHT, MISSED]))
     *_, row, _, last = (line for line in text.getvalue().splitlines())
     assert [part.strip() for part in row.split("  ") if part.strip()] == [
         "a",
@@ -245,7 +243,7 @@ def test_the_table_says_what_caught_each_bug_and_ends_with_the_sum() -> None:
     ]
     assert last == "1 of 2 planted bugs caught; nothing trips where there is none."
     failed = Report(clean=[_outcome(1.0)], results=[CAUGHT])
-    runner.render(console, failed)
+    results.render(console, failed)
     *_, named, last = text.getvalue().splitlines()
     assert named == "gpt2 without a bug fails gate float64 in float64 at logits."
     assert last == "1 of 1 planted bugs caught; a gate trips where there is none."
@@ -261,9 +259,9 @@ def test_in_turn_every_bug_is_planted_once_and_on_either_side_about_as_often() -
 
 def test_every_bug_is_judged_on_a_program_that_there_is() -> None:
     used = {mutant.program for mutant in mutants.MUTANTS}
-    assert used == runner.PROGRAMS.keys()
+    assert used == programs.PROGRAMS.keys()
     for name in used:
-        assert runner.PROGRAMS[name]().name == name
+        assert programs.PROGRAMS[name]().name == name
 
 
 @pytest.mark.slow
@@ -272,7 +270,7 @@ def test_a_bug_is_judged_alike_whatever_else_is_judged_and_where(frameworks: Fra
     alone, shared = (runner.run(frameworks, names=names, jobs=jobs) for jobs in (1, 2))
     assert alone.ok
     assert shared.results == alone.results
-    assert [(r.name, r.side) for r in alone.results] == [
+    assert [(r.name, r.framework) for r in alone.results] == [
         ("gradients-not-cleared", "torch"),
         ("no-update", "torch"),
         ("no-update", "jax"),
@@ -290,11 +288,11 @@ def test_every_gate_catches_its_bug_and_lets_a_comment_pass(frameworks: Framewor
     assert [(outcome.program, outcome.dtype) for outcome in report.clean] == [
         (program, dtype) for program in ("gpt2", "simple-net") for dtype in runner.DTYPES
     ]
-    found = {(result.name, result.side): result for result in report.results}
+    found = {(result.name, result.framework): result for result in report.results}
     assert len(found) == 2 * len(chosen) + len(quick)
     for framework in NAMES:
         assert not found["harmless", framework].caught
-        assert (found["raising", framework].gate, found["raising", framework].factor) == (
+        assert (found["raising", framework].gate, found["raising", framework].error_ratio) == (
             "crash",
             None,
         )
@@ -302,8 +300,8 @@ def test_every_gate_catches_its_bug_and_lets_a_comment_pass(frameworks: Framewor
             result = found[name, framework]
             assert result.caught, (name, framework)
             assert (result.gate, result.dtype) == gate, (name, framework)
-            assert result.factor is not None
-            assert result.factor > 10, (name, framework)
+            assert result.error_ratio is not None
+            assert result.error_ratio > 10, (name, framework)
     assert found["gelu-erf", "torch"].first == "h.0.mlp.c_proj"
     assert {name: found[name, "torch"].first for name in FIGURES} == FIGURES
     assert not report.ok, "a bug that nothing catches is a failure"

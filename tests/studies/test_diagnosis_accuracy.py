@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench.harness import frameworks, records
-from bench.mutation import runner
+from bench.mutation import programs as mutation_programs
 from bench.mutation.mutants import MUTANTS
 from bench.studies import diagnosis_accuracy, diagnosis_labels
 
@@ -128,7 +128,7 @@ def test_the_record_has_every_bug_on_every_side_and_every_pair(report):
     trials = [(mutant.name, side) for mutant in MUTANTS for side in mutant.edits]
     assert sorted((row["name"], row["side"]) for row in report["bugs"]) == sorted(trials)
     assert len(report["pairs"]) == diagnosis_accuracy.PAIRS
-    assert {row["program"] for row in report["clean"]} > runner.PROGRAMS.keys()
+    assert {row["program"] for row in report["clean"]} > mutation_programs.PROGRAMS.keys()
 
 
 def test_at_least_95_in_100_are_located_and_80_named(report):

@@ -12,7 +12,8 @@ from flax import nnx
 from bench.cli.main import main
 from bench.diagnosis import builtin, training
 from bench.harness import frameworks, programs
-from bench.mutation import mutants, runner
+from bench.mutation import compile_cache, mutants
+from bench.mutation import programs as mutation_programs
 from tests.helpers.ports import BUGS, EVERY, PORTS
 from twingrad import Pair, assert_equal_models, pair
 from twingrad.diagnosis import engine as diagnose
@@ -31,7 +32,7 @@ def both():
 @pytest.fixture(scope="module", autouse=True)
 def _compiled_once():
     """What a bug leaves alone is compiled for the first one."""
-    with runner.compiled_once():
+    with compile_cache.compiled_once():
         yield
 
 
@@ -138,7 +139,7 @@ def test_a_planted_bug_of_the_twins_is_located_and_named(both, name, side):
     stage, where, cause = LOCATED[name]
     (mutant,) = (m for m in mutants.MUTANTS if m.name == name)
     with mutants.planted(mutant, side):
-        first, *_ = builtin.find(runner.PROGRAMS[mutant.program](), both)
+        first, *_ = builtin.find(mutation_programs.PROGRAMS[mutant.program](), both)
     assert first.stage == stage, first
     assert where in first.where, first
     assert cause in (first.cause or ""), first
@@ -156,11 +157,11 @@ RECIPES = {
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_training_run_is_told_by_its_recipe(both, name):
-    runs = builtin.Runs(program=runner.PROGRAMS["gpt2"](), sides=both, device="cpu")
-    right = runs.run_by(both[0])
+    runs = builtin.TrainingRuns(mutation_programs.PROGRAMS["gpt2"](), both)
+    right = runs.train(both[0])
     (mutant,) = (m for m in mutants.MUTANTS if m.name == name)
     with mutants.planted(mutant, "torch"):
-        wrong = runs.run_by(both[0])
+        wrong = runs.train(both[0])
     cause = training.followed(runs.program, both[0], wrong, right)
     assert RECIPES[name] in cause
     assert cause.startswith("PyTorch follows the recipe, but")
