@@ -58,7 +58,7 @@ def _values(both: Both) -> tuple[Values, Values]:
     _outputs(both, torch, jax, last, ours, theirs)
     ours["loss", "loss"], theirs["loss", "loss"] = np.asarray(torch.loss), np.asarray(jax.loss)
     gradients, others = both.ours(torch.gradients), both.in_torch(jax.gradients)
-    for name, value in gradients.items():
+    for name, value in reversed(gradients.items()):  # the last parameter's comes first
         ours["gradient", name] = value
         theirs["gradient", name] = others.get(name, np.full(0, np.nan))
     return ours, theirs

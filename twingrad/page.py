@@ -1,5 +1,6 @@
 """A comparison as one HTML page that needs nothing else: no script, no request."""
 
+import math
 from collections.abc import Iterable
 from html import escape
 from string import Template
@@ -41,6 +42,7 @@ td:first-child { font-family: ui-monospace, monospace; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 tr.over td { background: var(--wrong); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .875rem; }
+sup { line-height: 0; }
 dd { margin: 0; }
 </style>
 </head>
@@ -61,7 +63,8 @@ $facts
 """)
 _GATE = Template("""<section>
 <h2>$dtype: <span class="$word">$word</span></h2>
-<p class="soft">Tensors in the order of computation, $rule. $place</p>
+<p>$place</p>
+<p class="soft">What is judged: $rule. Tensors stand in the order of computation.</p>
 <div class="wide" tabindex="0" role="region" aria-label="tensors in $dtype">
 <table>
 <thead><tr><th scope="col">tensor</th><th scope="col">kind</th>
@@ -86,7 +89,7 @@ def comparison_page(outcomes: list[Outcome], environment: Environment) -> str:
         verdict=f'<span class="{_word(ok)}">{"Equal" if ok else "Not equal"}</span>: '
         f"{tensors:,} tensors judged, "
         f"{'every gate holds' if ok else 'see the rows that differ'}.",
-        roundoff=" and ".join(f"{UNIT_ROUNDOFF[dtype]:.3g} for {dtype}" for dtype in dtypes),
+        roundoff=" and ".join(f"2<sup>{_power(dtype)}</sup> for {dtype}" for dtype in dtypes),
         gates="\n".join(_gate(outcome, gate) for outcome in outcomes for gate in outcome.gates),
         facts="\n".join(_facts(environment)),
     )
@@ -99,7 +102,9 @@ def _gate(outcome: Outcome, gate: Gate) -> str:
         dtype=escape(outcome.dtype),
         word=_word(gate.ok),
         rule=escape(RULES[gate.name]),
-        place=f"The sides first diverge {', '.join(first)}." if first else "",
+        place=f"The sides first diverge {', '.join(first)}."
+        if first
+        else "No tensor is over its limit.",
         rows="\n".join(map(_row, gate.tensors)),
     )
 
@@ -113,6 +118,10 @@ def _row(tensor: Verdict) -> str:
         f"<td>{escape(tensor.kind)}</td>{numbers}"
         f'<td class="{_word(tensor.ok)}">{_word(tensor.ok)}</td></tr>'
     )
+
+
+def _power(dtype: str) -> str:
+    return f"{round(math.log2(UNIT_ROUNDOFF[dtype]))}".replace("-", "−")
 
 
 def _word(ok: bool) -> str:

@@ -1,0 +1,149 @@
+"""The command line for pairs: which calls it answers, and whose packages a pair file imports."""
+
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import shared.params
+from twingrad.cli import pair_commands
+from twingrad.cli.imports import without_checkout
+from twingrad.cli.main import main
+from twingrad.environment import Environment, checkout
+from twingrad.numerics import Verdict
+from twingrad.outcome import Gate, Outcome
+from twingrad.page import comparison_page
+from twingrad.pair import importing_beside
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "init-pair x",
+        "init-pair",
+        "compare x.py",
+        "compare --json out x.py",
+        "compare --json=out x.py",
+        "compare --dtype float64 -- x.py",
+        "diagnose --all x.py",
+        "diagnose x.py --help",
+    ],
+)
+def test_a_call_about_a_file_is_the_librarys(call):
+    assert pair_commands.answers(call.split())
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["", "--help", "compare", "compare gpt2", "compare --json x.py", "compare gpt2 --json x.py",
+     "diagnose --help", "train x.py", "bench x.py"],
+)  # fmt: skip
+def test_any_other_call_is_not(call):
+    assert not pair_commands.answers(call.split())
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ("compare x.py --preset tiny", "--preset is for gpt2"),
+        ("diagnose x.py --preset=tiny", "--preset is for gpt2"),
+        ("compare x.py --save y", "--save is for gpt2"),
+        ("compare x.py --dtype bfloat16", "float64 and float32"),
+        ("compare x.py --device cuda", "on the cpu"),
+        ("compare x.py --json nowhere/at/all", "does not exist"),
+        ("compare x.py --jsn y", "see twingrad"),
+        ("compare x.py", "there is no pair file x.py"),
+        ("init-pair", "FILE"),
+    ],
+)
+def test_a_wrong_call_about_a_file_is_one_sentence(capsys, monkeypatch, tmp_path, call, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(call.split()) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert words in said
+
+
+@pytest.mark.parametrize("package", [True, False], ids=["package", "plain-folder"])
+def test_a_pair_imports_its_own_packages_though_ours_are_loaded(tmp_path, package):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "mine.py").write_text("X = 3\n")
+    if package:
+        (tmp_path / "shared" / "__init__.py").touch()
+    before = sys.path[:], set(sys.modules)
+    with without_checkout(), importing_beside(tmp_path / "pair.py"):
+        assert str(ROOT) not in sys.path
+        import shared.mine as mine  # type: ignore[import-not-found]
+
+        assert mine.X == 3
+        with pytest.raises(ImportError):
+            import bench.cli  # noqa: F401
+        import twingrad.numerics  # noqa: F401
+    assert (sys.path, set(sys.modules)) == before
+    assert sys.modules["shared.params"] is shared.params
+
+
+def test_a_pair_may_add_to_the_path(tmp_path):
+    before = sys.path[:]
+    with importing_beside(tmp_path / "pair.py"):
+        assert sys.path[0] == str(tmp_path)
+        sys.path.insert(0, "more")
+    assert sys.path == ["more", *before]
+    sys.path.remove("more")
+
+
+def test_this_is_a_checkout():
+    assert checkout() == ROOT
+
+
+# The page.
+
+EVIL = "<script>alert(1)</script>&\"'$x"
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def _page(name: str, ok: bool) -> _Reader:
+    errors = {"torch_error_u": 1e300, "jax_error_u": 2.0, "mutual_error_u": 3.0}
+    limits = {"peak_error_u": 1.0, "limit_u": 4.0, "peak_limit_u": 4.0}
+    verdict = Verdict(name=name, kind="activation", **errors, **limits, ok=ok, factor=0.5)
+    outcome = Outcome(
+        program=name, preset=None, dtype="float32", device="cpu",
+        gates=[Gate(name="float32", tensors=[verdict])], first_forward=None if ok else name,
+    )  # fmt: skip
+    hardware = {"processor": EVIL, "cores": 2, "memory_bytes": 1, "system": "Linux"}
+    facts: Environment = {
+        "device": "cpu", "hardware": hardware, "versions": {"torch": EVIL}, "commit": {},
+    }  # type: ignore[typeddict-item]  # fmt: skip
+    reader = _Reader()
+    reader.feed(comparison_page([outcome], facts))
+    return reader
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_every_name_on_the_page_is_text(ok):
+    page = _page(EVIL, ok)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.text.count(EVIL) == (5 if ok else 6)
+
+
+def test_the_page_asks_for_nothing_outside_itself():
+    page = _page("pair", ok=True)
+    assert not any({"src", "href", "srcset"} & {*names} for _, names in page.tags)
+    policy = [names["content"] for _, names in page.tags if "http-equiv" in names]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+    assert "2−24 for float32" in page.text
