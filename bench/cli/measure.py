@@ -61,7 +61,7 @@ def add_bench(commands: Any) -> None:
     bench.add_argument("--json", type=Path, metavar="FILE", help="write the record")
     bench.add_argument("--check", type=Path, metavar="FILE", help="judge a record, and no more")
     bench.add_argument(
-        "--render", action="store_true", help="make tables and plots anew from committed records"
+        "--render", action="store_true", help="render tables and plots again from committed records"
     )
     bench.set_defaults(run=run_bench)
 
@@ -113,7 +113,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
     if arguments.render:
         from bench.reporting import markdown
 
-        return markdown.main([])
+        return markdown.render()
     if arguments.check:
         try:
             print(record.check(arguments.check))

@@ -56,7 +56,7 @@ def commit() -> dict[str, Any]:
 
 def measured_on(argument: str) -> str:
     """One sentence on where a record was measured."""
-    environment = load(argument)["environment"]
+    environment = load(argument).environment
     hardware, versions = environment["hardware"], environment["versions"]
     named = ", ".join(
         f"{name} {versions[key]}"

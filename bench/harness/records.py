@@ -1,67 +1,93 @@
 """Records of measurements: JSON files in ``bench/results``, read and written."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jinja2 import TemplateError
 from rich.errors import ConsoleError
 from safetensors.numpy import save as to_safetensors
 
+from bench.harness.foreign import Array
 from shared import files
-from shared.files import write_bytes
 from shared.observation import Observation
+from twingrad.files import write_bytes, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
-# What a record of another form leads to, where it is shown.
+# A value of a JSON file. Nothing is known of it before it is used: see ``showing``.
+Json: TypeAlias = Any
+# Errors that a record of another form leads to where it is shown.
 _UNEXPECTED: tuple[type[Exception], ...] = (
     *(ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError),
     *(ConsoleError, TemplateError),
 )
 
 
-def load(name: str) -> dict[str, Any]:
-    """The committed record ``name``; ``ValueError`` if it is no JSON object."""
-    return files.read_object(RESULTS / f"{name}.json", "make it anew")
+@dataclass(frozen=True)
+class Record:
+    """A measurement: the machine, versions and commit it was made with, and its results."""
+
+    environment: dict[str, Json]
+    body: dict[str, Json]
+
+    def __getitem__(self, key: str) -> Json:
+        """The part ``key`` of the results; ``KeyError`` if there is none."""
+        return self.body[key]
+
+    @classmethod
+    def of(cls, content: dict[str, Json], name: str) -> "Record":
+        """A record from its JSON object; ``ValueError`` if it has no environment."""
+        if not isinstance(content.get("environment"), dict):
+            raise ValueError(
+                f"{name} is not what its command writes (it has no environment): "
+                "run that command again"
+            )
+        body = {key: value for key, value in content.items() if key != "environment"}
+        return cls(content["environment"], body)
+
+    def as_object(self) -> dict[str, Json]:
+        """The record as its JSON object."""
+        return {"environment": self.environment, **self.body}
+
+
+def path_of(name: str) -> Path:
+    """The file of the committed record ``name``."""
+    return RESULTS / f"{name}.json"
+
+
+def load(name: str) -> Record:
+    """The committed record ``name``; ``ValueError`` if the file holds no record."""
+    content = files.read_object(path_of(name), "run its command again")
+    return Record.of(content, name)
+
+
+def save(path: str | os.PathLike[str], record: Record) -> None:
+    """Write a record whole or not at all; ``ValueError`` says why it cannot be written."""
+    write_json(path, record.as_object())
 
 
 @contextmanager
 def showing(name: str) -> Iterator[None]:
-    """Within, what the record ``name`` lacks or has otherwise is said: raises ``ValueError``."""
+    """Turn errors about the form of the record ``name`` into a ``ValueError`` that names it."""
     try:
         yield
     except _UNEXPECTED as error:
-        said = f"{type(error).__name__}: {error}"[:200]
-        raise ValueError(f"{name} is not what its command writes ({said}): make it anew") from error
-
-
-def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    """Write ``content`` whole or not at all; ``ValueError`` says why it cannot be written."""
-    write_bytes(path, (_text(content) + "\n").encode())
-
-
-def _text(value: Any, indent: str = "") -> str:
-    """JSON with a line for each innermost object, so that a record's changes can be read."""
-    inner = indent + " "
-    if isinstance(value, dict) and any(isinstance(v, (dict, list)) for v in value.values()):
-        items = [f"{inner}{json.dumps(k)}: {_text(v, inner)}" for k, v in value.items()]
-        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
-    if isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value):
-        items = [inner + _text(v, inner) for v in value]
-        return "[\n" + ",\n".join(items) + f"\n{indent}]"
-    return json.dumps(value, allow_nan=False)
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise ValueError(
+            f"{name} is not what its command writes ({reason}): run that command again"
+        ) from error
 
 
 def write_observed(
     path: str | os.PathLike[str], observed: dict[str, Observation], dtype: str
 ) -> None:
     """Write logits, loss and gradients of both sides as one safetensors file, in ``dtype``."""
-    tensors: dict[str, np.ndarray] = {}
+    tensors: dict[str, Array] = {}
     for side, seen in observed.items():
         tensors[f"{side}/logits"] = seen.output
         tensors[f"{side}/loss"] = seen.loss
@@ -70,7 +96,7 @@ def write_observed(
     write_bytes(path, to_safetensors(arrays, metadata={"dtype": dtype}))
 
 
-def _in_dtype(value: np.ndarray, dtype: str) -> np.ndarray:
+def _in_dtype(value: Array, dtype: str) -> Array:
     """The tensor as it was computed: bfloat16 was widened to float32, which lost nothing."""
     if dtype == "bfloat16" and value.dtype == np.float32:
         import ml_dtypes  # comes with JAX

@@ -19,7 +19,7 @@ RULES = outcome_tables.RULES | {
 
 def comparison(argument: str) -> str:
     """The verdict tables of a comparison, as the terminal shows them."""
-    report = load(argument)
+    report = load(argument).as_object()
     text = io.StringIO()
     console = Console(file=text, width=116, highlight=False, color_system=None)
     judged = twingrad_outcome.outcomes(report)

@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-# Plots.
+# Where the curves of a chart begin and end.
+CURVES = (84, 706)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Values onto a length, evenly or by their logarithm."""
+    """A map of values onto a length, evenly or by their logarithm."""
 
     low: float
     high: float
@@ -19,15 +20,15 @@ class Scale:
     log: bool = False
 
     def at(self, value: float) -> float:
-        """Where ``value`` stands."""
-        low, high, own = (math.log10(x) if self.log else x for x in (self.low, self.high, value))
-        return round(self.start + (own - low) / (high - low) * (self.end - self.start), 1)
+        """The place of ``value`` on the length."""
+        low, high, x = (math.log10(x) if self.log else x for x in (self.low, self.high, value))
+        return round(self.start + (x - low) / (high - low) * (self.end - self.start), 1)
 
 
 def even(
     values: Sequence[float], start: float, end: float, zero: bool = False, steps: int = 5
 ) -> Scale:
-    """A scale with round ends about ``values``, and about zero where asked for."""
+    """A scale with round ends around ``values``, and around zero too if ``zero`` is set."""
     low, high = min(values), max(values)
     low = min(low, 0.0) if zero else low
     rough = (high - low or abs(high) or 1.0) / steps
@@ -39,7 +40,7 @@ def even(
 
 
 def decades(values: Sequence[float], start: float, end: float) -> Scale:
-    """A logarithmic scale from one power of ten to another about ``values``."""
+    """A logarithmic scale from one power of ten to another around ``values``."""
     first = math.floor(math.log10(min(values)))
     last = max(math.ceil(math.log10(max(values))), first + 1)
     marks = tuple(10.0**n for n in range(first, last + 1))

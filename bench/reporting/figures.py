@@ -48,7 +48,7 @@ def equality_figure() -> Any:
     """How far the sides are apart, where the limit is, and where planted bugs land."""
     from matplotlib.figure import Figure
 
-    found = twingrad_outcome.outcomes(load("compare-cpu"))
+    found = twingrad_outcome.outcomes(load("compare-cpu").as_object())
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
     _draw_gap(left, found)

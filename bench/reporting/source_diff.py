@@ -14,7 +14,7 @@ from pygments.token import Token
 
 from bench.harness import records as harness_records
 from bench.harness import terminal
-from bench.harness.records import ROOT
+from bench.harness.records import ROOT, Record
 from bench.reporting.errors import Measured, measured_errors
 from twingrad.outcome import Outcome
 
@@ -149,7 +149,7 @@ class Room:
         return torch, jax
 
 
-def rooms(found: list[Outcome], times: dict[str, Any] | None = None) -> list[Room]:
+def rooms(found: list[Outcome], times: Record | None = None) -> list[Room]:
     """Every file that both sides have, in reading order."""
     folders = [harness_records.ROOT / f"{name}_impl" for name in terminal.NAMES]
     stems = set.intersection(*({path.stem for path in folder.glob("*.py")} for folder in folders))

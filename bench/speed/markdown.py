@@ -11,7 +11,7 @@ from bench.speed import tables
 def speed(argument: str) -> str:
     """Results of one workload of a record, ``RECORD::train``, and ratios to the first."""
     name, _, workload = argument.partition("::")
-    found = load(name)
+    found = load(name).as_object()
     blocks = []
     for rows in tables.groups(found):
         head = [*tables.HEAD, "parity, worst of its limit"]
@@ -52,7 +52,7 @@ def ceilings(argument: str) -> str:
 def ladder(argument: str) -> str:
     """What each setting adds, framework by framework."""
     lines = ["| rung | step | quartiles | GiB | first step |", "|---|---|---|---|---|"]
-    for row in rungs(load(argument)):
+    for row in rungs(load(argument).as_object()):
         low, high = (terminal.seconds(row[f"quartile_{end}_s"]) for end in ("low", "high"))
         lines.append(
             f"| {terminal.NAMES[row['framework']]}: {row['about']['about']} | "
@@ -86,7 +86,7 @@ def growth(argument: str) -> str:
 def repeated(argument: str) -> str:
     """Ratios to the first contestant in two calls, ``RECORD::RECORD``, and how many agree."""
     first, _, second = argument.partition("::")
-    found = speed_record.repeated(load(first), load(second))
+    found = speed_record.repeated(load(first).as_object(), load(second).as_object())
     lines = ["| | first call | second call | in each other's interval |", "|---|---|---|---|"]
     for one, other, covered in found:
         if (one["numerator"], one["workload"]) != (found[0][0]["numerator"], "train"):
@@ -105,7 +105,7 @@ def ladder_figure() -> Any:
 
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True)
-    found = rungs(load("speed-ladder-cpu"))
+    found = rungs(load("speed-ladder-cpu").as_object())
     for part, name, colour in zip(axes, frameworks.NAMES, ("#d1495b", "#2a7f9e"), strict=True):
         own = [row for row in found if row["framework"] == name]
         labels = [row["about"]["about"] for row in own]

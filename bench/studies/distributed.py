@@ -1,53 +1,30 @@
-"""Runs of several processes held against the run of one: every gradient, every loss, every weight.
+"""Runs of several processes against the run of one: every gradient, every loss, every weight.
 
-``python -m bench.distributed --json FILE`` starts real processes on this machine for every layout
-in both frameworks, and writes the record that the documentation shows. 1 where a bound is broken.
+Real processes on this machine run every arrangement in both frameworks.
 """
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bench.harness import frameworks, machine, records, terminal
 from bench.harness.frameworks import Framework
-from bench.harness.records import load
+from bench.harness.records import Json, Record
 from bench.studies import distributed_worker
 from bench.studies.distributed_worker import Arrays
+from bench.studies.study import Study, StudyOptions, of_record, shared, twins
 from bench.training import launcher
 from shared.safetensors_io import read_safetensors
 from twingrad import numerics
 from twingrad.numerics import FLOAT64_RELATIVE, FLOAT64_TRAJECTORY_RELATIVE
-
-
-def layouts(argument: str) -> str:
-    """Runs of several processes against the run of one, in either framework."""
-    found = load(argument)
-    kinds = list(found["limits"])
-    lines = [
-        f"| layout | | loss | gradients | {found['steps']} steps | parameters and moments |",
-        "|---|---|---|---|---|---|",
-    ]
-    own = [row for row in found["rows"] if row["framework"] == row["reference"]]
-    for row in sorted(own, key=lambda row: (len(row["layout"]), row["layout"])):
-        layout = row["layout"].replace("+", ", then ")
-        cells = " | ".join(f"{row[kind]:.1e}" for kind in kinds)
-        lines.append(f"| {layout} | {terminal.NAMES[row['framework']]} | {cells} |")
-    across = [row for row in found["rows"] if row["framework"] != row["reference"]]
-    worst = " | ".join(f"{max(row[kind] for row in across):.1e}" for kind in kinds)
-    limits = " | ".join(f"{found['limits'][kind]:.0e}" for kind in kinds)
-    lines += [f"| any | against the other framework | {worst} |", f"| | limit | {limits} |"]
-    return "\n".join(lines)
-
 
 ALONE = "1x1"
 # By their number of processes: those that share one world.
@@ -59,42 +36,63 @@ LIMITS = {
     "state": FLOAT64_TRAJECTORY_RELATIVE,
 }
 PROCESS = ("-m", "bench.studies.distributed_worker")
-SECONDS = 600  # what processes get to be done
+SECONDS = 600  # the time that processes have
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run every layout, judge, print, and write the record where one is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m bench.distributed", description=__doc__)
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args(argv)
-    chosen, began = frameworks.both(), time.perf_counter()
-    made = {side.name: measured(side) for side in chosen}
-    rows = judged(made)
-    for row in rows:
+def measure(options: StudyOptions) -> Record:
+    """Run and judge every layout."""
+    pair, began = frameworks.both(), time.perf_counter()
+    results = {side.name: run_all(side) for side in pair}
+    body = {
+        "seconds": time.perf_counter() - began,
+        "steps": distributed_worker.STEPS,
+        "length": distributed_worker.LENGTH,
+        "model": asdict(distributed_worker.MODEL),
+        "train": asdict(distributed_worker.settings(ALONE)[0]),
+        "limits": LIMITS,
+        "rows": judge_all(results),
+    }
+    return Record(machine.environment(pair, "cpu"), body)
+
+
+def lines(record: Record) -> Iterator[str]:
+    """The errors of every layout against each run of one process."""
+    for row in record["rows"]:
         errors = ", ".join(f"{kind} {row[kind]:.1e}" for kind in LIMITS)
-        print(f"{row['framework']} {row['layout']} against {row['reference']}: {errors}")
-    if asked.json:
-        content = {
-            "environment": machine.environment(chosen, "cpu"),
-            "seconds": time.perf_counter() - began,
-            "steps": distributed_worker.STEPS,
-            "length": distributed_worker.LENGTH,
-            "model": asdict(distributed_worker.MODEL),
-            "train": asdict(distributed_worker.settings(ALONE)[0]),
-            "limits": LIMITS,
-            "rows": rows,
-        }
-        records.write_json(asked.json, content)
-    return 0 if all(row["ok"] for row in rows) else 1
+        yield f"{row['framework']} {row['layout']} against {row['reference']}: {errors}"
 
 
-def measured(side: Framework) -> dict[str, Arrays]:
-    """By layout, what every process of it computes; they must agree to the last bit."""
-    made: dict[str, Arrays] = {}
+def holds(record: Record) -> bool:
+    """Whether every layout keeps every limit."""
+    return all(row["ok"] for row in record["rows"])
+
+
+def markdown(record: Record) -> str:
+    """A table of every layout against the run of one process, in either framework."""
+    kinds = list(record["limits"])
+    table = [
+        f"| layout | | loss | gradients | {record['steps']} steps | parameters and moments |",
+        "|---|---|---|---|---|---|",
+    ]
+    within = [row for row in record["rows"] if row["framework"] == row["reference"]]
+    for row in sorted(within, key=lambda row: (len(row["layout"]), row["layout"])):
+        layout = row["layout"].replace("+", ", then ")
+        cells = " | ".join(f"{row[kind]:.1e}" for kind in kinds)
+        table.append(f"| {layout} | {terminal.NAMES[row['framework']]} | {cells} |")
+    across = [row for row in record["rows"] if row["framework"] != row["reference"]]
+    worst = " | ".join(f"{max(row[kind] for row in across):.1e}" for kind in kinds)
+    limits = " | ".join(f"{record['limits'][kind]:.0e}" for kind in kinds)
+    table += [f"| any | against the other framework | {worst} |", f"| | limit | {limits} |"]
+    return "\n".join(table)
+
+
+def run_all(side: Framework) -> dict[str, Arrays]:
+    """Results by layout, on which all processes of it must agree to the last bit."""
+    results: dict[str, Arrays] = {}
     for size, names in WORLDS.items():
         with tempfile.TemporaryDirectory() as folder:
-            made |= run(side.name, size, names, Path(folder))
-    return made
+            results |= run(side.name, size, names, Path(folder))
+    return results
 
 
 def run(
@@ -104,9 +102,9 @@ def run(
     folder: Path,
     process: Sequence[str] = PROCESS,
 ) -> dict[str, Arrays]:
-    """Start ``size`` processes that share a world; by name, what ``process`` wrote of each.
+    """Start ``size`` processes that share a world; their results by layout.
 
-    Raises ``RuntimeError`` with what the first of them to fail said.
+    Raises ``RuntimeError`` with the error output of the first that fails.
     """
     address = f"127.0.0.1:{launcher.free_port()}"
     # A core's worth of threads each: more would wait for one another.
@@ -122,64 +120,76 @@ def run(
         for rank in range(size)
     ]
     with ThreadPoolExecutor(size) as pool:
-        waits = {pool.submit(one.communicate, timeout=SECONDS): one for one in started}
+        waits = {pool.submit(child.communicate, timeout=SECONDS): child for child in started}
         try:
             for wait in as_completed(waits):
-                said = wait.result()[1]
+                errors = wait.result()[1]
                 if waits[wait].returncode:
-                    raise RuntimeError(f"a process of {framework} failed: {said}")
+                    raise RuntimeError(f"a process of {framework} failed: {errors}")
         finally:
-            for one in started:  # those that would wait for the one that failed
-                one.kill()
+            for child in started:  # the others would wait for the one that failed
+                child.kill()
     return {name: _agreed(folder, name, size) for name in names}
 
 
 def _agreed(folder: Path, name: str, size: int) -> Arrays:
-    """What all processes wrote of one layout, which must be the same on each."""
+    """The results of one layout; ``ValueError`` unless all processes wrote the same."""
     paths = (folder / f"{name}-{rank}.safetensors" for rank in range(size))
     first, *others = (read_safetensors(path) for path in paths)
     for rank, other in enumerate(others, start=1):
         for key in first:
-            assert np.array_equal(first[key], other[key]), f"{name}: {key} differs on rank {rank}"
+            if not np.array_equal(first[key], other[key]):
+                raise ValueError(f"{name}: {key} differs on rank {rank}")
     return first
 
 
-def judged(made: Mapping[str, Mapping[str, Arrays]]) -> list[dict[str, Any]]:
-    """Every layout of every framework against every framework's run of one process."""
+def judge_all(results: Mapping[str, Mapping[str, Arrays]]) -> list[dict[str, Json]]:
+    """Judge every layout of every framework against every framework's run of one process."""
     return [
         {"framework": framework, "layout": layout, "reference": reference} | judge(arrays, alone)
-        for framework, by_layout in made.items()
+        for framework, by_layout in results.items()
         for layout, arrays in by_layout.items()
-        for reference, alone in ((name, made[name][ALONE]) for name in made)
+        for reference, alone in ((name, results[name][ALONE]) for name in results)
         if (framework, layout) != (reference, ALONE)
     ]
 
 
-def judge(ours: Arrays, theirs: Arrays) -> dict[str, Any]:
+def judge(result: Arrays, alone: Arrays) -> dict[str, Json]:
     """The worst relative difference of each kind, and whether it keeps its limit."""
-    assert ours.keys() == theirs.keys()
+    if result.keys() != alone.keys():
+        raise ValueError(f"tensors differ: {sorted(result.keys() ^ alone.keys())}")
     states = ("params", "first_moment", "second_moment")
     worst = {
-        "loss": _apart(ours, theirs, "loss"),
-        "gradient": _apart(ours, theirs, "gradient "),
+        "loss": _apart(result, alone, "loss"),
+        "gradient": _apart(result, alone, "gradient "),
         "curve": max(
-            float(np.max(np.abs(ours[key] / theirs[key] - 1))) for key in ("figures", "validation")
+            float(np.max(np.abs(result[key] / alone[key] - 1))) for key in ("figures", "validation")
         ),
-        "state": max(_apart(ours, theirs, f"{part} ") for part in states),
+        "state": max(_apart(result, alone, f"{part} ") for part in states),
     }
     return worst | {"ok": all(worst[kind] <= limit for kind, limit in LIMITS.items())}
 
 
-def _apart(ours: Arrays, theirs: Arrays, prefix: str) -> float:
-    """The worst difference of tensors named so, relative in L2 and to the largest number.
+def _apart(result: Arrays, alone: Arrays, prefix: str) -> float:
+    """The worst difference of tensors with this prefix, relative in L2 and to the largest number.
 
-    A gradient that is zero but for rounding is held against the size of all.
+    A gradient that is zero but for rounding is judged by the size of all.
     """
-    names = [name for name in theirs if name.startswith(prefix)]
-    scales = numerics.scales({name: theirs[name] for name in names})
-    apart = {name: numerics.distance(ours[name], theirs[name]) for name in names}
+    names = [name for name in alone if name.startswith(prefix)]
+    scales = numerics.scales({name: alone[name] for name in names})
+    apart = {name: numerics.distance(result[name], alone[name]) for name in names}
     return max(max(apart[n].l2 / scales[n].l2, apart[n].peak / scales[n].peak) for n in names)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study(
+    name="distributed",
+    claim="Several processes compute what one does, in every arrangement",
+    sources=(
+        *twins("gpt2", "loss", "dropout", "optim", "train", "distributed", "params", "runtime"),
+        *shared("config", "data", "params", "schedule", "threefry", "train_state", "world"),
+    ),
+    measure=measure,
+    lines=lines,
+    holds=holds,
+    blocks={"layouts": of_record(markdown)},
+)

@@ -1,8 +1,9 @@
-"""What one process computes of a run that several share: a loss, its gradients, and a training.
+"""One process of a run that several share: it computes a loss, its gradients, and a training.
 
-``python -m bench.layouts FRAMEWORK RANK SIZE ADDRESS FOLDER LAYOUT...`` is such a process, started
-by ``bench.distributed``; it writes ``FOLDER/LAYOUT-RANK.safetensors``. A layout is ``2x1``, data
-parallel times sharded; ``2x1+1x2`` is a run that begins in one and goes on in the other.
+The study ``distributed`` starts it as ``python -m bench.studies.distributed_worker FRAMEWORK RANK
+SIZE ADDRESS FOLDER LAYOUT...``, and it writes ``FOLDER/LAYOUT-RANK.safetensors``. A layout is
+``2x1``, data parallel times sharded; ``2x1+1x2`` is a run that begins in one and goes on in the
+other.
 """
 
 import argparse
@@ -10,11 +11,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bench.harness import frameworks, programs
+from bench.harness.foreign import Array, Native
 from bench.harness.frameworks import Framework
 from shared import data, params, safetensors_io
 from shared.config import IGNORED, AdamWConfig, GPTConfig, TrainConfig
@@ -27,32 +28,35 @@ MODEL = GPTConfig(
     vocab_size=61, context_length=16, emb_dim=24, n_heads=4, n_layers=2, qkv_bias=True
 )
 BATCH_SIZE, MICRO_BATCHES, LENGTH, STEPS = 16, 2, 13, 50
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Array]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Join, measure one layout after the other, write, leave."""
-    parser = argparse.ArgumentParser(prog="python -m bench.layouts", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.studies.distributed_worker", description=__doc__
+    )
     parser.add_argument("framework", choices=frameworks.NAMES)
     parser.add_argument("rank", type=int)
     parser.add_argument("size", type=int)
     parser.add_argument("address")
     parser.add_argument("folder", type=Path)
     parser.add_argument("layouts", nargs="+")
-    asked = parser.parse_args(argv)
-    side, world = frameworks.one(asked.framework), World(rank=asked.rank, size=asked.size)
+    arguments = parser.parse_args(argv)
+    framework, world = frameworks.one(arguments.framework), World(rank=arguments.rank, size=arguments.size)
     if world.size > 1:
-        side.distributed.join(world, asked.address, "cpu")
-    for layout in asked.layouts:
-        made = measure(side, settings(layout), world.rank)
-        safetensors_io.write_safetensors(asked.folder / f"{layout}-{world.rank}.safetensors", made)
+        framework.distributed.join(world, arguments.address, "cpu")
+    for layout in arguments.layouts:
+        results = measure(framework, settings(layout), world.rank)
+        path = arguments.folder / f"{layout}-{world.rank}.safetensors"
+        safetensors_io.write_safetensors(path, results)
     if world.size > 1:
-        side.distributed.leave()
+        framework.distributed.leave()
     return 0
 
 
 def settings(layout: str) -> list[TrainConfig]:
-    """A run in ``layout`` with everything switched on that processes could disagree on."""
+    """Settings of a run in ``layout``, with everything on that processes could disagree on."""
     whole = TrainConfig(
         optimizer=AdamWConfig(learning_rate=3e-3, warmup_steps=3, total_steps=STEPS),
         batch_size=BATCH_SIZE,
@@ -65,51 +69,51 @@ def settings(layout: str) -> list[TrainConfig]:
 
 
 def trainer(
-    side: Framework, config: TrainConfig, model: GPTConfig = MODEL, start: Params | None = None
-) -> Any:
-    """A trainer as every run begins."""
-    runtime = side.runtime.configure(config.dtype, "cpu")
+    framework: Framework, config: TrainConfig, model: GPTConfig = MODEL, start: Params | None = None
+) -> Native:
+    """A trainer at the start of a run."""
+    runtime = framework.runtime.configure(config.dtype, "cpu")
     start = start or params.init_gpt2(model, spread=programs.SPREAD)
-    made = side.params.build(lambda: side.make_gpt2(model), start, runtime.master)
-    return side.train.Trainer(made, config, runtime)
+    built = framework.params.build(lambda: framework.make_gpt2(model), start, runtime.master)
+    return framework.train.Trainer(built, config, runtime)
 
 
 def measure(
-    side: Framework, configs: Sequence[TrainConfig], rank: int, steps: int = STEPS
+    framework: Framework, configs: Sequence[TrainConfig], rank: int, steps: int = STEPS
 ) -> Arrays:
-    """The first batch's loss and gradients; figures of ``steps`` steps, then of an evaluation.
+    """Loss and gradients of the first batch, metrics of ``steps`` steps and of an evaluation.
 
-    And, after them, parameters and moments. The steps are divided evenly between ``configs``.
+    Parameters and moments after them, too. The steps are divided evenly between ``configs``.
     """
-    trained = trainer(side, configs[0])
-    loss, gradients = differentiated(side, trained, *batch(configs[0], 0, rank))
-    made = {"loss": np.asarray(loss)} | {f"gradient {k}": v for k, v in gradients.items()}
+    running = trainer(framework, configs[0])
+    loss, gradients = differentiated(framework, running, *batch(configs[0], 0, rank))
+    results = {"loss": np.asarray(loss)} | {f"gradient {k}": v for k, v in gradients.items()}
     taken: list[Step] = []
     for i, config in enumerate(configs, start=1):
         if taken:
-            state = trained.export()
-            trained = trainer(side, config)
-            trained.restore(state)
+            state = running.export()
+            running = trainer(framework, config)
+            running.restore(state)
         for step in range(len(taken), steps * i // len(configs)):
-            taken.append(trained.step(*batch(config, step, rank)))
-    made["figures"] = np.array([(step.loss, step.grad_norm) for step in taken])
+            taken.append(running.step(*batch(config, step, rank)))
+    results["figures"] = np.array([(step.loss, step.grad_norm) for step in taken])
     inputs, targets = batch(configs[-1], steps, rank)
-    made["validation"] = np.asarray(float(trained.evaluate(inputs[0], targets[0])))
-    return made | {f"{part} {name}": value.copy() for part, name, value in trained.export_each()}
+    results["validation"] = np.asarray(float(running.evaluate(inputs[0], targets[0])))
+    return results | {f"{part} {name}": value.copy() for part, name, value in running.export_each()}
 
 
 def differentiated(
-    side: Framework, trained: Any, inputs: np.ndarray, targets: np.ndarray
+    framework: Framework, trained: Native, inputs: Array, targets: Array
 ) -> tuple[float, Arrays]:
-    """What ``trained`` would step by: the loss, and copies of the gradients by canonical name."""
-    loss, gradients = side.trainer_gradients(trained, inputs, targets)
+    """The loss of a batch, and copies of the gradients by canonical name."""
+    loss, gradients = framework.trainer_gradients(trained, inputs, targets)
     return loss, {name: value.copy() for name, value in gradients.items()}
 
 
-def batch(config: TrainConfig, step: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets of one step, [A, B, T] each: the rows that ``rank`` has of it.
+def batch(config: TrainConfig, step: int, rank: int) -> tuple[Array, Array]:
+    """Inputs and targets of one step, [A, B, T] each: the rows of ``rank``.
 
-    Rows differ in how many of their targets count; in some none does.
+    Rows differ in how many of their targets are IGNORED; in some all are.
     """
     random = np.random.default_rng(100 + step)
     starts = random.integers(MODEL.vocab_size, size=(BATCH_SIZE, 1))
@@ -119,9 +123,9 @@ def batch(config: TrainConfig, step: int, rank: int) -> tuple[np.ndarray, np.nda
     ignored[:2] = LENGTH
     targets = np.where(np.arange(LENGTH) < ignored, IGNORED, targets)
     count = BATCH_SIZE // MICRO_BATCHES // config.processes
-    own = slice(rank * count, (rank + 1) * count)
+    rows = slice(rank * count, (rank + 1) * count)
     shape = (MICRO_BATCHES, -1, LENGTH)
-    return inputs.reshape(shape)[:, own], targets.reshape(shape)[:, own]
+    return inputs.reshape(shape)[:, rows], targets.reshape(shape)[:, rows]
 
 
 if __name__ == "__main__":

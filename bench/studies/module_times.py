@@ -1,34 +1,33 @@
-"""What each definition of the twin sources takes on either side, on the same inputs, in float32.
+"""Time of each definition of the twin sources in either framework, on the same inputs, in float32.
 
 PyTorch runs as it is written, op by op. JAX runs compiled, each definition as one program, and the
 clock stops when the result is there. Each framework has a process of its own; samples of the two
-take turns. ``python -m bench.definition_times --json bench/results/definitions-cpu.json``.
+take turns.
 """
 
-import argparse
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bench.harness import frameworks, machine, programs, records, terminal
+from bench.harness import frameworks, machine, programs, terminal
+from bench.harness.foreign import Array, Native, Tensor, TensorFn
 from bench.harness.frameworks import Framework
 from bench.harness.programs import Program
+from bench.harness.records import Json, Record
 from bench.speed import statistics
+from bench.studies.study import Study, StudyOptions, shared, twins
 from shared.config import preset
 
 SAMPLES = 11
 SHORTEST_S = 5e-3  # a sample is of as many calls as take so long
 PRESET, BATCH, LENGTH = "small", 4, 256
 WAYS = ("forward", "forward and backward")
-# Room and definition -> the part of the model that is called, or the function; and its inputs.
+# File and definition -> the part of the model that is called, or the function; and its inputs.
 DEFINITIONS: dict[tuple[str, str], tuple[str, str]] = {
     ("gpt2", "reference_attention"): ("reference_attention", "heads"),
     ("gpt2", "fused_attention"): ("fused_attention", "heads"),
@@ -48,50 +47,47 @@ CHUNK = 256  # positions whose logits ``summed_loss`` has in memory at once
 
 @dataclass(frozen=True)
 class Work:
-    """A definition on one side: ``run`` of parameters and inputs, and what to give it."""
+    """A definition in one framework: ``run`` of parameters and inputs, and what to give it."""
 
-    run: Callable[..., Any]
-    params: Any
-    inputs: tuple[Any, ...]
+    run: TensorFn
+    params: Native
+    inputs: tuple[Tensor, ...]
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure, print, and write the record where one is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m bench.definition_times", description=__doc__)
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args(argv)
+def measure(options: StudyOptions) -> Record:
+    """Time every definition on both frameworks."""
     both = frameworks.both()
-    rows = _measured(both)
-    for row in rows:
+    settings = {"preset": PRESET, "batch_size": BATCH, "length": LENGTH, "dtype": "float32"}
+    body = {
+        "settings": {**settings, "samples": SAMPLES, "loss_chunk": CHUNK},
+        "rows": _measured(both),
+    }
+    return Record(machine.environment(both, "cpu"), body)
+
+
+def lines(record: Record) -> Iterator[str]:
+    """The medians of both frameworks, a definition a line."""
+    for row in record["rows"]:
         shown = ", ".join(terminal.seconds(row[name]["median_s"]) for name in frameworks.NAMES)
-        print(f"{row['room']} {row['definition']}, {row['way']}: {shown}")
-    if asked.json:
-        settings = {"preset": PRESET, "batch_size": BATCH, "length": LENGTH, "dtype": "float32"}
-        content = {
-            "environment": machine.environment(both, "cpu"),
-            "settings": {**settings, "samples": SAMPLES, "loss_chunk": CHUNK},
-            "rows": rows,
-        }
-        records.write_json(asked.json, content)
-    return 0
+        yield f"{row['room']} {row['definition']}, {row['way']}: {shown}"
 
 
-def _measured(both: frameworks.Frameworks) -> list[dict[str, Any]]:
-    """Medians and quartiles of both sides, definition by definition.
+def _measured(both: frameworks.Frameworks) -> list[dict[str, Json]]:
+    """Medians and quartiles of both frameworks, definition by definition.
 
-    All definitions take turns, and both sides of each: what disturbs the machine for a moment
+    All definitions take turns, and both frameworks of each: what disturbs the machine for a moment
     disturbs one sample of many, and not all samples of one.
     """
     context = get_context("spawn")
-    names = [side.name for side in both]
+    names = [framework.name for framework in both]
     pools = {name: ProcessPoolExecutor(1, mp_context=context) for name in names}
-    found: dict[tuple[str, str, str], dict[str, list[float]]] = {
-        (room, definition, way): {name: [] for name in names}
-        for room, definition in DEFINITIONS
+    times: dict[tuple[str, str, str], dict[str, list[float]]] = {
+        (file, definition, way): {name: [] for name in names}
+        for file, definition in DEFINITIONS
         for way in WAYS
     }
     for number in range(SAMPLES):
-        for key, samples in found.items():
+        for key, samples in times.items():
             for name in names[:: -1 if number % 2 else 1]:
                 samples[name].append(pools[name].submit(sample, name, *key).result())
     for pool in pools.values():
@@ -101,13 +97,13 @@ def _measured(both: frameworks.Frameworks) -> list[dict[str, Any]]:
             **dict(zip(("room", "definition", "way"), key, strict=True)),
             **{name: statistics.summary(taken) for name, taken in samples.items()},
         }
-        for key, samples in found.items()
+        for key, samples in times.items()
     ]
 
 
-def sample(name: str, room: str, definition: str, way: str) -> float:
+def sample(name: str, file: str, definition: str, way: str) -> float:
     """Seconds a call takes, of as many calls as a sample is long."""
-    call, calls = _ready(name, room, definition, way)
+    call, calls = _ready(name, file, definition, way)
     if calls > 1:
         call()  # the others' turns have emptied the caches
     begun = time.perf_counter()
@@ -117,10 +113,10 @@ def sample(name: str, room: str, definition: str, way: str) -> float:
 
 
 @cache
-def _ready(name: str, room: str, definition: str, way: str) -> tuple[Callable[[], None], int]:
+def _ready(name: str, file: str, definition: str, way: str) -> tuple[Callable[[], None], int]:
     """The call, compiled and warm, and how many of it make a sample."""
-    side = frameworks.one(name)
-    work = _work(side, room, definition)
+    framework = frameworks.one(name)
+    work = _work(framework, file, definition)
     call = (_torch_call if name == "torch" else _jax_call)(work, way == WAYS[1])
     call()
     begun = time.perf_counter()
@@ -128,37 +124,35 @@ def _ready(name: str, room: str, definition: str, way: str) -> tuple[Callable[[]
     return call, max(1, round(SHORTEST_S / (time.perf_counter() - begun)))
 
 
-def _program(room: str) -> Program:
-    if room != "gpt2":
-        return programs.make(room.replace("_", "-"))
+def _program(file: str) -> Program:
+    if file != "gpt2":
+        return programs.make(file.replace("_", "-"))
     return programs.gpt2(PRESET, size=(BATCH, LENGTH), steps=1)
 
 
 @cache
-def _work(side: Framework, room: str, definition: str) -> Work:
+def _work(framework: Framework, file: str, definition: str) -> Work:
     """The definition at its program's sizes, with parameters and inputs of that program."""
-    program = _program(room)
-    runtime = side.runtime.configure("float32", "cpu")
-    model = program.build(side, runtime)
+    program = _program(file)
+    runtime = framework.runtime.configure("float32", "cpu")
+    model = program.build(framework, runtime)
     model.eval()
-    part, inputs = DEFINITIONS[room, definition]
-    given = runtime.batch(*_inputs(program, inputs))
-    function = getattr(getattr(side, room), part, None)
-    if inputs == "heads":
-        assert function is not None
-        none = model.h[0].attn.attn_dropout
-        return Work(lambda model, *qkv: function(*qkv, none), None, given)
-    if part == "summed_loss":
-        assert function is not None
-        return Work(lambda model, *batch: function(model, *batch, CHUNK), model, given)
+    part, inputs = DEFINITIONS[file, definition]
+    batch = runtime.batch(*_inputs(program, inputs))
+    function = getattr(getattr(framework, file), part, None)
     if function is not None:
-        return Work(lambda model, *batch: function(model, *batch)[0], model, given)
+        if inputs == "heads":
+            none = model.h[0].attn.attn_dropout
+            return Work(lambda model, *qkv: function(*qkv, none), None, batch)
+        if part == "summed_loss":
+            return Work(lambda model, *batch: function(model, *batch, CHUNK), model, batch)
+        return Work(lambda model, *batch: function(model, *batch)[0], model, batch)
     for word in part.split(".") if part else []:
         model = model[int(word)] if word.isdigit() else getattr(model, word)
-    return Work(lambda model, *x: model(*x), model, given)
+    return Work(lambda model, *x: model(*x), model, batch)
 
 
-def _inputs(program: Program, kind: str) -> tuple[np.ndarray, ...]:
+def _inputs(program: Program, kind: str) -> tuple[Array, ...]:
     batch = program.batches[0]
     config = preset(PRESET)
     draw = np.random.default_rng(0).standard_normal
@@ -197,10 +191,10 @@ def _jax_call(work: Work, backward: bool) -> Callable[[], None]:
     graphdef, params, rest = nnx.split(work.params, nnx.Param, ...)
     floats = tuple(i for i, x in enumerate(work.inputs) if jnp.issubdtype(x.dtype, jnp.floating))
 
-    def run(params: Any, *inputs: Any) -> Any:
+    def run(params: Native, *inputs: Tensor) -> Tensor:
         return work.run(nnx.merge(graphdef, params, rest), *inputs)
 
-    def summed(params: Any, *inputs: Any) -> Any:
+    def summed(params: Native, *inputs: Tensor) -> Tensor:
         return run(params, *inputs).sum()
 
     # As in PyTorch, of parameters and of inputs.
@@ -209,5 +203,13 @@ def _jax_call(work: Work, backward: bool) -> Callable[[], None]:
     return lambda: jax.block_until_ready(compiled(params, *work.inputs))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study(
+    name="definitions",
+    claim="What each definition of the twins takes in either framework",
+    sources=(
+        *twins("gpt2", "loss", "dropout", "params", "runtime", "sigmoid_bce", "simple_net"),
+        *shared("config"),
+    ),
+    measure=measure,
+    lines=lines,
+)

@@ -1,90 +1,81 @@
-"""Unrolled layers or a scan over layers in JAX: what each costs to compile and to run.
+"""Unrolled layers against a scan over layers in JAX: times to compile and to run."""
 
-``python -m bench.compile_time --json FILE`` measures both on GPT-2 124M and writes the record on
-which the choice rests.
-"""
-
-import argparse
 import math
-import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
 from statistics import median
-from typing import Any
 
-from bench.harness import frameworks, machine, programs, records
+from bench.harness import frameworks, machine, programs
+from bench.harness.foreign import Batch, Model, Native, Tensor, TensorFn
 from bench.harness.frameworks import Framework
-from bench.harness.records import load
+from bench.harness.records import Json, Record
+from bench.studies.study import Study, StudyOptions, of_record, shared
 
 
-def compile_times(argument: str) -> str:
-    """Trace, compile and run times of unrolled layers against a scan over layers."""
-    report = load(argument)
-    lines = [
+def markdown(record: Record) -> str:
+    """A table of trace, compile and run times of both ways."""
+    rows = [
         "| layers | trace and lower | compile | loss and gradients |",
         "|---|---|---|---|",
     ]
-    for row in report["rows"]:
-        lines.append(
+    for row in record["rows"]:
+        rows.append(
             f"| {row['layers']} | {row['trace_s']:.2f} s | {row['compile_s']:.2f} s "
             f"| {row['step_s']:.3f} s |"
         )
-    return "\n".join(lines)
+    return "\n".join(rows)
 
 
 REPEATS = 5
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure, print, and write the record where one is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m bench.compile_time", description=__doc__)
-    parser.add_argument("--preset", default="124m")
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args(argv)
-    side = frameworks.one("jax")
-    device = "cuda" if "cuda" in side.runtime.devices() else "cpu"
-    rows = measure(side, asked.preset, device)
-    for row in rows:
-        print(
+def measure(options: StudyOptions) -> Record:
+    """Time both ways at the size that the options name."""
+    framework = frameworks.one("jax")
+    device = "cuda" if "cuda" in framework.runtime.devices() else "cpu"
+    rows = _measured(framework, options.preset or "124m", device)
+    return Record(machine.environment((framework,), device), {"rows": rows})
+
+
+def lines(record: Record) -> Iterator[str]:
+    """Both ways, a line each."""
+    for row in record["rows"]:
+        yield (
             f"{row['layers']:>8}: trace and lower {row['trace_s']:.2f} s, "
             f"compile {row['compile_s']:.2f} s, loss and gradients {row['step_s']:.3f} s"
         )
-    if asked.json:
-        content = {"environment": machine.environment((side,), device), "rows": rows}
-        records.write_json(asked.json, content)
-    return 0
 
 
-def measure(side: Framework, preset: str, device: str) -> list[dict[str, Any]]:
+def _measured(framework: Framework, preset: str, device: str) -> list[dict[str, Json]]:
     """Trace, compile and run times of loss and gradients in float32, both ways.
 
-    Raises ``AssertionError`` if the two ways do not compute the same loss.
+    Raises ``RuntimeError`` if the two ways do not compute the same loss.
     """
     import jax
     from flax import nnx
 
     program = programs.gpt2(preset)
-    runtime = side.runtime.configure("float32", device)
-    model = program.build(side, runtime)
+    runtime = framework.runtime.configure("float32", device)
+    model = program.build(framework, runtime)
     model.eval()
     batch = runtime.batch(*program.batches[0])
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
-    def unrolled(params: Any, *batch: Any) -> Any:
-        return side.gpt2.loss_fn(nnx.merge(graphdef, params, rest), *batch)[0]
+    def unrolled(params: Native, *batch: Tensor) -> Tensor:
+        return framework.gpt2.loss_fn(nnx.merge(graphdef, params, rest), *batch)[0]
 
     rows, losses = [], []
-    scanned, stacked = _scanned(side, model)
+    scanned, stacked = _scanned(framework, model)
     for name, loss, start in (("unrolled", unrolled, params), ("scan", scanned, stacked)):
         times, value = _times(jax.value_and_grad(loss), start, batch)
         rows.append({"layers": name, "preset": preset, **times})
         losses.append(float(value))
-    assert math.isclose(*losses, rel_tol=1e-5), f"the two ways differ: {losses}"
+    if not math.isclose(*losses, rel_tol=1e-5):
+        raise RuntimeError(f"the two ways differ: {losses}")
     return rows
 
 
-def _scanned(side: Framework, model: Any) -> tuple[Callable, Any]:
+def _scanned(framework: Framework, model: Model) -> tuple[TensorFn, Native]:
     """The same loss with the blocks' parameters stacked and one block compiled."""
     import jax
     import jax.numpy as jnp
@@ -97,11 +88,11 @@ def _scanned(side: Framework, model: Any) -> tuple[Callable, Any]:
     class Scan(nnx.Module):
         """Stands in for the list of blocks: iterating over it yields one scan over all."""
 
-        def __init__(self, params: Any) -> None:
+        def __init__(self, params: Native) -> None:
             self.params = nnx.data(params)
 
-        def __iter__(self) -> Any:
-            def body(x: Any, params: Any) -> tuple[Any, None]:
+        def __iter__(self) -> Iterator[TensorFn]:
+            def body(x: Tensor, params: Native) -> tuple[Tensor, None]:
                 return nnx.merge(block_def, params, block_rest)(x), None
 
             yield lambda x: jax.lax.scan(body, x, self.params)[0]
@@ -109,13 +100,13 @@ def _scanned(side: Framework, model: Any) -> tuple[Callable, Any]:
     model.h = Scan(stack)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
-    def loss(params: Any, *batch: Any) -> Any:
-        return side.gpt2.loss_fn(nnx.merge(graphdef, params, rest), *batch)[0]
+    def loss(params: Native, *batch: Tensor) -> Tensor:
+        return framework.gpt2.loss_fn(nnx.merge(graphdef, params, rest), *batch)[0]
 
     return loss, params
 
 
-def _times(gradient: Callable, params: Any, batch: tuple) -> tuple[dict[str, float], Any]:
+def _times(gradient: TensorFn, params: Native, batch: Batch) -> tuple[dict[str, float], Tensor]:
     import jax
 
     started = time.perf_counter()
@@ -132,5 +123,17 @@ def _times(gradient: Callable, params: Any, batch: tuple) -> tuple[dict[str, flo
     return times, value
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study(
+    name="compile",
+    claim="Unrolled layers run faster than a scan, which compiles faster",
+    sources=(
+        *(f"jax_impl/{name}.py" for name in ("gpt2", "loss", "dropout", "params", "runtime")),
+        *shared("config"),
+        "bench/studies/scan_or_unroll.py::_scanned",
+        "bench/studies/scan_or_unroll.py::_times",
+    ),
+    measure=measure,
+    lines=lines,
+    accepts=("preset",),
+    blocks={"compile": of_record(markdown)},
+)

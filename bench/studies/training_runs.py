@@ -1,30 +1,26 @@
-"""The default training run of both frameworks, and a source of known entropy, as one record.
+"""The default training run of both frameworks, and a source of known entropy, as one record."""
 
-``python -m bench.learning --json FILE`` trains in a folder of its own and writes what came of it.
-"""
-
-import argparse
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from rich.console import Console
 
-from bench.harness import frameworks, machine, records, terminal
-from bench.harness.records import load
-from bench.studies import training_runs
+from bench.harness import frameworks, machine, terminal
+from bench.harness.records import Json, Record, load
+from bench.studies.study import Study, StudyOptions, of_record, shared, twins
 from bench.training import command, curves, run_folder
 
 
-def training(argument: str) -> str:
-    """What the default training run came to, in both frameworks."""
-    run = load(argument)["runs"]["default"]
+def markdown(record: Record) -> str:
+    """Loss and speed of the default training run, in both frameworks."""
+    run = record["runs"]["default"]
     corpus, settings = run["corpus"], run["settings"]
     optimizer = settings["train"]["optimizer"]
-    lines = [
+    rows = [
         f"The default: {optimizer['total_steps']:,} steps of {settings['train']['batch_size']} x "
         f"{settings['length']} tokens in {settings['train']['dtype']}, dropout "
         f"{settings['model']['drop_rate']}, on {corpus['name']} ({corpus['files']:,} files, "
@@ -35,43 +31,42 @@ def training(argument: str) -> str:
         "| | validation loss, nats per token | tokens/s, median |",
         "|---|---|---|",
     ]
-    for name, figures in run["frameworks"].items():
-        loss = figures["validation"][-1][1]
-        lines.append(f"| {terminal.NAMES[name]} | {loss:.4f} | {figures['tokens_per_s']:,.0f} |")
-    lines += [
+    for name, metric in run["frameworks"].items():
+        loss = metric["validation"][-1][1]
+        rows.append(f"| {terminal.NAMES[name]} | {loss:.4f} | {metric['tokens_per_s']:,.0f} |")
+    rows += [
         "",
         f"At no step are the two losses further apart than {run['apart']:.1e}, relatively.",
     ]
-    return "\n".join(lines)
+    return "\n".join(rows)
 
 
-def markov(argument: str) -> str:
+def markov(record: Record) -> str:
     """How near both frameworks came to the entropy rate of a known source."""
-    run = load(argument)["runs"]["markov"]
+    run = record["runs"]["markov"]
     rate = run["corpus"]["entropy_rate"]
-    lines = [
+    rows = [
         f"Entropy rate {rate:.4f} nats per token; after "
         f"{run['settings']['train']['optimizer']['total_steps']:,} steps of the tiny GPT-2:",
         "",
         "| | validation loss | over the entropy rate |",
         "|---|---|---|",
     ]
-    for name, figures in run["frameworks"].items():
-        loss = figures["validation"][-1][1]
-        lines.append(f"| {terminal.NAMES[name]} | {loss:.4f} | {loss / rate - 1:.2%} |")
-    return "\n".join(lines)
+    for name, metric in run["frameworks"].items():
+        loss = metric["validation"][-1][1]
+        rows.append(f"| {terminal.NAMES[name]} | {loss:.4f} | {loss / rate - 1:.2%} |")
+    return "\n".join(rows)
 
 
 def training_figure() -> Any:
     """The loss curves of the default run, and their difference."""
     run = load("training-cpu")["runs"]["default"]
-    rows = {name: training_runs.rows(figures) for name, figures in run["frameworks"].items()}
+    rows = {name: metrics(by_metric) for name, by_metric in run["frameworks"].items()}
     return curves.plot(rows, {"by frequency alone": run["corpus"]["unigram_nats"]})
 
 
-# What is trained, by the name it has in the record: the command line's settings that differ from
-# the default.
-PLANS: dict[str, dict[str, Any]] = {
+# The runs by their name in the record: settings of the command line that differ from the default.
+RUNS: dict[str, dict[str, str | int | float]] = {
     "default": {},
     "markov": {
         "data": "markov",
@@ -85,29 +80,30 @@ PLANS: dict[str, dict[str, Any]] = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Train, and write the record where one is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m bench.learning", description=__doc__)
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args(argv)
+def measure(options: StudyOptions) -> Record:
+    """Train every run in a folder of its own."""
     pair = frameworks.both()
     device = frameworks.pick_device("auto", pair)
-    found = {name: measure(given, device) for name, given in PLANS.items()}
-    if asked.json:
-        content = {"environment": machine.environment(pair, device), "runs": found}
-        records.write_json(asked.json, content)
-    return 0
+    runs = {name: _trained(settings, device) for name, settings in RUNS.items()}
+    return Record(machine.environment(pair, device), {"runs": runs})
 
 
-def measure(given: dict[str, Any], device: str) -> dict[str, Any]:
-    """One run of both frameworks in lockstep: settings, corpus, and every step's figures."""
+def lines(record: Record) -> Iterator[str]:
+    """The difference of the losses in each run."""
+    for name, run in record["runs"].items():
+        yield f"{name}: {run['seconds']:.0f} s, losses at most {run['apart']:.1e} apart"
+
+
+def _trained(settings: dict[str, Json], device: str) -> dict[str, Json]:
+    """One run of both frameworks in lockstep: settings, corpus, and the metrics of every step."""
     with tempfile.TemporaryDirectory(prefix="twingrad-") as folder:
         out = Path(folder) / "run"
-        asked = command.Asked(framework="both", given=given, out=out, device=device)
+        asked = command.Asked(framework="both", given=settings, out=out, device=device)
         began = time.perf_counter()
         status = command.run(asked, Console(highlight=False))
         seconds = time.perf_counter() - began
-        assert status == 0, f"training ended with {status}"
+        if status:
+            raise RuntimeError(f"training ended with status {status}")
         stored = run_folder.read_json(out / run_folder.CONFIG)
         steps = stored["run"]["train"]["optimizer"]["total_steps"]
         rows = {
@@ -115,16 +111,16 @@ def measure(given: dict[str, Any], device: str) -> dict[str, Any]:
             for name in frameworks.NAMES
         }
     return {
-        "given": given,
+        "given": settings,
         "seconds": seconds,
         "settings": stored["run"],
         "corpus": stored["corpus"],
         "apart": curves.apart(*rows.values()),
-        "frameworks": {name: _figures(of_one) for name, of_one in rows.items()},
+        "frameworks": {name: _by_metric(of_framework) for name, of_framework in rows.items()},
     }
 
 
-def _figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _by_metric(rows: list[dict[str, Json]]) -> dict[str, Json]:
     return {
         "loss": [row["loss"] for row in rows],
         "grad_norm": [row["grad_norm"] for row in rows],
@@ -133,15 +129,25 @@ def _figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    """A record's figures of one framework as the metrics that they were taken from."""
-    validation = dict(map(tuple, figures["validation"]))
-    made: list[dict[str, Any]] = []
-    for step, loss in enumerate(figures["loss"], start=1):
+def metrics(by_metric: dict[str, Json]) -> list[dict[str, Json]]:
+    """The metrics of every step, from a framework's part of the record."""
+    validation = dict(map(tuple, by_metric["validation"]))
+    rows = []
+    for step, loss in enumerate(by_metric["loss"], start=1):
         checked = {"val_loss": validation[step]} if step in validation else {}
-        made.append({"step": step, "loss": loss} | checked)
-    return made
+        rows.append({"step": step, "loss": loss} | checked)
+    return rows
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study(
+    name="training",
+    claim="Both frameworks train to the same loss, and near to the entropy of a known source",
+    sources=(
+        *twins("gpt2", "loss", "dropout", "optim", "train", "params", "runtime"),
+        *shared("config", "corpus", "data", "loader", "params", "schedule", "threefry"),
+        *shared("tokenizer", "train_state"),
+    ),
+    measure=measure,
+    lines=lines,
+    blocks={"learning": of_record(markdown), "markov": of_record(markov)},
+)

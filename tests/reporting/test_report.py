@@ -15,7 +15,7 @@ import pytest
 from bench.cli.main import main
 from bench.harness import frameworks, terminal
 from bench.harness import records as harness_records
-from bench.reporting import charts, html, markdown, source_diff
+from bench.reporting import charts, html, markdown, source_diff, words
 from bench.speed import record, tables
 
 SIDES = {"torch_impl": "PyTorch", "jax_impl": "JAX"}
@@ -101,7 +101,7 @@ def page(text):
 
 @pytest.fixture(scope="module")
 def comparison():
-    return harness_records.load("compare-cpu")
+    return harness_records.load("compare-cpu").as_object()
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_letters_stand_out_from_what_is_behind_them(scheme):
 def _code(page, room):
     """Lines of a room by side: the text, and whether it is marked."""
     found = {name: [] for name in SIDES.values()}
-    for block in page.one("details", id=html.slug(room)).all("div", **{"class": "code"}):
+    for block in page.one("details", id=words.slug(room)).all("div", **{"class": "code"}):
         side = block.attributes["aria-label"].partition(":")[0]
         lines = [line for line in block.one("code").content if line.attributes["class"] == "l"]
         found[side] += [(line.text.removesuffix("\n"), line.tag == "mark") for line in lines]
@@ -417,14 +417,14 @@ def test_the_table_of_diagnoses_has_every_bug_on_every_side(page):
     _, every = page.one("section", id="diagnosed").all("tbody")
     shown = [_words(row) for row in every.all("tr")]
     assert len(shown) == len(rows)
-    for row, words in zip(rows, shown, strict=True):
-        assert words.startswith(row["about"])
-        assert words.endswith("yes" if row["located"] and row["named"] else "ed")
+    for row, line in zip(rows, shown, strict=True):
+        assert line.startswith(row["about"])
+        assert line.endswith("yes" if row["located"] and row["named"] else "ed")
 
 
 def test_beside_a_definition_stands_what_it_takes_on_either_side(page):
     for row in harness_records.load("definitions-cpu")["rows"]:
-        room = page.one("details", id=html.slug(f"{row['room']}.py"))
+        room = page.one("details", id=words.slug(f"{row['room']}.py"))
         (own,) = (
             part
             for part in room.all("div", **{"class": "definition"})
@@ -481,7 +481,7 @@ def test_every_record_that_is_used_has_its_machine(page):
     speeds = {path.name for path in harness_records.RESULTS.glob("speed-*.json")}
     assert {"compare-cpu.json", "training-cpu.json", "mutants-cpu.json"} | speeds <= set(names)
     for name in names:
-        environment = harness_records.load(name.removesuffix(".json"))["environment"]
+        environment = harness_records.load(name.removesuffix(".json")).environment
         assert environment["commit"]["id"][:10] in section.text
 
 
@@ -643,7 +643,7 @@ def test_a_page_that_cannot_be_written_is_the_callers_mistake(tmp_path):
 )
 def test_a_record_of_another_form_is_refused(tmp_path, monkeypatch, capsys, name, content):
     monkeypatch.setattr(harness_records, "RESULTS", tmp_path)
-    monkeypatch.setattr(source_diff, "rooms", lambda found: [])  # which no record changes
+    monkeypatch.setattr(source_diff, "rooms", lambda outcomes, times: [])  # which no record changes
     (tmp_path / f"{name}.json").write_text(json.dumps(content))
     assert main(["report", "--html", str(tmp_path / "page.html")]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -9,13 +9,13 @@ if not all(frameworks.installed(name) for name in frameworks.NAMES):
     pytest.skip("a difference has two sides", allow_module_level=True)
 
 each_row = pytest.mark.parametrize(
-    "make", framework_defaults.MAKERS, ids=lambda make: make.__name__[1:]
+    "difference", framework_defaults.DIFFERENCES, ids=lambda measure: measure.__name__
 )
 
 
 @each_row
-def test_the_defaults_differ_and_the_advice_ends_it(make):
-    row = framework_defaults.measured(make)
+def test_the_defaults_differ_and_the_advice_ends_it(difference):
+    row = framework_defaults.in_float64(difference)
     assert row.torch != row.jax
     assert row.size > 1e-5, row
     assert row.left < 32 * 2.0**-24, row  # of rounding, where a row is of float32
@@ -23,5 +23,7 @@ def test_the_defaults_differ_and_the_advice_ends_it(make):
 
 
 def test_every_trap_is_named_once():
-    topics = [framework_defaults.measured(make).topic for make in framework_defaults.MAKERS]
+    topics = [
+        framework_defaults.in_float64(measure).topic for measure in framework_defaults.DIFFERENCES
+    ]
     assert len(set(topics)) == len(topics)

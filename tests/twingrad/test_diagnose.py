@@ -116,7 +116,7 @@ def test_the_built_in_programs_have_no_divergence(both, name):
     assert builtin.find(programs.make(name, **options), both) == []
 
 
-# One of each kind; the record of ``bench.located`` has them all.
+# One of each kind; the record of the study ``diagnosis`` has them all.
 LOCATED = {
     "layer-norm-epsilon-1e-6": ("forward", "ln_1", "epsilon 1e-06"),
     "no-final-norm": ("forward", "model", "h.1 times wte.weight"),

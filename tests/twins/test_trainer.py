@@ -227,10 +227,10 @@ def test_what_the_gradients_in_chunks_are_multiplied_by_keeps_its_digits(framewo
 
 def test_the_one_at_the_target_rounds_nothing_away_in_chunks(framework):
     """In one product with softmax minus one, it outweighs the rest of a sum over the vocabulary."""
-    exact = numerical_traps._features_gradient(framework, "float64", 0)
+    exact = numerical_traps.features_gradient(framework, "float64", 0)
     whole, ours = (
-        numerical_traps._relative(
-            numerical_traps._features_gradient(framework, "float32", chunk), exact
+        numerical_traps.relative_error(
+            numerical_traps.features_gradient(framework, "float32", chunk), exact
         )
         for chunk in (0, 64)
     )

@@ -1,0 +1,1 @@
+"""Defaults that differ between the frameworks, each with a function that measures it."""
