@@ -15,7 +15,8 @@ from safetensors.numpy import save as to_safetensors
 from bench.harness.foreign import Array
 from shared import files
 from shared.observation import Observation
-from twingrad.files import write_bytes, write_json
+from twingrad.files import write_bytes
+from twingrad.files import write_json as write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"

@@ -93,7 +93,7 @@ FUZZ = Study(
 _TIMED = (
     *twins("gpt2", "loss", "dropout", "optim", "train", "params", "runtime"),
     *shared("allocator", "config", "schedule", "threefry"),
-    *("bench/speed/backends/*.py", "bench/speed/contestants.py"),
+    *("bench/speed/backends/[!_b]*.py", "bench/speed/contestants.py"),
 )
 _SMALL = (
     "jax-tuned,torch-tuned,jax-idiomatic,torch-idiomatic,jax-lean,torch-lean,"
@@ -137,7 +137,7 @@ SPEED = (
         sources=(
             *twins("gpt2", "generate", "params", "runtime"),
             *shared("config", "sampling"),
-            *("bench/speed/backends/*.py", "bench/speed/contestants.py"),
+            *("bench/speed/backends/[!_b]*.py", "bench/speed/contestants.py"),
         ),
     ),
     _speed("ladder", "What each setting adds", "train", "small", "torch-ladder,jax-ladder"),

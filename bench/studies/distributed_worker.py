@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("layouts", nargs="+")
     arguments = parser.parse_args(argv)
-    framework, world = frameworks.one(arguments.framework), World(rank=arguments.rank, size=arguments.size)
+    framework = frameworks.one(arguments.framework)
+    world = World(rank=arguments.rank, size=arguments.size)
     if world.size > 1:
         framework.distributed.join(world, arguments.address, "cpu")
     for layout in arguments.layouts:

@@ -133,10 +133,11 @@ def gradient_of_the_head(both: Frameworks) -> Trap:
     """Cross-entropy's gradient through the head: as the frameworks derive it, and in chunks."""
     exact = features_gradient(both[0], "float64", 0)
     unit = UNIT_ROUNDOFF["float32"]
-    whole, chunked = (
-        [relative_error(features_gradient(framework, "float32", chunk), exact) / unit for framework in both]
+    errors = {
+        chunk: [relative_error(features_gradient(one, "float32", chunk), exact) for one in both]
         for chunk in (0, 64)
-    )
+    }
+    whole, chunked = ([error / unit for error in errors[chunk]] for chunk in (0, 64))
     return Trap(
         "the gradient of cross-entropy through GPT-2's head",
         "is one product with softmax minus one: that one outweighs the other 50,256 terms of its "

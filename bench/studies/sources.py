@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench.harness import records
 from shared import files
+from twingrad.files import write_json
 
 PROJECT = ("bench", "shared", "torch_impl", "jax_impl", "twingrad")
 INDEX = "sources.json"
@@ -82,7 +83,7 @@ def note(name: str, sources: str) -> None:
     """Write to the index that the record ``name``, as it stands, measured ``sources``."""
     entries = read_index() | {name: Entry(sources, of_file(name))}
     content = {key: vars(entries[key]) for key in sorted(entries)}
-    records.write_json(records.RESULTS / INDEX, content)
+    write_json(records.RESULTS / INDEX, content)
 
 
 def of_file(name: str) -> str:

@@ -46,6 +46,7 @@ from shared.checkpoint import Checkpoint
 from shared.config import AdamWConfig, GPTConfig, TrainConfig
 from tests.helpers.damage import TEXTS, bent, damaged
 from twingrad import pair
+from twingrad.files import write_json
 
 EXAMPLES = int(os.environ.get("TWINGRAD_EXAMPLES", "0"))
 # Parts of a hundred; calls of ``main`` and records cost the most.
@@ -106,7 +107,7 @@ def unchecked_and_counted() -> Iterator[None]:
             "configurations": len(EQUAL),
             "readers": tallies,
         }
-        records.write_json(path, found)
+        write_json(path, found)
 
 
 @pytest.fixture(scope="module")
