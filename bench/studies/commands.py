@@ -18,7 +18,7 @@ _GATES = (
     *twins("params", "trace", "runtime"),
     *shared("by_hand", "config", "data", "observation", "params", "schedule", "tensors"),
     *shared("threefry", "train_state"),
-    *("twingrad/numerics.py", "bench/parity/comparison.py", "bench/harness/programs.py"),
+    *("twingrad/numerics.py", "bench/parity/*_gate.py", "bench/harness/programs.py"),
 )
 
 COMPARE = Study(
@@ -34,7 +34,7 @@ COMPARE = Study(
 MUTANTS = Study(
     name="mutants",
     claim="Every planted bug trips a gate, and nothing trips without one",
-    sources=(*_GATES, "bench/mutation/bugs/*.py"),
+    sources=(*_GATES, "bench/mutation/bugs/*.bugs"),
     command=Command(arguments=("-m", "bench", "mutants", "--device", "cpu")),
     blocks={"mutants": mutation_results.markdown},
 )
@@ -76,7 +76,9 @@ FUZZ = Study(
     name="fuzz",
     claim="Every reader refuses a bad file in one sentence, and writes nothing",
     sources=(
-        *shared("checkpoint", "corpus", "data", "files", "loader", "safetensors_io", "tokenizer"),
+        *shared(
+            "checkpoint/*", "corpus/*", "data", "files", "loader", "safetensors_io", "tokenizer"
+        ),
         *shared("transformers_io"),
         *("bench/speed/record.py", "bench/speed/schema.py", "twingrad/pair.py"),
         *("bench/training/config.py", "bench/training/pretrained.py"),

@@ -49,7 +49,7 @@ def digest(patterns: Sequence[str], root: Path | None = None) -> str:
         before = len(found)
         for path in paths:
             text = path.read_text(encoding="utf-8")
-            found += [form for own, form in definitions(text) if name in ("", own)]
+            found += [form for own, form in _parts(path, text) if name in ("", own)]
         if len(found) == before:
             raise ValueError(f"there is no source {pattern}: correct the study that names it")
     return of_forms(found)
@@ -59,6 +59,11 @@ def of_forms(forms: Sequence[str]) -> str:
     """The digest of definitions in any order; one that stands in several patterns counts once."""
     whole = "\n".join(sorted(set(forms)))
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+
+def _parts(path: Path, text: str) -> Iterator[tuple[str, str]]:
+    """The definitions of a Python file; another file is one part."""
+    return definitions(text) if path.suffix == ".py" else iter([("", text)])
 
 
 def definitions(text: str) -> Iterator[tuple[str, str]]:
@@ -96,7 +101,10 @@ def state(name: str, patterns: Sequence[str], index: dict[str, Entry]) -> State:
     entry = index.get(name)
     if entry is None or entry.record != of_file(name):
         return State.UNKNOWN  # it was written by its command, past the index
-    return State.SAME if entry.sources == digest(patterns) else State.CHANGED
+    try:
+        return State.SAME if entry.sources == digest(patterns) else State.CHANGED
+    except ValueError:  # one of the sources is gone
+        return State.CHANGED
 
 
 class _Names(ast.NodeTransformer):
@@ -165,12 +173,13 @@ def _form(node: object) -> str:
         return f"[{', '.join(map(_form, node))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
-    if isinstance(node, ast.AnnAssign):  # ``x: int = 3`` is ``x = 3``; without a value a field
-        node = ast.Assign([node.target], node.value) if node.value else ast.Expr(node.target)
+    tree: ast.AST = node
+    if isinstance(tree, ast.AnnAssign):  # ``x: int = 3`` is ``x = 3``; without a value a field
+        tree = ast.Assign([tree.target], tree.value) if tree.value else ast.Expr(tree.target)
     parts = []
-    for field, value in ast.iter_fields(node):
+    for field, value in ast.iter_fields(tree):
         if field == "body" and isinstance(value, list):
-            value = _statements(value, isinstance(node, _Docstring))
+            value = _statements(value, isinstance(tree, _Docstring))
         if field not in _IGNORED and value is not None and value != []:
             parts.append(f"{field}={_form(value)}")
-    return f"{type(node).__name__}({', '.join(parts)})"
+    return f"{type(tree).__name__}({', '.join(parts)})"

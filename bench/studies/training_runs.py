@@ -144,7 +144,7 @@ STUDY = Study(
     claim="Both frameworks train to the same loss, and near to the entropy of a known source",
     sources=(
         *twins("gpt2", "loss", "dropout", "optim", "train", "params", "runtime"),
-        *shared("config", "corpus", "data", "loader", "params", "schedule", "threefry"),
+        *shared("config", "corpus/*", "data", "loader", "params", "schedule", "threefry"),
         *shared("tokenizer", "train_state"),
     ),
     measure=measure,
