@@ -27,6 +27,7 @@ from shared import checkpoint, data, files, safetensors_io, tokenizer, transform
 from shared.config import GPTConfig
 from twingrad import outcome as twingrad_outcome
 from twingrad import outcome_tables
+from twingrad.cli import pair_commands
 from twingrad.numerics import Verdict
 from twingrad.outcome import Gate, Outcome
 
@@ -60,7 +61,8 @@ def test_every_promise_of_the_page_names_its_test():
     rows = [row for table in tables for row in table.splitlines()]
     assert len(rows) > 15
     for row in rows:
-        assert re.search(r"\| `tests/\w+/test_\w+\.py(::test_\w+)?` \|$", row), row
+        tests = row.removesuffix(" |").rpartition(" | ")[2].split(", ")
+        assert all(re.fullmatch(r"`tests/\w+/test_\w+\.py(::test_\w+)?`", test) for test in tests)
 
 
 # Sources
@@ -288,13 +290,15 @@ def test_the_watch_sees_a_socket(tmp_path, program):
 
 
 LOCAL = """
-from bench.cli.main import main
+from twingrad.cli.main import main
 text = "the quick brown fox jumps over the lazy dog\\n" * 99
 open("text.txt", "w").write(text)
 for call in (
     "compare simple-net --dtype float64 --device cpu",
     "train --framework both --data text.txt --steps 1 --length 8 --batch-size 2 --out run",
     "sample --framework torch --checkpoint run --prompt the --tokens 2",
+    "init-pair pair.py",
+    "compare pair.py",
 ):
     assert main(call.split()) == 0, call
 """
@@ -327,8 +331,10 @@ def test_a_benchmark_opens_no_socket(tmp_path):
 
 
 def test_the_help_says_what_is_run():
-    (commands,) = (a for a in _parser()._actions if isinstance(a.choices, dict))
-    for name, option in (("compare", "program"), ("diagnose", "program"), ("bench", "peer")):
+    options = [(_parser(), name, "program") for name in ("compare", "diagnose")]
+    options += [(pair_commands._parser(), name, "file") for name in ("compare", "diagnose")]
+    for parser, name, option in [*options, (_parser(), "bench", "peer")]:
+        (commands,) = (a for a in parser._actions if isinstance(a.choices, dict))
         actions = commands.choices[name]._actions
         (action,) = (action for action in actions if action.dest == option)
         assert "is run" in action.help, name
