@@ -178,7 +178,7 @@ def test_a_new_user_needs_nothing_but_the_wheel(from_wheel, tmp_path):
     assert "no divergence" in done.stdout
 
 
-@pytest.mark.parametrize("call", [["compare", "gpt2"], ["compare"], ["train"], ["no-such"], []])
+@pytest.mark.parametrize("call", [["compare", "gpt2"], ["compare"], ["train"], ["no-such"]])
 def test_the_built_in_programs_come_with_a_checkout(from_wheel, tmp_path, call):
     done = from_wheel.run(tmp_path, "twingrad", *call)
     assert done.returncode == 2

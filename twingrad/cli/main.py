@@ -26,7 +26,7 @@ def _run(arguments: list[str]) -> int:
     root = checkout()
     if root is not None:
         return _run_workbench(root, arguments)
-    if any(word in ("-h", "--help") for word in arguments[:2]):
+    if not arguments or {"-h", "--help"} & {*arguments[:2]}:
         return pair_commands.run(arguments)
     raise ValueError(
         f"{' '.join(['twingrad', *arguments[:2]])!r} is about the built-in programs, which come "

@@ -37,7 +37,7 @@ Adds = argparse.ArgumentParser | argparse._ArgumentGroup
 class Option:
     """How one field is written on the command line.
 
-    ``choices`` are the values that are allowed. A ``positional`` has no dashes before its name.
+    ``choices`` are the allowed values. A ``positional`` has no dashes before its name.
     Of several values, ``repeated`` has the option written once for each, else they follow it. A
     ``required`` option has to be given, whatever its field's default is.
     ``show_default`` says the default at the end of the help.
@@ -70,7 +70,7 @@ def option(
     ``parse`` makes the value of the text where the field's own type cannot; its ``ValueError`` is
     the sentence that the user reads.
     """
-    told = Option(
+    declared = Option(
         help=help,
         metavar=metavar,
         choices=choices,
@@ -80,7 +80,7 @@ def option(
         show_default=show_default,
         parse=parse,
     )
-    return dataclasses.field(default=default, metadata={_KEY: told})
+    return dataclasses.field(default=default, metadata={_KEY: declared})
 
 
 class Parser(argparse.ArgumentParser):
@@ -116,9 +116,9 @@ def add_options(parser: Adds, options: type, only: Collection[str] | None = None
 
     ``only`` names the fields to take, where a command shares some of another's.
     """
-    for field, told in _declared(options):
+    for field, declared in _declared(options):
         if only is None or field.name in only:
-            _add(parser, field, told, _type(options, field.name))
+            _add(parser, field, declared, _type(options, field.name))
 
 
 def read_options(options: type[T], parsed: argparse.Namespace) -> T:
@@ -127,21 +127,21 @@ def read_options(options: type[T], parsed: argparse.Namespace) -> T:
     Raises ``ValueError`` naming a value that is none of its option's choices.
     """
     values: dict[str, object] = {}
-    for field, told in _declared(options):
+    for field, declared in _declared(options):
         value = getattr(parsed, field.name, None)
         if value is None:
             continue  # the dataclass has the default
-        if told.choices:
-            choose(field.name.replace("_", " "), value, told.choices)
+        if declared.choices:
+            choose(field.name.replace("_", " "), value, declared.choices)
         values[field.name] = tuple(value) if isinstance(value, list) else value
     return dataclasses.replace(options(), **values)
 
 
 def choose(kind: str, value: str | Sequence[str], choices: Collection[str]) -> None:
     """Raise ``ValueError`` that names the choices if ``value``, or one of it, is none of them."""
-    for one in (value,) if isinstance(value, str) else value:
-        if one not in choices:
-            raise ValueError(f"unknown {kind} {one!r}: choose from {', '.join(choices)}")
+    for choice in (value,) if isinstance(value, str) else value:
+        if choice not in choices:
+            raise ValueError(f"unknown {kind} {choice!r}: choose from {', '.join(choices)}")
 
 
 def _declared(options: type) -> Iterator[tuple["dataclasses.Field[Value]", Option]]:
@@ -163,20 +163,20 @@ def _type(options: type, name: str) -> tuple[type, bool]:
 
 
 def _add(
-    parser: Adds, field: "dataclasses.Field[Value]", told: Option, kind: tuple[type, bool]
+    parser: Adds, field: "dataclasses.Field[Value]", declared: Option, kind: tuple[type, bool]
 ) -> None:
-    name = field.name if told.positional else "--" + field.name.replace("_", "-")
+    name = field.name if declared.positional else "--" + field.name.replace("_", "-")
     value, several = kind
-    text, default, metavar = _help(field.default, told), field.default, told.metavar
-    convert: Callable[[str], Value] = told.parse or value
+    text, default, metavar = _help(field.default, declared), field.default, declared.metavar
+    convert: Callable[[str], Value] = declared.parse or value
     if value is bool:
         parser.add_argument(name, action="store_true", default=default, help=text)
-    elif several and told.repeated:
+    elif several and declared.repeated:
         # argparse would append to a default, so that there is none here.
         parser.add_argument(name, action="append", type=convert, metavar=metavar, help=text)
-    elif told.positional:
+    elif declared.positional:
         nargs = {(False, False): "?", (False, True): None, (True, False): "*", (True, True): "+"}[
-            several, told.required
+            several, declared.required
         ]
         parser.add_argument(
             name, nargs=nargs, type=convert, metavar=metavar, default=default, help=text
@@ -188,17 +188,17 @@ def _add(
             type=convert,
             metavar=metavar,
             default=default,
-            required=told.required,
+            required=declared.required,
             help=text,
         )
 
 
-def _help(default: object, told: Option) -> str:
-    text = told.help
-    if told.choices:
-        text += f": {', '.join(told.choices)}" if text else ", ".join(told.choices)
-    missing = told.required or default is None or default is False or default == ()
-    if told.show_default and not missing:
+def _help(default: object, declared: Option) -> str:
+    text = declared.help
+    if declared.choices:
+        text += f": {', '.join(declared.choices)}" if text else ", ".join(declared.choices)
+    missing = declared.required or default is None or default is False or default == ()
+    if declared.show_default and not missing:
         shown = " ".join(default) if isinstance(default, tuple) else default
         text += f"; default {shown}"
     return text.replace("%", "%%")
