@@ -1,8 +1,8 @@
 """Configurations that both sides read: models and optimizers, by the names people know."""
 
 import sys
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TypeGuard, TypeVar
+from dataclasses import dataclass, fields
+from typing import TypeGuard
 
 # GPT-2's own value. Flax defaults to 1e-6 and PyTorch to 1e-5, so both sides write it out.
 LAYER_NORM_EPSILON = 1e-5
@@ -178,6 +178,7 @@ class AdamWConfig:
 OptimizerConfig = SGDConfig | AdamWConfig
 
 TRAINING_DTYPES = ("float64", "float32", "bfloat16", "tf32")
+DROPOUTS = ("matched", "native")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +230,7 @@ class TrainConfig:
             f"times data_parallel {self.data_parallel} times sharded {self.sharded}: "
             f"choose a multiple of {self.micro_batches * self.processes}",
         )
-        for name, choices in (("dtype", TRAINING_DTYPES), ("dropout", ("matched", "native"))):
+        for name, choices in (("dtype", TRAINING_DTYPES), ("dropout", DROPOUTS)):
             value = getattr(self, name)
             _require(
                 value in choices, f"unknown {name} {value!r}: choose from {', '.join(choices)}"
@@ -242,18 +243,3 @@ class TrainConfig:
     def processes(self) -> int:
         """How many processes take each step together."""
         return self.data_parallel * self.sharded
-
-
-Config = TypeVar("Config", GPTConfig, AdamWConfig, TrainConfig)
-
-
-def differences(stored: Config, asked: Config) -> list[str]:
-    """Fields in which two configurations of one class differ, as ``n_layers 2, asked 4``."""
-    texts = []
-    for field in fields(stored):
-        old, new = getattr(stored, field.name), getattr(asked, field.name)
-        if is_dataclass(old):
-            texts += differences(old, new)
-        elif old != new:
-            texts.append(f"{field.name} {old}, asked {new}")
-    return texts

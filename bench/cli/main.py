@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.cli.measure import add_bench, add_plan, run_report
-from bench.cli.options import DEVICES, DTYPES, Parser
+from bench.cli.options import DEVICES, DTYPES
 from bench.cli.train import add_sample, add_train
 from bench.cli.verify import PROGRAMS, add_diagnose, run_compare, run_mutants, run_tensors
 from shared.config import PRESETS
 from twingrad.cli import pair_commands
 from twingrad.cli.main import exit_status
+from twingrad.cli.options import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +36,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="twingrad",
         description="The same programs in PyTorch and in JAX, proven equal, tensor by tensor.",
-        allow_abbrev=False,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 

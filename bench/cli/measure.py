@@ -3,18 +3,21 @@
 import argparse
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from bench.cli.options import DEVICES, add_setting, choice
+from bench.cli.options import DEVICES, Commands, choice
+from bench.planning.options import STEP_SETTINGS, PlanOptions
+from bench.training.config import RunSettings
 from shared.config import PRESETS
+from twingrad.cli.options import add_options, read_options
 from twingrad.files import require_writable
 from twingrad.terminal import new_console
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-def add_bench(commands: Any) -> None:
+def add_bench(commands: Commands) -> None:
     """Add the parser of ``bench``."""
     bench = commands.add_parser(
         "bench", help="time both frameworks and their peers, each certified to compute the same"
@@ -66,33 +69,13 @@ def add_bench(commands: Any) -> None:
     bench.set_defaults(run=run_bench)
 
 
-# Settings of a run that decide what a step takes.
-PLANNED = (
-    "preset", "dtype", "dropout", "drop_rate", "batch_size", "micro_batches", "length",
-    "loss_chunk", "recompute",
-)  # fmt: skip
-
-
-def add_plan(commands: Any) -> None:
+def add_plan(commands: Commands) -> None:
     """Add the parser of ``plan``."""
     plan = commands.add_parser(
         "plan", help="memory, exchange and time of a training step, without taking one"
     )
-    plan.add_argument("--framework", default="both", help="torch, jax, both")
-    plan.add_argument("--device", default="cpu", help="cpu, cuda")
-    for name in PLANNED:
-        add_setting(plan, name)
-    plan.add_argument(
-        "--devices", type=int, metavar="N", help="how many: every arrangement of them is planned"
-    )
-    plan.add_argument("--data-parallel", type=int, metavar="N", help="that hold the same parts")
-    plan.add_argument("--sharded", type=int, metavar="M", help="that share one model's parts")
-    plan.add_argument(
-        "--ceilings", type=Path, metavar="FILE", help="a record of twingrad bench to take rates of"
-    )
-    plan.add_argument("--measure", action="store_true", help="measure them on this machine now")
-    plan.add_argument("--link", type=float, metavar="GB/S", help="what a device can send")
-    plan.add_argument("--json", type=Path, metavar="FILE", help="write the plan as JSON")
+    add_options(plan, PlanOptions)
+    add_options(plan, RunSettings, only=STEP_SETTINGS)
     plan.set_defaults(run=run_plan)
 
 
@@ -161,52 +144,12 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
 def run_plan(arguments: argparse.Namespace) -> int:
     """Print plans of a training step."""
-    from bench.planning import command as planning_command
-    from bench.planning.formulas import FRAMEWORKS, Plan
-    from bench.training import config as training_config
+    from bench.planning import command
 
-    choice("framework", arguments.framework, (*FRAMEWORKS, "both"))
-    choice("device", arguments.device, ("cpu", "cuda"))
-    given = {name: getattr(arguments, name) for name in PLANNED}
-    given = {name: value for name, value in given.items() if value is not None}
-    if "preset" in given:
-        choice("preset", given["preset"], tuple(PRESETS))
-    for name in ("devices", "data_parallel", "sharded", "link"):
-        value = getattr(arguments, name)
-        if value is not None and not value > 0:
-            raise ValueError(f"--{name.replace('_', '-')} is {value}: expected more than 0")
-    layout = (arguments.data_parallel or 1, arguments.sharded or 1)
-    devices = arguments.devices or layout[0] * layout[1]
-    named = arguments.data_parallel is not None or arguments.sharded is not None
-    if named and devices != layout[0] * layout[1]:
-        raise ValueError(
-            f"--data-parallel {layout[0]} times --sharded {layout[1]} is {layout[0] * layout[1]}, "
-            f"and --devices is {devices}: leave --devices out"
-        )
-    if arguments.measure and arguments.ceilings:
-        raise ValueError("--measure and --ceilings exclude one another: leave one of them out")
-    # A run's eight sequences a step, for each device.
-    run = training_config.resolve({"batch_size": 8 * devices} | given)
-    step = Plan(
-        model=run.model,
-        train=run.train,
-        length=run.length,
-        data_parallel=devices,
-        device=arguments.device,
-    )
-    require_writable(arguments.json)
-    asked = planning_command.Asked(
-        step=step,
-        preset=run.preset,
-        devices=devices,
-        layout=layout if named or devices == 1 else None,
-        frameworks=FRAMEWORKS if arguments.framework == "both" else (arguments.framework,),
-        ceilings=arguments.ceilings,
-        measure=arguments.measure,
-        link=arguments.link * 1e9 if arguments.link else None,
-        json=arguments.json,
-    )
-    return planning_command.run(asked, new_console())
+    options = read_options(PlanOptions, arguments)
+    require_writable(options.json)
+    settings = read_options(RunSettings, arguments, only=STEP_SETTINGS)
+    return command.run(replace(options, settings=settings), new_console())
 
 
 def _peer(given: str) -> tuple[str, Path]:

@@ -27,6 +27,7 @@ from shared.config import GPTConfig
 from shared.params import Params
 
 NAMES = ("torch", "jax")
+DEVICES = ("auto", "cpu", "cuda")
 _NEEDS = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
 _ADAPTERS: dict[str, Callable[[], "Framework"]] = {"torch": TorchFramework, "jax": JaxFramework}
 
@@ -127,8 +128,8 @@ def pick_device(device: str, frameworks: Sequence[Framework]) -> str:
 
     Raises ``ValueError`` naming the framework that does not see the device.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"unknown device {device!r}: choose from auto, cpu, cuda")
+    if device not in DEVICES:
+        raise ValueError(f"unknown device {device!r}: choose from {', '.join(DEVICES)}")
     without = [
         framework.name for framework in frameworks if "cuda" not in framework.runtime.devices()
     ]

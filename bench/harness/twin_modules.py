@@ -108,6 +108,7 @@ class TraceModule(Protocol):
 class Trainer(Protocol):
     """A GPT-2 in training."""
 
+    runtime: Runtime
     steps: int
 
     def step(self, inputs: Array, targets: Array, /) -> Step:

@@ -1,4 +1,6 @@
-"""How fast a process sends: ``python -m bench.link FRAMEWORK RANK SIZE HOST:PORT``, once a process.
+"""Bandwidth between processes, by an all-reduce that each of them takes part in.
+
+``python -m bench.planning.bandwidth FRAMEWORK RANK SIZE HOST:PORT`` starts one.
 
 All of them sum one array, over and over, and rank 0 prints the bytes/s that each has sent: of n
 processes in a ring 2 (n - 1)/n times the array (Patarasuk and Yuan, 2009), as plans count it.
@@ -8,11 +10,11 @@ import json
 import sys
 from collections.abc import Callable
 from statistics import median
-from typing import Any
 
 import numpy as np
 
 from bench.harness import frameworks
+from bench.harness.foreign import Array
 from bench.speed import ceilings
 from shared.world import World
 
@@ -20,21 +22,21 @@ SUMMED = 1 << 26  # bytes
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Meet, sum, and say how fast."""
+    """Meet the others, sum, and print the bandwidth as JSON."""
     name, rank, size, address = sys.argv[1:] if argv is None else argv
     world = World(rank=int(rank), size=int(size))
-    side = frameworks.one(name)
-    side.distributed.join(world, address, "cpu")
+    framework = frameworks.one(name)
+    framework.distributed.join(world, address, "cpu")
     total = {"torch": _torch, "jax": _jax}[name](np.ones(SUMMED // 4, np.float32))
     seconds = ceilings.times(total)
     if world.rank == 0:
         sent = 2 * (world.size - 1) / world.size * SUMMED
         print(json.dumps({"bytes_per_s": sent / median(seconds)}), flush=True)
-    side.distributed.leave()
+    framework.distributed.leave()
     return 0
 
 
-def _torch(array: np.ndarray) -> Callable[[], Any]:
+def _torch(array: Array) -> Callable[[], object]:
     import torch
     from torch import distributed as dist
 
@@ -42,14 +44,17 @@ def _torch(array: np.ndarray) -> Callable[[], Any]:
     return lambda: dist.all_reduce(tensor)
 
 
-def _jax(array: np.ndarray) -> Callable[[], Any]:
+def _jax(array: Array) -> Callable[[], object]:
     import jax
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
     devices = sorted(jax.devices("cpu"), key=lambda device: device.process_index)
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
-    parts, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
-    x = jax.make_array_from_process_local_data(parts, array[None])
+    parts, whole = (
+        NamedSharding(mesh, PartitionSpec(*axes))  # type: ignore[no-untyped-call]
+        for axes in (("data",), ())
+    )
+    x = jax.make_array_from_process_local_data(parts, array[None])  # type: ignore[no-untyped-call]
     total = jax.jit(lambda x: x.sum(0), out_shardings=whole)
     return lambda: total(x).block_until_ready()
 

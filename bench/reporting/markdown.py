@@ -1,14 +1,12 @@
 """Tables and listings of README and docs, rendered from records and sources."""
 
-import io
 import re
 import sys
 from collections.abc import Callable
 
-from rich.console import Console
-
 from bench.harness.machine import measured_on
 from bench.harness.records import ROOT, showing
+from bench.planning import command
 from bench.reporting.figures import PICTURES, digest, draw
 from bench.reporting.source_diff import twins
 from bench.studies import registry
@@ -69,24 +67,9 @@ def fill(text: str) -> str:
     return _BLOCK.sub(filled, text)
 
 
-def example(argument: str) -> str:
-    """The output of ``twingrad plan --preset PRESET --devices 64``."""
-    from bench.planning import command
-    from bench.planning.formulas import Plan
-    from bench.training import config
-
-    run = config.resolve({"preset": argument, "batch_size": 8 * 64})
-    step = Plan(model=run.model, train=run.train, length=run.length, data_parallel=64)
-    text = io.StringIO()
-    console = Console(file=text, width=116, highlight=False, color_system=None)
-    command.run(command.Asked(step=step, preset=argument, devices=64), console)
-    lines = (line.rstrip() for line in text.getvalue().splitlines())
-    return "```\n" + "\n".join(lines).strip("\n") + "\n```"
-
-
 # Blocks that show no one study's record; those that do come from the registry.
 BLOCKS: dict[str, Callable[[str], str]] = {
     "machine": measured_on,
     "twins": twins,
-    "example": example,
+    "example": command.example,
 }

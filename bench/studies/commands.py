@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.mutation import results as mutation_results
 from bench.parity import tables as parity_tables
+from bench.planning import record as planning_record
 from bench.planning import tables as planning_tables
 from bench.speed import markdown as speed_markdown
 from bench.studies import diagnosis_accuracy
@@ -44,10 +45,13 @@ PLAN = Study(
     claim="Planned memory and time of a step come near to those of runs",
     sources=(
         *twins("gpt2", "loss", "optim", "train", "distributed", "runtime"),
-        "bench/planning/formulas.py",
+        *(f"bench/planning/{name}.py" for name in ("step_plan", "activations", "memory", "timing")),
     ),
     command=Command(arguments=("-m", "bench.planning.validation")),
-    blocks={"plan": planning_tables.planned, "spent": planning_tables.spent},
+    blocks={
+        "plan": lambda name: planning_tables.markdown(planning_record.load(name)),
+        "spent": planning_tables.breakdown,
+    },
 )
 
 

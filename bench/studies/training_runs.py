@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,7 +12,10 @@ from rich.console import Console
 from bench.harness import frameworks, machine, terminal
 from bench.harness.records import Json, Record, load
 from bench.studies.study import Study, StudyOptions, of_record, shared, twins
-from bench.training import command, curves, run_folder
+from bench.training import command, curves, metrics, run_folder
+from bench.training.config import RunSettings
+from bench.training.metrics import StepLoss, StepMetrics
+from bench.training.setup import TrainOptions
 
 
 def markdown(record: Record) -> str:
@@ -61,22 +64,22 @@ def markov(record: Record) -> str:
 def training_figure() -> Any:
     """The loss curves of the default run, and their difference."""
     run = load("training-cpu")["runs"]["default"]
-    rows = {name: metrics(by_metric) for name, by_metric in run["frameworks"].items()}
+    rows = {name: losses(by_metric) for name, by_metric in run["frameworks"].items()}
     return curves.plot(rows, {"by frequency alone": run["corpus"]["unigram_nats"]})
 
 
-# The runs by their name in the record: settings of the command line that differ from the default.
-RUNS: dict[str, dict[str, str | int | float]] = {
-    "default": {},
-    "markov": {
-        "data": "markov",
-        "steps": 300,
-        "length": 32,
-        "batch_size": 16,
-        "drop_rate": 0.0,
-        "learning_rate": 0.005,
-        "eval_batches": 100,
-    },
+# The runs by their name in the record.
+RUNS = {
+    "default": RunSettings(),
+    "markov": RunSettings(
+        data="markov",
+        steps=300,
+        length=32,
+        batch_size=16,
+        drop_rate=0.0,
+        learning_rate=0.005,
+        eval_batches=100,
+    ),
 }
 
 
@@ -94,24 +97,21 @@ def lines(record: Record) -> Iterator[str]:
         yield f"{name}: {run['seconds']:.0f} s, losses at most {run['apart']:.1e} apart"
 
 
-def _trained(settings: dict[str, Json], device: str) -> dict[str, Json]:
+def _trained(settings: RunSettings, device: str) -> dict[str, Json]:
     """One run of both frameworks in lockstep: settings, corpus, and the metrics of every step."""
     with tempfile.TemporaryDirectory(prefix="twingrad-") as folder:
         out = Path(folder) / "run"
-        asked = command.Asked(framework="both", given=settings, out=out, device=device)
+        options = TrainOptions(framework="both", settings=settings, out=out, device=device)
         began = time.perf_counter()
-        status = command.run(asked, Console(highlight=False))
+        status = command.run(options, Console(highlight=False))
         seconds = time.perf_counter() - began
         if status:
             raise RuntimeError(f"training ended with status {status}")
         stored = run_folder.read_json(out / run_folder.CONFIG)
-        steps = stored["run"]["train"]["optimizer"]["total_steps"]
-        rows = {
-            name: run_folder.read_metrics(out / name / run_folder.METRICS, steps)
-            for name in frameworks.NAMES
-        }
+        steps = run_folder.stored(out).steps
+        rows = {name: metrics.read(out / name / metrics.FILE, steps) for name in frameworks.NAMES}
     return {
-        "given": settings,
+        "given": settings.given(),
         "seconds": seconds,
         "settings": stored["run"],
         "corpus": stored["corpus"],
@@ -120,23 +120,22 @@ def _trained(settings: dict[str, Json], device: str) -> dict[str, Json]:
     }
 
 
-def _by_metric(rows: list[dict[str, Json]]) -> dict[str, Json]:
+def _by_metric(rows: Sequence[StepMetrics]) -> dict[str, Json]:
     return {
-        "loss": [row["loss"] for row in rows],
-        "grad_norm": [row["grad_norm"] for row in rows],
-        "validation": [[row["step"], row["val_loss"]] for row in rows if "val_loss" in row],
-        "tokens_per_s": median(row["tokens_per_s"] for row in rows),
+        "loss": [row.loss for row in rows],
+        "grad_norm": [row.grad_norm for row in rows],
+        "validation": [[row.step, row.val_loss] for row in rows if row.val_loss is not None],
+        "tokens_per_s": median(row.tokens_per_s for row in rows),
     }
 
 
-def metrics(by_metric: dict[str, Json]) -> list[dict[str, Json]]:
-    """The metrics of every step, from a framework's part of the record."""
+def losses(by_metric: dict[str, Json]) -> list[StepLoss]:
+    """The losses of every step, from a framework's part of the record."""
     validation = dict(map(tuple, by_metric["validation"]))
-    rows = []
-    for step, loss in enumerate(by_metric["loss"], start=1):
-        checked = {"val_loss": validation[step]} if step in validation else {}
-        rows.append({"step": step, "loss": loss} | checked)
-    return rows
+    return [
+        StepLoss(step=step, loss=loss, val_loss=validation.get(step))
+        for step, loss in enumerate(by_metric["loss"], start=1)
+    ]
 
 
 STUDY = Study(

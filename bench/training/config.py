@@ -1,48 +1,58 @@
 """The configuration of a training run: from options to a validated, stored form."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from shared import params
 from shared.config import (
+    DROPOUTS,
+    PRESETS,
+    TRAINING_DTYPES,
     AdamWConfig,
     GPTConfig,
     TrainConfig,
     preset,
     require_whole,
 )
-from shared.config import differences as config_differences
+from twingrad.cli.options import option
 
-# What a resumed run may be asked to do otherwise, since no number depends on it but by rounding.
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
+
+STEPS = 800
+# Settings that a resumed run may change: no number depends on them but by rounding.
 FREE = {
     *("eval_every", "eval_batches", "checkpoint_every", "keep", "compile"),
     *("data_parallel", "sharded"),
 }
-# What the command line calls otherwise than the configuration does.
+# Settings whose field in the configuration has another name.
 _FIELDS = {"steps": "total_steps", "warmup": "warmup_steps"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What a run is: all that decides its numbers, and how often it is looked at and saved.
+    """All that decides a run's numbers, and how often it is validated and saved.
 
-    ``length`` is that of the windows it is trained on, in tokens.
+    ``length`` is that of the training windows, in tokens. ``token_count`` is how many tokens a
+    tokenizer is trained to; None for the others.
     """
 
-    preset: str
-    init: str | None
-    data: str
-    tokenizer: str
-    token_count: int | None  # how many tokens a tokenizer is trained to; None for the others
+    preset: str = "tiny"
+    init: str | None = None
+    data: str = "python"
+    tokenizer: str = "bytes"
+    token_count: int | None = None
     length: int
     model: GPTConfig
     train: TrainConfig
     eval_every: int
-    eval_batches: int
+    eval_batches: int = 20
     checkpoint_every: int
-    keep: int
+    keep: int = 3
 
     def __post_init__(self) -> None:
         for name in ("length", "eval_every", "eval_batches", "checkpoint_every", "keep"):
@@ -66,65 +76,162 @@ class RunConfig:
         return self.train.optimizer.total_steps
 
 
-# What is asked for becomes a configuration
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """A run's settings as the user names them; None leaves one to the run's default."""
+
+    preset: str | None = option(
+        None, help="size of GPT-2", choices=tuple(PRESETS), otherwise=RunConfig.preset
+    )
+    data: str | None = option(
+        None,
+        help="python (the standard library's sources), markov, hf:NAME, a text file or folder, "
+        "or .bin files of nanoGPT or llm.c",
+        otherwise=RunConfig.data,
+    )
+    tokenizer: str | None = option(
+        None,
+        help="bytes, gpt2, bpe (trained on the data), or a tokenizer.json",
+        otherwise=RunConfig.tokenizer,
+    )
+    token_count: int | None = option(None, help="how many tokens bpe is trained to")
+    init: str | None = option(
+        None, help="begin from gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder, or another run"
+    )
+    steps: int | None = option(None, help="length of the whole run", otherwise=STEPS)
+    seed: int | None = option(
+        None, help="of parameters, order of the data and dropout", otherwise=TrainConfig.seed
+    )
+    dtype: str | None = option(
+        None, help="computed in", choices=TRAINING_DTYPES, otherwise=TrainConfig.dtype
+    )
+    dropout: str | None = option(
+        None,
+        help="matched has both sides drop the same units",
+        choices=DROPOUTS,
+        otherwise=TrainConfig.dropout,
+    )
+    drop_rate: float | None = option(
+        None, help="share of units that dropout drops", otherwise=GPTConfig.drop_rate
+    )
+    batch_size: int | None = option(None, help="sequences a step", otherwise=TrainConfig.batch_size)
+    micro_batches: int | None = option(
+        None,
+        help="into how many parts a step is divided, to save memory",
+        otherwise=TrainConfig.micro_batches,
+    )
+    length: int | None = option(None, help="tokens a sequence; default the context length")
+    learning_rate: float | None = option(None, help="at its peak; default by the model's size")
+    min_learning_rate: float | None = option(None, help="at the end; default a tenth of the peak")
+    warmup: int | None = option(
+        None, help="steps in which the rate climbs to its peak; default a twentieth of all"
+    )
+    weight_decay: float | None = option(
+        None, help="of matrices", otherwise=AdamWConfig.weight_decay
+    )
+    max_grad_norm: float | None = option(
+        None, help="to which gradients are clipped", otherwise=AdamWConfig.max_grad_norm
+    )
+    eval_every: int | None = option(
+        None, help="steps from one validation to the next; default a tenth of all"
+    )
+    eval_batches: int | None = option(
+        None, help="batches a validation", otherwise=RunConfig.eval_batches
+    )
+    checkpoint_every: int | None = option(
+        None, help="steps from one checkpoint to the next; default a fifth of all"
+    )
+    keep: int | None = option(None, help="checkpoints kept", otherwise=RunConfig.keep)
+    loss_chunk: int | None = option(
+        None,
+        help="positions whose logits exist at once, to save memory; 0 is all",
+        otherwise=TrainConfig.loss_chunk,
+    )
+    data_parallel: int | None = option(
+        None, help="groups of processes that each have rows of every batch"
+    )
+    sharded: int | None = option(None, help="processes of a group, which hold the model together")
+    recompute: bool | None = option(
+        None, help="compute activations again in the backward pass, to save memory"
+    )
+    compile: bool | None = option(None, help="torch.compile, in PyTorch; JAX is always compiled")
+
+    def given(self) -> dict[str, object]:
+        """The settings that the user named, by name."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value for name, value in values if value is not None}
 
 
-def resolve(given: Mapping[str, Any], model: GPTConfig | None = None) -> RunConfig:
-    """The run that ``given`` asks for, with what it leaves open filled in.
+def resolve(settings: RunSettings, model: GPTConfig | None = None) -> RunConfig:
+    """The run of these ``settings``, with defaults for those that are not given.
 
     ``model`` is that of the checkpoint it begins from. Raises ``ValueError``, naming what is wrong.
     """
-    fresh = model is None
-    name = given.get("preset") or ("tiny" if fresh else Path(given["init"]).name)
+    is_fresh = model is None
+    origin = RunConfig.preset if is_fresh else Path(settings.init or "").name
+    name = settings.preset or origin
     sizes = model or preset(name)
-    tiny = params.count(params.gpt2_shapes(sizes)) < 1_000_000
-    steps = given.get("steps", 800)
-    if not isinstance(steps, int) or steps < 1:
+    is_tiny = params.count(params.gpt2_shapes(sizes)) < 1_000_000
+    steps = STEPS if settings.steps is None else settings.steps
+    if steps < 1:
         raise ValueError(f"steps is {steps!r}: expected a whole number, 1 or more")
-    rate = given.get("learning_rate", 3e-3 if tiny else 6e-4 if fresh else 1e-4)
+    rate = settings.learning_rate
+    if rate is None:
+        rate = 3e-3 if is_tiny else 6e-4 if is_fresh else 1e-4
+    lowest, warmup = settings.min_learning_rate, settings.warmup
     optimizer = AdamWConfig(
         learning_rate=rate,
-        min_learning_rate=given.get("min_learning_rate", rate / 10),
-        warmup_steps=given.get("warmup", min(steps // 20, steps - 1)),
+        min_learning_rate=rate / 10 if lowest is None else lowest,
+        warmup_steps=min(steps // 20, steps - 1) if warmup is None else warmup,
         total_steps=steps,
     )
     base = RunConfig(
         preset=name,
-        init=given.get("init"),
-        data=given.get("data", "python"),
-        tokenizer=given.get("tokenizer", "bytes"),
-        token_count=None,
-        length=given.get("length", sizes.context_length),
+        length=sizes.context_length if settings.length is None else settings.length,
         model=sizes,
-        train=TrainConfig(optimizer=optimizer, batch_size=8),
+        train=TrainConfig(optimizer=optimizer),
         eval_every=max(steps // 10, 1),
-        eval_batches=20,
         checkpoint_every=max(steps // 5, 1),
-        keep=3,
     )
-    return changed(base, {key: value for key, value in given.items() if value is not None})
+    return changed(base, settings)
 
 
-def changed(config: RunConfig, given: Mapping[str, Any]) -> RunConfig:
-    """``config`` with every field that ``given`` names, wherever in it that stands."""
-    named = {_FIELDS.get(key, key): value for key, value in given.items()}
-
-    def of(part: Any) -> dict[str, Any]:
-        own = {field.name for field in fields(part)}
-        return {key: value for key, value in named.items() if key in own}
-
-    optimizer = replace(config.train.optimizer, **of(config.train.optimizer))
-    train = replace(config.train, **of(config.train) | {"optimizer": optimizer})
-    model = replace(config.model, **of(config.model))
-    return replace(config, **of(config) | {"model": model, "train": train})
+def changed(config: RunConfig, settings: RunSettings) -> RunConfig:
+    """``config`` with every setting that is given, in whichever of its parts the field stands."""
+    values = {_FIELDS.get(name, name): value for name, value in settings.given().items()}
+    optimizer = _with(config.train.optimizer, values)
+    train = _with(config.train, values | {"optimizer": optimizer})
+    model = _with(config.model, values)
+    return _with(config, values | {"model": model, "train": train})
 
 
-def differences(stored: RunConfig, asked: RunConfig) -> list[str]:
-    """Fields in which the two would compute otherwise, as ``n_layers 2, asked 4``."""
-    found = config_differences(stored.train, asked.train)
-    found += config_differences(stored.model, asked.model)
+def _with(config: Config, values: Mapping[str, object]) -> Config:
+    names = {field.name for field in fields(config)}
+    return replace(config, **{name: value for name, value in values.items() if name in names})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A field in which two configurations differ."""
+
+    field: str
+    stored: object
+    asked: object
+
+    def __str__(self) -> str:
+        """As ``n_layers 2, asked 4``."""
+        return f"{self.field} {self.stored}, asked {self.asked}"
+
+
+def differences(stored: Config, asked: Config) -> list[Difference]:
+    """Fields in which two configurations of one class would compute otherwise."""
+    return [difference for difference in _all(stored, asked) if difference.field not in FREE]
+
+
+def _all(stored: "DataclassInstance", asked: "DataclassInstance") -> Iterator[Difference]:
     for field in fields(stored):
-        was, wanted = getattr(stored, field.name), getattr(asked, field.name)
-        if field.name not in ("model", "train") and was != wanted:
-            found.append(f"{field.name} {was}, asked {wanted}")
-    return [text for text in found if text.split()[0] not in FREE]
+        left, right = getattr(stored, field.name), getattr(asked, field.name)
+        if is_dataclass(left) and not isinstance(left, type):
+            yield from _all(left, right)
+        elif left != right:
+            yield Difference(field.name, left, right)

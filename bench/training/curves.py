@@ -1,34 +1,42 @@
-"""Loss curves of the twins and their difference, drawn from the metrics of a run."""
+"""Loss curves of both frameworks and their difference, drawn from the metrics of a run."""
 
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.harness import terminal
-from shared.files import write_bytes
+from bench.training.metrics import StepLoss
+from twingrad.files import write_bytes
 
-Rows = Sequence[Mapping[str, Any]]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 COLORS = {"torch": "#d1495b", "jax": "#00798c"}
+# JAX's line is the thinner one, drawn over PyTorch's.
+_WIDTHS = {"torch": 2.4, "jax": 0.9}
+_OPACITIES = {"torch": 0.55, "jax": 1.0}
+_MARKERS = {"torch": "o", "jax": "x"}
 
 
-def apart(ours: Rows, theirs: Rows) -> float:
+def apart(left: Sequence[StepLoss], right: Sequence[StepLoss]) -> float:
     """The largest relative difference of two runs' losses at the same step."""
-    return float(max((gap for _, gap in _gaps(ours, theirs)), default=0.0))
+    return float(max((gap for _, gap in _gaps(left, right)), default=0.0))
 
 
-def _gaps(ours: Rows, theirs: Rows) -> list[tuple[int, float]]:
-    twin = {row["step"]: row["loss"] for row in theirs}
+def _gaps(left: Sequence[StepLoss], right: Sequence[StepLoss]) -> list[tuple[int, float]]:
+    losses = {row.step: row.loss for row in right}
     return [
-        (row["step"], abs(row["loss"] - twin[row["step"]]) / abs(twin[row["step"]]))
-        for row in ours
-        if row["step"] in twin
+        (row.step, abs(row.loss - losses[row.step]) / abs(losses[row.step]))
+        for row in left
+        if row.step in losses
     ]
 
 
-def draw(folder: Path, runs: Mapping[str, Rows]) -> None:
+def draw(folder: Path, runs: Mapping[str, Sequence[StepLoss]]) -> None:
     """``folder/loss.png``: every framework's losses and, where both are there, their difference."""
     figure = plot(runs)
     picture = io.BytesIO()
@@ -36,7 +44,9 @@ def draw(folder: Path, runs: Mapping[str, Rows]) -> None:
     write_bytes(folder / "loss.png", picture.getvalue())
 
 
-def plot(runs: Mapping[str, Rows], levels: Mapping[str, float] | None = None) -> Any:
+def plot(
+    runs: Mapping[str, Sequence[StepLoss]], levels: Mapping[str, float] | None = None
+) -> "Figure":
     """A matplotlib figure of ``runs``, with ``levels`` as named horizontal lines."""
     # Not pyplot, which keeps figures and asks for a display.
     from matplotlib.figure import Figure
@@ -46,27 +56,15 @@ def plot(runs: Mapping[str, Rows], levels: Mapping[str, float] | None = None) ->
     axes = figure.subplots(
         2 if gaps else 1, 1, sharex=True, squeeze=False, height_ratios=[2.4, 1] if gaps else None
     )[:, 0]
-    top = axes[0]
-    styles = {"torch": {"linewidth": 2.4, "alpha": 0.55}, "jax": {"linewidth": 0.9}}
     for name, rows in runs.items():
-        steps = [row["step"] for row in rows]
-        label, style = terminal.NAMES[name], styles[name]
-        top.plot(steps, [row["loss"] for row in rows], color=COLORS[name], label=label, **style)
-        checked = [(row["step"], row["val_loss"]) for row in rows if "val_loss" in row]
-        marker = {"torch": "o", "jax": "x"}[name]
-        top.scatter(
-            *zip(*checked, strict=True) if checked else ([], []),
-            color=COLORS[name],
-            marker=marker,
-            s=34,
-            zorder=3,
-            label=f"{label}, validation",
-        )
+        _plot_losses(axes[0], name, rows)
     for name, level in (levels or {}).items():
-        top.axhline(level, color="#888888", linewidth=0.8, linestyle="--")
-        top.annotate(name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom")
-    top.set_ylabel("loss, nats per token")
-    top.legend(frameon=False)
+        axes[0].axhline(level, color="#888888", linewidth=0.8, linestyle="--")
+        axes[0].annotate(
+            name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom"
+        )
+    axes[0].set_ylabel("loss, nats per token")
+    axes[0].legend(frameon=False)
     if gaps:
         at, values = (np.array(column) for column in zip(*gaps, strict=True))
         drawn = np.where(values > 0, values, np.nan)  # equal to the last bit: no dot
@@ -77,3 +75,27 @@ def plot(runs: Mapping[str, Rows], levels: Mapping[str, float] | None = None) ->
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.2)
     return figure
+
+
+def _plot_losses(axes: "Axes", name: str, rows: Sequence[StepLoss]) -> None:
+    """One framework's training losses as a line and its validation losses as marks."""
+    label, color = terminal.NAMES[name], COLORS[name]
+    steps = [row.step for row in rows]
+    axes.plot(
+        steps,
+        [row.loss for row in rows],
+        color=color,
+        label=label,
+        linewidth=_WIDTHS[name],
+        alpha=_OPACITIES[name],
+    )
+    validated = [(row.step, row.val_loss) for row in rows if row.val_loss is not None]
+    axes.scatter(
+        [step for step, _ in validated],
+        [loss for _, loss in validated],
+        color=color,
+        marker=_MARKERS[name],
+        s=34,
+        zorder=3,
+        label=f"{label}, validation",
+    )

@@ -1,58 +1,76 @@
-"""One framework's half of a training run: its trainer, and what it leaves in the run's folder."""
+"""One framework's half of a training run: its trainer, its metrics and its checkpoints."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
+from bench.harness.foreign import Array
 from bench.harness.frameworks import Framework
-from bench.training import config as training_config
-from bench.training import run_folder, setup
-from bench.training.setup import Beginning
-from shared import checkpoint, files
+from bench.harness.twin_modules import Runtime, Trainer
+from bench.training import metrics
+from bench.training.config import RunConfig
+from bench.training.metrics import StepMetrics
+from bench.training.setup import Batch, RunSetup
+from shared import checkpoint, params
 from shared.checkpoint import Progress
 from shared.schedule import learning_rate
-from shared.train_state import Step
+from shared.train_state import Step, TrainState
 from shared.world import World
+from twingrad.files import write_bytes
 
 
-class Stopped(Exception):
-    """A run that cannot go on; says at which step, and where it began."""
+class NonFiniteLoss(Exception):
+    """A loss or gradient that is NaN or infinite; says at which step, and where it began."""
+
+
+class ScalarWriter(Protocol):
+    """A writer of TensorBoard's files."""
+
+    def add_scalar(self, name: str, value: float, step: int) -> object:
+        """Write one number of one step."""
+
+    def close(self) -> object:
+        """Flush and close the file."""
 
 
 @dataclass(kw_only=True)
-class Twin:
-    """One framework's trainer, its folder, and what it has measured.
+class FrameworkRun:
+    """One framework's trainer, its folder, and the metrics of its steps.
 
-    Of the processes of a run only that of rank 0 writes.
+    ``tuned`` names what was switched on for speed. Of the processes of a run only that of rank 0
+    writes.
     """
 
-    side: Framework
-    config: training_config.RunConfig
+    framework: Framework
+    config: RunConfig
     device: str
     world: World
     folder: Path
-    trainer: Any
+    trainer: Trainer
     tuned: list[str]
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    writer: Any = None
+    rows: list[StepMetrics] = field(default_factory=list)
+    writer: ScalarWriter | None = None
 
     @classmethod
-    def build(cls, side: Framework, start: Beginning, device: str, world: World) -> "Twin":
-        """The half of ``side``, where the run begins or goes on from."""
-        trainer, tuned = setup.build(side, start, device)
+    def build(
+        cls, framework: Framework, setup: RunSetup, device: str, world: World
+    ) -> "FrameworkRun":
+        """The half of ``framework``, where the run begins or goes on from."""
+        config = setup.config
+        runtime = framework.runtime.configure(config.train.dtype, device)
+        tuned = framework.runtime.tune(device, config.train.dtype, config.model.emb_dim)
         return cls(
-            side=side,
-            config=start.config,
+            framework=framework,
+            config=config,
             device=device,
             world=world,
-            folder=start.out / side.name,
-            trainer=trainer,
+            folder=setup.out / framework.name,
+            trainer=_trainer(framework, setup, runtime),
             tuned=tuned,
         )
 
@@ -62,55 +80,57 @@ class Twin:
         return self.folder / "checkpoints"
 
     def open(self, tensorboard: bool) -> None:
-        """Its folder, with the metrics up to the step that the run goes on from."""
+        """Make the folder, with the metrics up to the step that the run goes on from."""
         self.folder.mkdir(exist_ok=True)
-        self.rows = run_folder.read_metrics(self.folder / run_folder.METRICS, self.trainer.steps)
-        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
-        files.write_bytes(self.folder / run_folder.METRICS, lines.encode())
+        path = self.folder / metrics.FILE
+        self.rows = metrics.read(path, self.trainer.steps)
+        write_bytes(path, metrics.lines(self.rows).encode())
         if tensorboard:
             self.writer = _tensorboard(self.folder / "tensorboard")
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Close TensorBoard's files."""
         if self.writer is not None:
             self.writer.close()
 
-    def advance(self, step: int, inputs: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
-        """Take ``step``; a row of the metrics, or ``Stopped`` where it goes wrong."""
+    def advance(self, step: int, inputs: Array, targets: Array) -> StepMetrics:
+        """Take ``step``; raises ``NonFiniteLoss``, before anything is updated."""
         began = time.perf_counter()
-        made: Step = self.trainer.step(inputs, targets)
+        taken = self.trainer.step(inputs, targets)
         seconds = time.perf_counter() - began
-        if not (math.isfinite(made.loss) and math.isfinite(made.grad_norm)):
-            raise Stopped(self._diagnosis(step, made, inputs, targets))
-        return {
-            "step": step,
-            "loss": made.loss,
-            "grad_norm": made.grad_norm,
-            "lr": float(learning_rate(step - 1, self.config.train.optimizer)),
-            "tokens_per_s": round(inputs.size * self.world.size / seconds, 1),
-            "peak_bytes": self.side.runtime.peak_memory(self.device),
-        }
+        if not (math.isfinite(taken.loss) and math.isfinite(taken.grad_norm)):
+            raise NonFiniteLoss(self._diagnosis(step, taken, inputs, targets))
+        return StepMetrics(
+            step=step,
+            loss=taken.loss,
+            grad_norm=taken.grad_norm,
+            lr=float(learning_rate(step - 1, self.config.train.optimizer)),
+            tokens_per_s=round(inputs.size * self.world.size / seconds, 1),
+            peak_bytes=self.framework.runtime.peak_memory(self.device),
+        )
 
-    def validate(self, batches: Iterable[tuple[np.ndarray, np.ndarray]], count: int) -> float:
-        """Mean cross-entropy in nats over ``batches``, in which ``count`` targets count."""
-        return sum(float(self.trainer.evaluate(*batch)) for batch in batches) / count
+    def validated(self, row: StepMetrics, batches: Iterable[Batch], targets: int) -> StepMetrics:
+        """``row`` with the mean cross-entropy in nats over ``batches``, of so many ``targets``."""
+        total = sum(float(self.trainer.evaluate(*batch)) for batch in batches)
+        return replace(row, val_loss=total / targets)
 
-    def log(self, row: dict[str, Any]) -> None:
-        """One more line of the metrics."""
+    def log(self, row: StepMetrics) -> None:
+        """Add a line to the metrics."""
         self.rows.append(row)
         if self.world.rank:
             return
-        path = self.folder / run_folder.METRICS
+        path = self.folder / metrics.FILE
         try:
             with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(metrics.lines([row]))
         except OSError as error:
             raise ValueError(
                 f"cannot write {path}: {error.strerror}: free space, then --resume"
             ) from None
         if self.writer is not None:
-            for name in row.keys() - {"step"}:
-                self.writer.add_scalar(name, row[name], row["step"])
+            for name, value in row.to_json().items():
+                if name != "step":
+                    self.writer.add_scalar(name, value, row.step)
 
     def save(self, progress: Progress, advance: Callable[[], None]) -> Path:
         """Write a checkpoint from what every process has of it, and return its path.
@@ -130,41 +150,45 @@ class Twin:
             advance()
             yield tensor
 
-    def _diagnosis(self, step: int, made: Step, inputs: np.ndarray, targets: np.ndarray) -> str:
-        """At which step and in which tensor the first number went that is none."""
-        kept = checkpoint.steps(self.checkpoints)
+    def _diagnosis(self, step: int, taken: Step, inputs: Array, targets: Array) -> str:
+        """The step at which a number was not finite, and the tensor in which that began."""
+        saved = checkpoint.steps(self.checkpoints)
         last = (
-            f"the last checkpoint is {self.checkpoints}/step-{kept[-1]:06d}"
-            if kept
+            f"the last checkpoint is {self.checkpoints}/step-{saved[-1]:06d}"
+            if saved
             else "no checkpoint had been written"
         )
         return (
-            f"at step {step} in {self.side.name}: the loss is {made.loss:.4g} and the "
-            f"gradients' norm {made.grad_norm:.4g}; {self._origin(inputs, targets)}. Nothing was "
+            f"at step {step} in {self.framework.name}: the loss is {taken.loss:.4g} and the "
+            f"gradients' norm {taken.grad_norm:.4g}; {self._origin(inputs, targets)}. Nothing was "
             f"updated, and {last}. A smaller --learning-rate or more --warmup often helps."
         )
 
-    def _origin(self, inputs: np.ndarray, targets: np.ndarray) -> str:
-        """Where the first number went that is none."""
+    def _origin(self, inputs: Array, targets: Array) -> str:
+        """A clause that names the tensor in which the first number was not finite."""
         if self.world.size > 1:  # each process sees its own rows, and perhaps a part of the model
             return "to be told in which tensor that began, resume it in one process"
         where = self._first_not_finite(inputs, targets)
         return f"it began in {where or 'dropout, without which all is finite'}"
 
-    def _first_not_finite(self, inputs: np.ndarray, targets: np.ndarray) -> str | None:
+    def _first_not_finite(self, inputs: Array, targets: Array) -> str | None:
         """The first tensor of a pass, in the order of computation, that holds NaN or infinity."""
         model = self.trainer.computing_model()
-        runtime = self.trainer.runtime
         for batch in zip(inputs, targets, strict=True):
-            seen = self.side.trace.observe(model, self.side.gpt2.loss_fn, batch, runtime)
+            observed = self.framework.trace.observe(
+                model, self.framework.gpt2.loss_fn, batch, self.trainer.runtime
+            )
             ordered = [
-                *((f"the activation {name}", value) for name, value in seen.activations.items()),
-                ("the loss", seen.loss),
+                *(
+                    (f"the activation {name}", value)
+                    for name, value in observed.activations.items()
+                ),
+                ("the loss", observed.loss),
                 *(
                     (f"the gradient at {name}", value)
-                    for name, value in reversed(seen.activation_gradients.items())
+                    for name, value in reversed(observed.activation_gradients.items())
                 ),
-                *((f"the gradient of {name}", value) for name, value in seen.gradients.items()),
+                *((f"the gradient of {name}", value) for name, value in observed.gradients.items()),
             ]
             for name, value in ordered:
                 if not np.isfinite(value).all():
@@ -172,11 +196,32 @@ class Twin:
         return None
 
 
-def _tensorboard(folder: Path) -> Any:
+def _trainer(framework: Framework, setup: RunSetup, runtime: Runtime) -> Trainer:
+    """The trainer of ``framework``, at the step that the run goes on from."""
+    config, found = setup.config, setup.checkpoints.get(framework.name)
+    if found is not None:
+        start = dict(found.checkpoint.params)
+    else:
+        start = setup.initial or params.init_gpt2(config.model, config.train.seed)
+    model = framework.params.build(
+        lambda: framework.make_gpt2(config.model, recompute=config.train.recompute),
+        start,
+        runtime.master,
+    )
+    trainer = framework.train.Trainer(model, config.train, runtime)
+    if found is not None:
+        stored = found.checkpoint
+        moments = (stored.first_moment, stored.second_moment)
+        trainer.restore(TrainState(stored.step, stored.params, *moments))
+    return trainer
+
+
+def _tensorboard(folder: Path) -> ScalarWriter:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise ValueError(
             "--tensorboard needs tensorboardX: pip install 'twingrad[tensorboard]'"
         ) from None
-    return SummaryWriter(str(folder))
+    writer: ScalarWriter = SummaryWriter(str(folder))
+    return writer

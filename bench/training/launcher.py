@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import IO
 
+from bench.training.config import RunSettings
 from shared.world import World
+from twingrad.cli.options import option
 
 # Seconds that processes have to end by themselves once one has failed: twice what they need to
 # notice that it is gone.
@@ -24,7 +25,27 @@ INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class LaunchOptions:
+    """Options with which ``train`` starts other processes, which are started without them."""
+
+    processes: int | None = option(None, metavar="N", help="start as many on this host")
+    hosts: str | None = option(None, metavar="A,B", help="with as many on each of several hosts")
+    host_index: int | None = option(None, metavar="I", help="which of them this is, from 0")
+    port: int | None = option(None, metavar="P", help="of the first, at which all meet")
+
+    @property
+    def is_given(self) -> bool:
+        """Whether any of them is given."""
+        return self != LaunchOptions()
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """The hosts, by name; empty if all processes are on this one."""
+        return tuple(filter(None, (self.hosts or "").split(",")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
     """``processes`` on each of ``hosts``, of which this is the one numbered ``host_index``.
 
     They meet at ``port`` of the first host. Without ``hosts`` all are on this one, at a free port.
@@ -49,17 +70,42 @@ class Asked:
             )
 
 
-def run(asked: Asked, arguments: Sequence[str]) -> int:
+def plan_launch(
+    options: LaunchOptions, settings: RunSettings, environ: Mapping[str, str]
+) -> Launch | None:
+    """The processes to start; None where this process trains by itself or was started already.
+
+    As many as ``data_parallel`` times ``sharded``, where the options name no number.
+    """
+    if "RANK" in environ or World.from_environment(environ).size > 1:
+        if options.is_given:
+            raise ValueError(
+                "--processes, --hosts, --host-index and --port start processes: leave them out "
+                "where torchrun or srun does"
+            )
+        return None
+    size = (settings.data_parallel or 1) * (settings.sharded or 1)
+    if not options.is_given and size <= 1:
+        return None
+    hosts = options.host_names
+    processes = options.processes
+    if processes is None:
+        processes = max(size // max(len(hosts), 1), 1)
+    return Launch(
+        processes=processes, hosts=hosts, host_index=options.host_index, port=options.port
+    )
+
+
+def run(launch: Launch, arguments: Sequence[str]) -> int:
     """Start ``twingrad`` with ``arguments`` in every process of this host; the exit status of all.
 
-    What they say on stderr is passed on, and what several say in the same words once.
+    Their stderr is passed on; a message of ours that several print is printed once.
     """
-    said: set[str] = set()
+    printed: set[str] = set()
     children, relays = [], []
-    for world in _worlds(asked):
-        child = _start(world, arguments, asked.processes)
-        assert child.stderr is not None
-        relay = threading.Thread(target=_relay, args=(child.stderr, said))
+    for world in _worlds(launch):
+        child = _start(world, arguments, launch.processes)
+        relay = threading.Thread(target=_relay, args=(child, printed))
         relay.start()
         children.append(child)
         relays.append(relay)
@@ -71,13 +117,13 @@ def run(asked: Asked, arguments: Sequence[str]) -> int:
     return status
 
 
-def _worlds(asked: Asked) -> Iterator[World]:
-    host = asked.hosts[0] if asked.hosts else "127.0.0.1"
-    port = asked.port or (World.port if asked.hosts else free_port())
-    for local in range(asked.processes):
+def _worlds(launch: Launch) -> Iterator[World]:
+    host = launch.hosts[0] if launch.hosts else "127.0.0.1"
+    port = launch.port or (World.port if launch.hosts else free_port())
+    for local in range(launch.processes):
         yield World(
-            rank=(asked.host_index or 0) * asked.processes + local,
-            size=max(len(asked.hosts), 1) * asked.processes,
+            rank=(launch.host_index or 0) * launch.processes + local,
+            size=max(len(launch.hosts), 1) * launch.processes,
             local_rank=local,
             host=host,
             port=port,
@@ -114,23 +160,24 @@ def _start(world: World, arguments: Sequence[str], local: int) -> subprocess.Pop
 
 
 def share(processes: int) -> dict[str, str]:
-    """What gives each of ``processes`` on this machine its share of the cores."""
+    """Environment variables that give each of ``processes`` on this machine its share of cores."""
     return {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // processes, 1))}
 
 
-def _relay(stream: IO[str], said: set[str]) -> None:
-    for line in stream:
+def _relay(child: subprocess.Popen[str], printed: set[str]) -> None:
+    """Pass on the stderr of ``child``, but for messages of ours that are ``printed`` already."""
+    for line in child.stderr or ():
         if line.startswith("twingrad: "):
-            if line in said:
+            if line in printed:
                 continue
-            said.add(line)
+            printed.add(line)
         sys.stderr.write(line)
         sys.stderr.flush()
 
 
 @contextmanager
 def _forwarded(children: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
-    """Within, Ctrl-C and a termination go to the ``children``, which know how to end."""
+    """Forward Ctrl-C and a termination to the ``children``, which know how to end."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         for child in children:
@@ -146,7 +193,7 @@ def _forwarded(children: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
 
 
 def _wait(children: Sequence[subprocess.Popen[str]]) -> int:
-    """Until all have ended: 0, or the first status that was not; 1 stands for a signal."""
+    """Wait until all have ended: 0, or the first status that was not; 1 stands for a signal."""
     first, deadline = 0, float("inf")
     running = list(children)
     while running:
@@ -165,7 +212,7 @@ def _wait(children: Sequence[subprocess.Popen[str]]) -> int:
 
 
 def watch_parent(environ: Mapping[str, str]) -> None:
-    """In a process that ``run`` started: when that has died, end as on a termination."""
+    """End this process as on a termination when the ``run`` that started it has died."""
     if environ.get(_STARTED):
         threading.Thread(target=_end_with_parent, daemon=True).start()
 

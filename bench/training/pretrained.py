@@ -1,7 +1,7 @@
-"""Where first parameters come from: a released checkpoint, a folder, a file, another run."""
+"""Parameters to begin from: a released checkpoint, a folder, a file, another run."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from shared import checkpoint, tokenizer, transformers_io
 from shared.config import GPTConfig, preset
@@ -12,11 +12,21 @@ RELEASED = {
     name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 }
 _FILES = ["config.json", "model.safetensors"]
-Loaded = tuple[GPTConfig, Params, dict[str, Any] | None]
+# A tokenizer as its ``to_json`` gives it.
+TokenizerJson = dict[str, object]
 
 
-def load(source: str, preset_name: str | None = None) -> Loaded:
-    """Configuration, parameters and, where it is stored with them, the tokenizer of ``source``.
+@dataclass(frozen=True)
+class Pretrained:
+    """A model's configuration and parameters, and the tokenizer that is stored with them."""
+
+    config: GPTConfig
+    params: Params
+    tokenizer: TokenizerJson | None
+
+
+def load(source: str, preset_name: str | None = None) -> Pretrained:
+    """The model of ``source``.
 
     ``source`` is one of ``RELEASED``; a folder as transformers saves it; a ``.safetensors`` file,
     with ``preset_name``; one of our checkpoints, or a run's folder, for its newest. Raises
@@ -24,26 +34,26 @@ def load(source: str, preset_name: str | None = None) -> Loaded:
     """
     if source in RELEASED:
         config, values = transformers_io.load(_released(source))
-        return config, values, {"kind": "gpt2"}
+        return Pretrained(config, values, {"kind": "gpt2"})
     path = Path(source)
     if not path.exists():
         names = ", ".join(RELEASED)
         raise ValueError(f"{source} does not exist: give one of {names}, a folder or a file")
     if (path / "state.json").exists():
-        found = checkpoint.load(path)
-    elif run := [folder for folder in path.glob("*/checkpoints") if folder.is_dir()]:
-        newest, passed_over = checkpoint.newest(sorted(run))
+        stored = checkpoint.load(path)
+    elif folders := [folder for folder in path.glob("*/checkpoints") if folder.is_dir()]:
+        newest, passed_over = checkpoint.newest(sorted(folders))
         if newest is None:
             reason = passed_over[0] if passed_over else "there is none yet"
             raise ValueError(f"{path} has no whole checkpoint: {reason}")
-        found = newest.checkpoint
+        stored = newest.checkpoint
     else:
         config, values = transformers_io.load(path, preset(preset_name) if preset_name else None)
-        return config, values, _tokenizer_of(path)
-    return found.model, dict(found.params), found.tokenizer
+        return Pretrained(config, values, _tokenizer_of(path))
+    return Pretrained(stored.model, dict(stored.params), stored.tokenizer)
 
 
-def _tokenizer_of(folder: Path) -> dict[str, Any] | None:
+def _tokenizer_of(folder: Path) -> TokenizerJson | None:
     """The ``tokenizer.json`` beside the parameters, as transformers saves it."""
     path = folder / "tokenizer.json"
     if not path.is_file():

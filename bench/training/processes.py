@@ -1,4 +1,4 @@
-"""The processes that one training run is spread over: who does what, their meeting, their end."""
+"""The processes of one training run: their layout, how they meet, and how they leave."""
 
 import hashlib
 import json
@@ -6,16 +6,16 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from bench.harness import frameworks as harness_frameworks
+from bench.harness import frameworks
 from bench.harness.frameworks import Framework
-from bench.training.setup import Asked, Beginning
+from bench.training.config import RunConfig, RunSettings
+from bench.training.setup import RunSetup, TrainOptions
 from shared import rendezvous
 from shared.config import TrainConfig, require_whole
 from shared.rendezvous import Limits, Rendezvous
@@ -25,32 +25,33 @@ _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("bench", "shared", "torch_impl", "jax_impl")
 
 
-def placed(asked: Asked, world: World, environ: Mapping[str, str]) -> Asked:
-    """``asked`` as the processes of ``world`` carry it out together.
+def resolve_layout(options: TrainOptions, world: World, environ: Mapping[str, str]) -> TrainOptions:
+    """The options with ``data_parallel`` and ``sharded`` for the processes of ``world``.
 
     They are all data-parallel where nothing else is asked for, whatever the run was begun with.
     Where torchrun has started them again, they go on from the newest checkpoint. Raises
     ``ValueError``.
     """
     restarts = environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
-    if restarts and asked.out is None:
+    if restarts and options.out is None:
         raise ValueError(
             "torchrun starts this run again after a failure: name its folder by --out, so that it "
             "finds what it had written"
         )
     is_restarted = environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    data_parallel, sharded = split_processes(options.settings, world.size)
     return replace(
-        asked,
-        given={**asked.given, **layout(asked.given, world.size)},
-        resume=asked.resume or is_restarted,
+        options,
+        settings=replace(options.settings, data_parallel=data_parallel, sharded=sharded),
+        resume=options.resume or is_restarted,
     )
 
 
-def layout(given: Mapping[str, Any], processes: int) -> dict[str, int]:
-    """``data_parallel`` and ``sharded`` for so many ``processes``; ``ValueError`` if none fits."""
-    for name in ("data_parallel", "sharded"):
-        require_whole(name, given.get(name, 1), 1)
-    data_parallel, sharded = given.get("data_parallel"), given.get("sharded")
+def split_processes(settings: RunSettings, processes: int) -> tuple[int, int]:
+    """``data_parallel`` and ``sharded`` of so many ``processes``; ``ValueError`` if none fits."""
+    data_parallel, sharded = settings.data_parallel, settings.sharded
+    for name, size in (("data_parallel", data_parallel), ("sharded", sharded)):
+        require_whole(name, 1 if size is None else size, 1)
     if sharded is None:
         sharded = 1 if data_parallel is None else max(processes // data_parallel, 1)
     if data_parallel is None:
@@ -61,11 +62,11 @@ def layout(given: Mapping[str, Any], processes: int) -> dict[str, int]:
             f"{data_parallel * sharded} processes, but {processes} were started: start as many, by "
             "--processes, torchrun or srun"
         )
-    return {"data_parallel": data_parallel, "sharded": sharded}
+    return data_parallel, sharded
 
 
 def described(config: TrainConfig) -> str:
-    """Who holds what, in words."""
+    """A sentence's part that says how the processes divide the model and the batch."""
     replicas, shards = config.data_parallel, config.sharded
     if shards == 1:
         return f"{replicas} processes, each with the whole model and a part of every batch"
@@ -74,36 +75,36 @@ def described(config: TrainConfig) -> str:
 
 
 @contextmanager
-def excused(asked: Asked, world: World) -> Iterator[None]:
-    """Within, a ``ValueError`` also tells the other processes why this one cannot begin."""
+def report_setup_error(options: TrainOptions, world: World) -> Iterator[None]:
+    """Tell the other processes of a ``ValueError`` within, so that none waits for this one."""
     try:
         yield
     except ValueError as error:
-        rendezvous.meet(world, {}, problem=str(error), limits=_limits(asked), port=_port(world))
+        rendezvous.meet(world, {}, problem=str(error), limits=_limits(options), port=_port(world))
         raise
 
 
-def meet(asked: Asked, start: Beginning, world: World, console: Console) -> Rendezvous:
+def meet(options: TrainOptions, setup: RunSetup, world: World, console: Console) -> Rendezvous:
     """Meet the other processes; ``ValueError`` on all if they were not all started alike."""
 
     def print_end(sentence: str, kept: str | None) -> None:
         console.show_cursor()  # the progress bar had hidden it
         last = f"the newest whole checkpoint is {kept}" if kept else "there is no checkpoint yet"
-        again = f"start it again with --out {start.out} --resume" if kept else "start it again"
+        again = f"start it again with --out {setup.out} --resume" if kept else "start it again"
         print(f"twingrad: {sentence}; {last}: {again}", file=sys.stderr, flush=True)
 
     return rendezvous.meet(
         world,
-        _facts(asked, start) if world.size > 1 else {},
+        RunFacts.of(options, setup).to_json() if world.size > 1 else {},
         port=_port(world),
-        addresses=len(harness_frameworks.NAMES) if asked.framework == "both" else 1,
-        limits=_limits(asked),
+        addresses=len(options.frameworks),
+        limits=_limits(options),
         on_end=print_end,
     )
 
 
-def _limits(asked: Asked) -> Limits:
-    return Limits(patience=asked.patience)
+def _limits(options: TrainOptions) -> Limits:
+    return Limits(patience=options.patience)
 
 
 def _port(world: World) -> int:
@@ -111,26 +112,45 @@ def _port(world: World) -> int:
     return world.port + ("TORCHELASTIC_RUN_ID" in os.environ)
 
 
-def _facts(asked: Asked, start: Beginning) -> dict[str, Any]:
-    """All in which two processes of a run must not differ, by the names that users know."""
-    tokenizer = json.dumps(start.tokenizer.to_json(), sort_keys=True).encode()
-    frameworks = harness_frameworks.NAMES if asked.framework == "both" else (asked.framework,)
-    return {
-        "framework": asked.framework,
-        **dict(_flat(asdict(start.config))),
-        "device": asked.device,
-        "stop_after": asked.stop_after,
-        "out": str(start.out),
-        "checkpoint": [str(found.path) for found in start.found.values()],
-        "data_sha256": start.corpus.description.get("sha256"),
-        "tokenizer_sha256": hashlib.sha256(tokenizer).hexdigest(),
-        **{name: version(name) for name in ("numpy", *frameworks)},
-        "code_sha256": _code_digest(),
-    }
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """Everything in which two processes of a run must not differ."""
+
+    framework: str
+    config: RunConfig
+    device: str
+    stop_after: int | None
+    out: str
+    checkpoint: list[str]
+    data_sha256: object
+    tokenizer_sha256: str
+    versions: dict[str, str]
+    code_sha256: str
+
+    @classmethod
+    def of(cls, options: TrainOptions, setup: RunSetup) -> "RunFacts":
+        """The facts of this process."""
+        tokenizer = json.dumps(setup.tokenizer.to_json(), sort_keys=True).encode()
+        return cls(
+            framework=options.framework,
+            config=setup.config,
+            device=options.device,
+            stop_after=options.stop_after,
+            out=str(setup.out),
+            checkpoint=[str(found.path) for found in setup.checkpoints.values()],
+            data_sha256=setup.corpus.description.get("sha256"),
+            tokenizer_sha256=hashlib.sha256(tokenizer).hexdigest(),
+            versions={name: version(name) for name in ("numpy", *options.frameworks)},
+            code_sha256=_code_digest(),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Each fact by the name that users know, settings and versions among them."""
+        return dict(_flat(asdict(self)))
 
 
-def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
+def _flat(facts: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    for name, value in facts.items():
         if isinstance(value, Mapping):
             yield from _flat(value)
         else:
@@ -146,18 +166,18 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def join(chosen: Sequence[Framework], together: Rendezvous, device: str) -> str:
+def join(chosen: Sequence[Framework], meeting: Rendezvous, device: str) -> str:
     """Have each framework find the other processes by its own means; the device that they use."""
-    if together.world.size > 1:
+    if meeting.world.size > 1:
         # Before they are asked for their devices: JAX starts with that, and then it is too late.
-        for side, address in zip(chosen, together.addresses, strict=True):
-            side.distributed.join(together.world, address, device)
-    return harness_frameworks.pick_device(device, tuple(chosen))
+        for framework, address in zip(chosen, meeting.addresses, strict=True):
+            framework.distributed.join(meeting.world, address, device)
+    return frameworks.pick_device(device, tuple(chosen))
 
 
-def part(chosen: Sequence[Framework], together: Rendezvous) -> None:
-    """Take leave of the other processes, with nothing left to be done."""
-    if together.world.size > 1:
-        for side in chosen:
-            side.distributed.leave()
-    together.leave()
+def leave(chosen: Sequence[Framework], meeting: Rendezvous) -> None:
+    """Leave the other processes, with nothing left to be done."""
+    if meeting.world.size > 1:
+        for framework in chosen:
+            framework.distributed.leave()
+    meeting.leave()

@@ -1,24 +1,22 @@
-"""The folder of a training run: its configuration, its metrics, the checkpoints to go on from."""
+"""The folder of a training run: its configuration, its data, the checkpoints to go on from."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from bench.harness import frameworks
 from bench.harness.frameworks import Framework
-from bench.training.config import FREE, RunConfig
+from bench.training.config import RunConfig, differences
 from shared import checkpoint, files
 from shared.checkpoint import StoredCheckpoint
-from shared.config import AdamWConfig, GPTConfig, TrainConfig, differences, is_number
+from shared.config import AdamWConfig, GPTConfig, TrainConfig
 from shared.corpus import Corpus
+from twingrad.files import write_json
 
-CONFIG, TOKENIZER, METRICS, PLOT = "config.json", "tokenizer.json", "metrics.jsonl", "loss.png"
-# What every line of the metrics holds.
-_FIGURES = {"step", "loss", "grad_norm", "lr", "tokens_per_s"}
+CONFIG, TOKENIZER, PLOT = "config.json", "tokenizer.json", "loss.png"
 
 
 def free_folder(name: str) -> Path:
@@ -29,24 +27,30 @@ def free_folder(name: str) -> Path:
     return folder
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, object]:
     """The object in ``path``; ``ValueError`` if it is not one."""
     return files.read_object(path, "restore what train wrote there")
 
 
 def stored(out: Path) -> RunConfig:
     """The configuration of the run in ``out``; ``ValueError`` if its file is not one."""
-    raw = read_json(out / CONFIG).get("run")
+    refusal = ValueError(
+        f"{out / CONFIG} does not describe a run: restore it, or begin another in --out DIR"
+    )
+    values = read_json(out / CONFIG).get("run")
+    if not isinstance(values, dict) or values.keys() != {field.name for field in fields(RunConfig)}:
+        raise refusal
     try:
-        assert isinstance(raw, dict)
-        raw = raw | {"model": GPTConfig(**raw["model"])}
-        optimizer = AdamWConfig(**raw["train"]["optimizer"])
-        raw["train"] = TrainConfig(**raw["train"] | {"optimizer": optimizer})
-        return RunConfig(**raw)
-    except (KeyError, TypeError, AssertionError):
-        raise ValueError(
-            f"{out / CONFIG} does not describe a run: restore it, or begin another in --out DIR"
-        ) from None
+        optimizer = AdamWConfig(**values["train"]["optimizer"])
+        train = TrainConfig(**values["train"] | {"optimizer": optimizer})
+        return RunConfig(**values | {"model": GPTConfig(**values["model"]), "train": train})
+    except (KeyError, TypeError):
+        raise refusal from None
+
+
+def write(out: Path, config: RunConfig, corpus: Mapping[str, object]) -> None:
+    """Write the configuration of the run in ``out`` and what is known of its data."""
+    write_json(out / CONFIG, {"run": asdict(config), "corpus": dict(corpus)})
 
 
 def refuse_links(out: Path) -> None:
@@ -62,14 +66,14 @@ def refuse_links(out: Path) -> None:
 
 def check_data(out: Path, text: Corpus) -> None:
     """Refuse to resume on other data than the run was begun with."""
-    stored = read_json(out / CONFIG).get("corpus")
-    if not isinstance(stored, dict):
+    began_with = read_json(out / CONFIG).get("corpus")
+    if not isinstance(began_with, dict):
         raise ValueError(f"{out / CONFIG} does not say what data the run is of: restore it")
-    if stored.get("sha256") != text.description.get("sha256"):
+    if began_with.get("sha256") != text.description.get("sha256"):
         raise ValueError(
             f"the data has changed since the run in {out} began: its SHA-256 is "
-            f"{text.description.get('sha256')}, that of the run {stored.get('sha256')}; restore "
-            "the data, or begin another run"
+            f"{text.description.get('sha256')}, that of the run {began_with.get('sha256')}; "
+            "restore the data, or begin another run"
         )
 
 
@@ -82,77 +86,45 @@ def newest(
     has a checkpoint of its own for, and if there is none, one and the same.
     """
     folders = {name: out / name / "checkpoints" for name in frameworks.NAMES}
-    own = [folders[side.name] for side in chosen]
-    if len(own) == 2:
-        common = set(checkpoint.steps(own[0])) & set(checkpoint.steps(own[1]))
-        for step in sorted(common, reverse=True):
-            paths = [folder / f"step-{step:06d}" for folder in own]
-            try:
-                found = [
-                    StoredCheckpoint(path=path, checkpoint=checkpoint.load(path)) for path in paths
-                ]
-            except ValueError as error:
-                console.print(f"Passed over: {escape(str(error))}", soft_wrap=True)
-                continue
-            return {
-                side.name: _checked(one, config) for side, one in zip(chosen, found, strict=True)
-            }
-    others = [folder for folder in folders.values() if folder not in own]
-    newest, passed_over = checkpoint.newest([*own, *others])
+    first = [folders[framework.name] for framework in chosen]
+    if len(first) == 2 and (pair := _newest_pair(first, console)):
+        names = (framework.name for framework in chosen)
+        return {name: _checked(found, config) for name, found in zip(names, pair, strict=True)}
+    others = [folder for folder in folders.values() if folder not in first]
+    newest, passed_over = checkpoint.newest([*first, *others])
     for reason in passed_over:
-        console.print(f"Passed over: {escape(reason)}", soft_wrap=True)
+        _tell_passed_over(reason, console)
     if newest is None and passed_over:
         raise ValueError(f"no checkpoint in {out} is whole: {passed_over[0]}")
     if newest is None:
         return {}
     origin = escape(f"{newest.path}, written by {newest.checkpoint.framework}")
     console.print(f"Going on from {origin}")
-    return {side.name: _checked(newest, config) for side in chosen}
+    return {framework.name: _checked(newest, config) for framework in chosen}
+
+
+def _newest_pair(folders: Sequence[Path], console: Console) -> list[StoredCheckpoint]:
+    """Checkpoints of the newest step of which both ``folders`` have a whole one; else none."""
+    common = set(checkpoint.steps(folders[0])) & set(checkpoint.steps(folders[1]))
+    for step in sorted(common, reverse=True):
+        paths = [folder / f"step-{step:06d}" for folder in folders]
+        try:
+            return [StoredCheckpoint(path=path, checkpoint=checkpoint.load(path)) for path in paths]
+        except ValueError as error:
+            _tell_passed_over(str(error), console)
+    return []
+
+
+def _tell_passed_over(reason: str, console: Console) -> None:
+    console.print(f"Passed over: {escape(reason)}", soft_wrap=True)
 
 
 def _checked(found: StoredCheckpoint, config: RunConfig) -> StoredCheckpoint:
     stored = found.checkpoint
-    different = differences(stored.model, config.model)
-    different += differences(stored.train, config.train)
-    if different := [text for text in different if text.split()[0] not in FREE]:
+    different = differences(stored.model, config.model) + differences(stored.train, config.train)
+    if different:
         raise ValueError(
             f"the checkpoint of step {stored.step} is of another configuration: "
-            f"{'; '.join(different)}; remove it, or restore the run's {CONFIG}"
+            f"{'; '.join(map(str, different))}; remove it, or restore the run's {CONFIG}"
         )
     return found
-
-
-def read_metrics(path: Path, step: int) -> list[dict[str, Any]]:
-    """The metrics up to ``step``; what a killed run wrote after its last checkpoint is left out.
-
-    Raises ``ValueError`` if the file cannot be read.
-    """
-    try:
-        lines = files.read_bytes(path).splitlines()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}: restore or remove it") from None
-    rows = []
-    for line in lines:
-        try:
-            row = files.parse_json(line)
-        except ValueError:
-            break  # the line that the run was killed in
-        if not _is_row(row):
-            break
-        if row["step"] <= step:
-            rows.append(row)
-    return rows
-
-
-def _is_row(row: Any) -> bool:
-    """Whether ``row`` is a step's metrics: numbers, and all of them that are drawn or summed up."""
-    if not isinstance(row, dict) or not row.keys() >= _FIGURES:
-        return False
-    return all(is_number(value) for value in row.values())
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """``value`` in ``path``, whole or not at all; ``ValueError`` if it cannot be written."""
-    files.write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())

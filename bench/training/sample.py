@@ -1,74 +1,113 @@
-"""One call of ``sample``: a model goes on from a text, in the one framework that was asked for."""
+"""Run ``twingrad sample``: continue texts with a model, in one framework."""
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bench.harness import frameworks, programs
+from bench.harness.foreign import Array
 from bench.harness.frameworks import Framework
-from shared.config import GPTConfig
+from bench.training import pretrained
+from shared import tokenizer
+from shared.config import TRAINING_DTYPES, GPTConfig
 from shared.params import Params
 from shared.sampling import Sampling
 from shared.tokenizer import Stream, Tokenizer
+from twingrad.cli.options import option
 
 # JAX compiles one program for the prompt and one for all later tokens.
 WARM = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A call of ``sample``, its words already checked against the choices there are."""
+class SampleOptions:
+    """Options of ``sample``."""
 
-    framework: str
-    prompts: Sequence[str]
-    tokens: int
-    sampling: Sampling = field(default_factory=Sampling)
-    dtype: str = "float32"
-    device: str = "auto"
+    framework: str = option("torch", help="what to decode in", choices=frameworks.NAMES)
+    checkpoint: str = option(
+        "",
+        required=True,
+        metavar="DIR",
+        help="a run, one of its checkpoints, a transformers folder, or gpt2 ... gpt2-xl",
+    )
+    prompt: tuple[str, ...] = option(
+        (), repeated=True, metavar="TEXT", help="may be given repeatedly"
+    )
+    tokens: int = option(200, metavar="N", help="how many")
+    temperature: float = option(Sampling.temperature, metavar="X", help="0 is greedy")
+    top_k: int | None = option(None, metavar="K", help="only the K likeliest")
+    top_p: float | None = option(None, metavar="P", help="the likeliest that make up P")
+    seed: int = option(Sampling.seed, metavar="S", help="of the drawing")
+    dtype: str = option("float32", help="computed in", choices=TRAINING_DTYPES)
+    device: str = option("auto", help="where to decode", choices=frameworks.DEVICES)
+    preset: str | None = option(None, help="the sizes, where the checkpoint is a single file")
+    tokenizer: str | None = option(
+        None, help="another than the checkpoint's own: bytes, gpt2, PATH"
+    )
+
+    @property
+    def sampling(self) -> Sampling:
+        """How tokens are drawn; ``ValueError`` where a value is out of range."""
+        return Sampling(
+            temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, seed=self.seed
+        )
 
 
 @dataclass(frozen=True)
 class Pace:
-    """When the first token of a run was there, and each of the others: seconds from its start."""
+    """Seconds from the start at which each token was there, the first and all later ones."""
 
     rows: int
     times: list[float]
 
     def __str__(self) -> str:
         """Tokens a second once nothing is left to compile, and how long that took."""
-        made = f"{self.rows * len(self.times)} tokens in {self.times[-1]:.2f} s"
+        total = f"{self.rows * len(self.times)} tokens in {self.times[-1]:.2f} s"
         steady = self.times[WARM - 1 :]
         if len(steady) < 2:
-            return made
+            return total
         rate = self.rows * (len(steady) - 1) / (steady[-1] - steady[0])
-        return f"{made}; {rate:.1f} tokens/s after the first {WARM * self.rows}"
+        return f"{total}; {rate:.1f} tokens/s after the first {WARM * self.rows}"
 
 
-def run(asked: Asked, config: GPTConfig, params: Params, tokenizer: Tokenizer) -> int:
-    """Print what was asked for: one text as it grows, or several when all are done.
+def run(options: SampleOptions) -> int:
+    """Print continuations of the prompts; ``ValueError`` where the call or an input is wrong."""
+    if not options.prompt:
+        raise ValueError("there is no prompt: give --prompt a text to go on from")
+    _ = options.sampling  # which checks its values, before a model is loaded
+    model = pretrained.load(options.checkpoint, options.preset)
+    if options.tokenizer is not None:
+        words = tokenizer.make(options.tokenizer)
+    else:
+        words = tokenizer.from_json(model.tokenizer or {"kind": "gpt2"})
+    return write(options, model.config, model.params, words)
+
+
+def write(options: SampleOptions, config: GPTConfig, params: Params, words: Tokenizer) -> int:
+    """Print a single text as it grows, several when all are done.
 
     Raises ``ValueError`` for what the model cannot go on from.
     """
-    for prompt in asked.prompts:
-        if not prompt:
-            raise ValueError("the prompt is empty: give --prompt a text to go on from")
-    side = frameworks.one(asked.framework)
-    device = frameworks.pick_device(asked.device, (side,))
-    if asked.dtype == "tf32" and device != "cuda":
+    if not all(options.prompt):
+        raise ValueError("the prompt is empty: give --prompt a text to go on from")
+    framework = frameworks.one(options.framework)
+    device = frameworks.pick_device(options.device, (framework,))
+    if options.dtype == "tf32" and device != "cuda":
         raise ValueError("dtype tf32 needs a cuda device: TF32 is a mode of NVIDIA's tensor cores")
-    config, params = _without_padding(config, params, tokenizer.vocab_size)
-    prompts = [tokenizer.encode(prompt) for prompt in asked.prompts]
+    config, params = _without_padding(config, params, words.vocab_size)
+    prompts = [words.encode(prompt) for prompt in options.prompt]
+    steps = _steps(options, framework, device, config, params, prompts)
     times: list[float] = []
-    steps = _timed(_steps(asked, side, device, config, params, prompts), times)
+    timed = _timed(steps, times)
     if len(prompts) == 1:
-        _print_growing(asked.prompts[0], steps, Stream(tokenizer))
+        _print_growing(options.prompt[0], timed, Stream(words))
     else:
-        rows = np.stack(list(steps), axis=1)  # (B, new tokens)
+        rows = np.stack(list(timed), axis=1)  # (B, new tokens)
         whole = [np.concatenate(pair) for pair in zip(prompts, rows, strict=True)]
-        print("\n\n".join(map(tokenizer.decode, whole)))
+        print("\n\n".join(map(words.decode, whole)))
     print(Pace(len(prompts), times), file=sys.stderr)
     return 0
 
@@ -83,28 +122,29 @@ def _without_padding(
             "tokenizer that the model was trained with"
         )
     tables = {"wte.weight", "lm_head.weight"} & params.keys()
-    kept = {name: params[name][:vocab_size] for name in tables}
-    return replace(config, vocab_size=vocab_size), params | kept
+    cut = {name: params[name][:vocab_size] for name in tables}
+    return replace(config, vocab_size=vocab_size), params | cut
 
 
 def _steps(
-    asked: Asked,
-    side: Framework,
+    options: SampleOptions,
+    framework: Framework,
     device: str,
     config: GPTConfig,
     params: Params,
-    prompts: list[np.ndarray],
-) -> Iterator[np.ndarray]:
-    runtime = side.runtime.configure(asked.dtype, device)
-    side.runtime.tune(device, asked.dtype, config.emb_dim)
+    prompts: list[Array],
+) -> Iterator[Array]:
+    """The next token of every prompt, step by step."""
+    runtime = framework.runtime.configure(options.dtype, device)
+    framework.runtime.tune(device, options.dtype, config.emb_dim)
     program = programs.gpt2(config=config, given=params, steps=1)
-    model = program.build(side, runtime, params)
+    model = program.build(framework, runtime, params)
     model.eval()
-    model = side.generate.decode_layout(model)
-    return side.generate.generate(model, prompts, asked.tokens, asked.sampling, runtime)
+    model = framework.generate.decode_layout(model)
+    return framework.generate.generate(model, prompts, options.tokens, options.sampling, runtime)
 
 
-def _timed(steps: Iterator[np.ndarray], times: list[float]) -> Iterator[np.ndarray]:
+def _timed(steps: Iterator[Array], times: list[float]) -> Iterator[Array]:
     """``steps``, with the seconds that each was there after, printing left out, in ``times``."""
     spent = 0.0
     while True:
@@ -117,7 +157,7 @@ def _timed(steps: Iterator[np.ndarray], times: list[float]) -> Iterator[np.ndarr
         yield ids
 
 
-def _print_growing(prompt: str, steps: Iterator[np.ndarray], stream: Stream) -> None:
+def _print_growing(prompt: str, steps: Iterator[Array], stream: Stream) -> None:
     print(prompt, end="", flush=True)
     for ids in steps:
         print(stream.push(int(ids[0])), end="", flush=True)

@@ -1,8 +1,7 @@
-"""One training session: the loop over steps of one process."""
+"""A training session: one process's loop over steps, from its run folder to its summary."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
@@ -17,21 +16,24 @@ from rich.progress import (
 
 from bench.harness import frameworks, terminal
 from bench.harness.frameworks import Framework
-from bench.training import curves, processes, run_folder
-from bench.training.framework_run import Twin
-from bench.training.setup import Asked, Beginning
+from bench.training import curves, metrics, processes, run_folder
+from bench.training.framework_run import FrameworkRun
+from bench.training.metrics import StepMetrics
+from bench.training.setup import RunSetup, TrainOptions
 from shared import checkpoint, params
 from shared.rendezvous import Rendezvous
-
-# A run
+from twingrad.files import write_json
 
 
 @dataclass(kw_only=True)
 class Session:
-    """A run in this process: one loader, one or two twins, the folder they write to."""
+    """Training in this process: the setup, one or two frameworks' runs, and the step they are at.
 
-    start: Beginning
-    twins: list[Twin]
+    ``train`` takes steps until the end; with several processes, ``meeting`` keeps them abreast.
+    """
+
+    setup: RunSetup
+    runs: list[FrameworkRun]
     meeting: Rendezvous
     console: Console
     step: int
@@ -39,64 +41,61 @@ class Session:
     @classmethod
     def begin(
         cls,
-        asked: Asked,
-        start: Beginning,
+        options: TrainOptions,
+        setup: RunSetup,
         chosen: Sequence[Framework],
         device: str,
         meeting: Rendezvous,
         console: Console,
     ) -> "Session":
         """Build everything; nothing is written before all of it is there."""
-        if start.config.train.dtype == "tf32" and device != "cuda":
+        if setup.config.train.dtype == "tf32" and device != "cuda":
             raise ValueError("dtype tf32 needs a cuda device: TF32 is a mode of NVIDIA's GPUs")
-        twins = [Twin.build(side, start, device, meeting.world) for side in chosen]
-        step = twins[0].trainer.steps
-        session = cls(start=start, twins=twins, meeting=meeting, console=console, step=step)
+        runs = [FrameworkRun.build(one, setup, device, meeting.world) for one in chosen]
+        step = runs[0].trainer.steps
+        session = cls(setup=setup, runs=runs, meeting=meeting, console=console, step=step)
         if meeting.world.rank == 0:
-            session.write_folder(asked)
-            for found in start.found.values():
+            session.write_folder(options.tensorboard)
+            for found in setup.checkpoints.values():
                 meeting.keep(str(found.path))
         session.describe()
         return session
 
-    def write_folder(self, asked: Asked) -> None:
-        """The run folder, with all that is known before the first step."""
-        start = self.start
-        about = start.corpus.description | {"unigram_nats": start.unigram}
+    def write_folder(self, tensorboard: bool) -> None:
+        """Write the run folder, with all that is known before the first step."""
+        setup = self.setup
         try:
-            start.out.mkdir(parents=True, exist_ok=True)
-            description = {"run": asdict(start.config), "corpus": about}
-            run_folder.write_json(start.out / run_folder.CONFIG, description)
-            run_folder.write_json(start.out / run_folder.TOKENIZER, start.tokenizer.to_json())
-            for twin in self.twins:
-                twin.open(asked.tensorboard)
+            setup.out.mkdir(parents=True, exist_ok=True)
+            about = setup.corpus.description | {"unigram_nats": setup.unigram}
+            run_folder.write(setup.out, setup.config, about)
+            write_json(setup.out / run_folder.TOKENIZER, setup.tokenizer.to_json())
+            for run in self.runs:
+                run.open(tensorboard)
         except OSError as error:
             raise ValueError(
-                f"cannot write {start.out}: {error.strerror}: choose another --out"
+                f"cannot write {setup.out}: {error.strerror}: choose another --out"
             ) from None
 
     def describe(self) -> None:
-        """What is about to be trained on what, and what was switched on for it."""
-        start, config, about = self.start, self.start.config, self.start.corpus.description
+        """Print which model is trained on which data, and what was switched on for it."""
+        setup, config, about = self.setup, self.setup.config, self.setup.corpus.description
         count = params.count(params.gpt2_shapes(config.model))
-        names = " and ".join(terminal.NAMES[twin.side.name] for twin in self.twins)
+        names = " and ".join(terminal.NAMES[run.framework.name] for run in self.runs)
         from_step = f" from step {self.step}" if self.step else ""
-        self.console.print(
+        self._print(
             f"GPT-2 {config.preset}, {count:,} parameters, in {names}, {config.train.dtype}, "
             f"{config.train.dropout} dropout {config.model.drop_rate}: steps to "
-            f"{start.until:,} of {config.steps:,}{from_step}, "
-            f"{config.train.batch_size} x {config.length} tokens each",
-            soft_wrap=True,
-            markup=False,
+            f"{setup.until:,} of {config.steps:,}{from_step}, "
+            f"{config.train.batch_size} x {config.length} tokens each"
         )
-        self.console.print(
-            f"{about.get('name', config.data)}: {len(start.corpus.train):,} tokens to train on, "
-            f"{len(start.corpus.validation):,} to validate with; the run is in {start.out}",
-            soft_wrap=True,
-            markup=False,
+        self._print(
+            f"{about.get('name', config.data)}: {len(setup.corpus.train):,} tokens to train on, "
+            f"{len(setup.corpus.validation):,} to validate with; the run is in {setup.out}"
         )
         tuned = [
-            f"{terminal.NAMES[t.side.name]}: {', '.join(t.tuned)}" for t in self.twins if t.tuned
+            f"{terminal.NAMES[run.framework.name]}: {', '.join(run.tuned)}"
+            for run in self.runs
+            if run.tuned
         ]
         if tuned:
             self.console.print(f"Switched on for speed: {'; '.join(tuned)}", soft_wrap=True)
@@ -104,131 +103,133 @@ class Session:
             self.console.print(processes.described(config.train), soft_wrap=True)
 
     def train(self, interrupted: Callable[[], bool]) -> None:
-        """Step after step until the end, the stop that was asked for, or an interruption."""
-        start, config = self.start, self.start.config
-        if self.step >= start.until:
+        """Take steps until the end, the stop that was asked for, or an interruption."""
+        if self.step >= self.setup.until:
             self.console.print(f"Nothing to do: the run is at step {self.step}.")
             return
-        stop = False
+        is_last = False
         with _progress(self.console) as bar:
-            task = bar.add_task("", total=start.until, completed=self.step, figures="")
-            while not stop:
-                inputs, targets = next(start.loader)
-                self.step += 1
-                self.meeting.begin(self.step)
-                rows = [twin.advance(self.step, inputs, targets) for twin in self.twins]
-                asked_to = self.meeting.ends_after(self.step, interrupted())
-                stop = asked_to or self.step == start.until
-                if self.step % config.eval_every == 0 or stop:
-                    for twin, row in zip(self.twins, rows, strict=True):
-                        row["val_loss"] = twin.validate(start.validation, start.validated)
-                for twin, row in zip(self.twins, rows, strict=True):
-                    twin.log(row)
-                if self.step % config.checkpoint_every == 0 or stop:
+            task = bar.add_task("", total=self.setup.until, completed=self.step, metrics="")
+            while not is_last:
+                rows, is_last = self._advance(interrupted)
+                for run, row in zip(self.runs, rows, strict=True):
+                    run.log(row)
+                if self.step % self.setup.config.checkpoint_every == 0 or is_last:
                     self.save()
                 self.show(bar, task, rows)
         if self.meeting.world.rank == 0:
-            curves.draw(start.out, self.curves())
+            curves.draw(self.setup.out, self.curves())
         self.summary()
 
+    def _advance(self, interrupted: Callable[[], bool]) -> tuple[list[StepMetrics], bool]:
+        """Take the next step: the metrics of each framework, and whether it is the last."""
+        setup = self.setup
+        inputs, targets = next(setup.loader)
+        self.step += 1
+        self.meeting.begin(self.step)
+        rows = [run.advance(self.step, inputs, targets) for run in self.runs]
+        stops = self.meeting.ends_after(self.step, interrupted())
+        is_last = stops or self.step == setup.until
+        if self.step % setup.config.eval_every == 0 or is_last:
+            rows = [
+                run.validated(row, setup.validation, setup.validation_targets)
+                for run, row in zip(self.runs, rows, strict=True)
+            ]
+        return rows, is_last
+
     def save(self) -> None:
-        """A checkpoint of every framework, and the old ones gone."""
-        config, seed = self.start.config, self.start.config.train.seed
-        for twin in self.twins:
-            path = twin.save(
+        """Write a checkpoint of every framework, and delete the old ones."""
+        config, seed = self.setup.config, self.setup.config.train.seed
+        for run in self.runs:
+            path = run.save(
                 checkpoint.Progress(
                     step=self.step,
                     model=config.model,
                     train=config.train,
-                    framework=twin.side.name,
-                    data=self.start.loader.state(),
-                    tokenizer=self.start.tokenizer.to_json(),
+                    framework=run.framework.name,
+                    data=self.setup.loader.state(),
+                    tokenizer=self.setup.tokenizer.to_json(),
                     random={
                         "generator": "threefry2x32",
                         "seed": seed,
                         "step": self.step,
                         "dropout": config.train.dropout,
                     },
-                    extra={"preset": config.preset, "corpus": self.start.corpus.description},
+                    extra={"preset": config.preset, "corpus": self.setup.corpus.description},
                 ),
                 self.meeting.advance,
             )
             if self.meeting.world.rank == 0:
                 self.meeting.keep(str(path))
-                checkpoint.prune(twin.checkpoints, config.keep)
+                checkpoint.prune(run.checkpoints, config.keep)
 
-    def curves(self) -> dict[str, list[dict[str, Any]]]:
+    def curves(self) -> Mapping[str, Sequence[StepMetrics]]:
         """Every framework's metrics in this folder, also of the one that the run began in."""
-        rows = {twin.side.name: twin.rows for twin in self.twins}
+        rows = {run.framework.name: run.rows for run in self.runs}
         for name in frameworks.NAMES:
-            if name not in rows and (self.start.out / name / run_folder.METRICS).exists():
-                rows[name] = run_folder.read_metrics(
-                    self.start.out / name / run_folder.METRICS, self.step
-                )
+            path = self.setup.out / name / metrics.FILE
+            if name not in rows and path.exists():
+                rows[name] = metrics.read(path, self.step)
         return rows
 
-    def show(self, bar: Progress, task: TaskID, rows: list[dict[str, Any]]) -> None:
-        """The progress bar's figures; where there is no terminal, a line at each evaluation."""
-        figures = "  ".join(
-            f"{terminal.NAMES[twin.side.name]} {row['loss']:.4f}, "
-            f"{row['tokens_per_s']:,.0f} tokens/s"
-            for twin, row in zip(self.twins, rows, strict=True)
+    def show(self, bar: Progress, task: TaskID, rows: Sequence[StepMetrics]) -> None:
+        """Update the progress bar; without a terminal, print a line at each validation."""
+        text = "  ".join(
+            f"{terminal.NAMES[run.framework.name]} {row.loss:.4f}, {row.tokens_per_s:,.0f} tokens/s"
+            for run, row in zip(self.runs, rows, strict=True)
         )
-        bar.update(task, completed=self.step, figures=figures)
-        if not self.console.is_terminal and "val_loss" in rows[0]:
-            losses = ", ".join(f"{row['val_loss']:.4f}" for row in rows)
+        bar.update(task, completed=self.step, metrics=text)
+        losses = [f"{row.val_loss:.4f}" for row in rows if row.val_loss is not None]
+        if not self.console.is_terminal and losses:
             self.console.print(
-                f"step {self.step:,}: {figures}  validation {losses}", soft_wrap=True
+                f"step {self.step:,}: {text}  validation {', '.join(losses)}", soft_wrap=True
             )
 
     def summary(self) -> None:
-        """How far it went and where that is."""
-        table = terminal.table(
-            "", "step", "loss", "validation", "tokens/s", "peak memory",
-            right=("step", "loss", "validation", "tokens/s", "peak memory"),
-        )  # fmt: skip
-        for twin in self.twins:
-            last = twin.rows[-1]
-            pace = np.median([row["tokens_per_s"] for row in twin.rows])
+        """Print the last step's metrics, and how to go on where the run is not at its end."""
+        columns = ("step", "loss", "validation", "tokens/s", "peak memory")
+        table = terminal.table("", *columns, right=columns)
+        for run in self.runs:
+            last = run.rows[-1]
             table.add_row(
-                terminal.NAMES[twin.side.name],
-                f"{last['step']:,}",
-                f"{last['loss']:.4f}",
-                f"{last['val_loss']:.4f}",
-                f"{pace:,.0f}",
-                f"{last['peak_bytes'] / 1e9:.2f} GB",
+                terminal.NAMES[run.framework.name],
+                f"{last.step:,}",
+                f"{last.loss:.4f}",
+                f"{last.val_loss:.4f}",
+                f"{np.median([row.tokens_per_s for row in run.rows]):,.0f}",
+                f"{(last.peak_bytes or 0) / 1e9:.2f} GB",
             )
         self.console.print(table)
-        yardstick = self.start.corpus.description.get("entropy_rate")
+        yardstick = self.setup.corpus.description.get("entropy_rate")
         known = f"; the source's entropy rate is {yardstick:.4f}" if yardstick else ""
         self.console.print(
-            f"In nats per token; predicting by frequency alone has {self.start.unigram:.4f}{known}."
+            f"In nats per token; predicting by frequency alone has {self.setup.unigram:.4f}{known}."
         )
-        if len(self.twins) == 2:
-            apart = curves.apart(*(twin.rows for twin in self.twins))
+        if len(self.runs) == 2:
+            apart = curves.apart(*(run.rows for run in self.runs))
             self.console.print(f"The two loss curves are at most {apart:.1e} apart, relatively.")
-        if self.step < self.start.config.steps:
-            again = f"twingrad train --out {self.start.out} --resume"
-            self.console.print(
-                f"Stopped at step {self.step} of {self.start.config.steps}; go on with {again}",
-                soft_wrap=True,
-                markup=False,
+        if self.step < self.setup.config.steps:
+            self._print(
+                f"Stopped at step {self.step} of {self.setup.config.steps}; go on with "
+                f"twingrad train --out {self.setup.out} --resume"
             )
-        self.console.print(
-            f"Curves in {self.start.out / run_folder.PLOT}", soft_wrap=True, markup=False
-        )
+        self._print(f"Curves in {self.setup.out / run_folder.PLOT}")
+
+    def _print(self, text: str) -> None:
+        """Print a line that may hold paths and names of others."""
+        self.console.print(text, soft_wrap=True, markup=False)
 
     def close(self) -> None:
-        """Nothing is left open."""
-        for twin in self.twins:
-            twin.close()
+        """Close the files of every framework's run."""
+        for run in self.runs:
+            run.close()
 
 
 def _progress(console: Console) -> Progress:
     return Progress(
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[metrics]}"),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,

@@ -1,60 +1,77 @@
 """All that a training run needs before its first step: settings, data, the place to go on from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from bench.harness import frameworks
+from bench.harness.foreign import Array
 from bench.harness.frameworks import Framework
 from bench.training import config as training_config
 from bench.training import pretrained, run_folder
-from shared import corpus, params, tokenizer
+from bench.training.config import RunConfig, RunSettings
+from bench.training.pretrained import TokenizerJson
+from shared import corpus, tokenizer
 from shared.checkpoint import StoredCheckpoint
 from shared.corpus import Corpus
 from shared.loader import Loader, validation_batches
 from shared.params import Params
 from shared.tokenizer import Tokenizer
-from shared.train_state import TrainState, counted
+from shared.train_state import counted
 from shared.world import World
+from twingrad.cli.options import option
+
+Batch = tuple[Array, Array]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A call of ``train``: ``given`` holds the settings that were named, the rest is up to us."""
+class TrainOptions:
+    """Options of ``train`` in one process; ``settings`` are those of the run itself."""
 
-    framework: str
-    given: Mapping[str, Any]
-    out: Path | None = None
-    resume: bool = False
-    stop_after: int | None = None
-    device: str = "auto"
-    tensorboard: bool = False
-    patience: float = 300.0
+    framework: str = option("both", help="what to train in", choices=(*frameworks.NAMES, "both"))
+    out: Path | None = option(None, metavar="DIR", help="the run's folder; default runs/...")
+    resume: bool = option(False, help="go on from the newest checkpoint, of either framework")
+    stop_after: int | None = option(None, metavar="K", help="end at step K, checkpointed")
+    device: str = option("auto", help="where to train", choices=frameworks.DEVICES)
+    tensorboard: bool = option(False, help="also write TensorBoard's files")
+    patience: float = option(
+        300.0, metavar="S", help="seconds that a process may be absent or behind the others"
+    )
+    settings: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.patience < float("inf"):
+            raise ValueError(f"--patience is {self.patience:g}: expected seconds, over 0")
+
+    @property
+    def frameworks(self) -> tuple[str, ...]:
+        """The names of the frameworks to train in."""
+        return frameworks.NAMES if self.framework == "both" else (self.framework,)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beginning:
-    """A run as this process will take part in it; nothing has been written yet.
+class RunSetup:
+    """A run as this process takes part in it; nothing has been written yet.
 
-    ``validation`` are this process's rows of each batch, of which ``validated`` targets count over
-    all processes. ``found`` are the checkpoints to go on from, ``start`` the parameters to begin
-    with where those are not drawn.
+    It ends at step ``until``. ``validation`` has this process's rows of each batch, and
+    ``validation_targets`` is how many targets count over all processes. ``checkpoints`` are those
+    to go on from, by framework; ``initial`` the parameters to begin with where those are not drawn.
     """
 
-    config: training_config.RunConfig
+    config: RunConfig
     out: Path
     until: int
     corpus: Corpus
     tokenizer: Tokenizer
     loader: Loader
-    validation: list[tuple[np.ndarray, np.ndarray]]
-    validated: int
-    found: Mapping[str, StoredCheckpoint]
-    start: Params | None
+    validation: list[Batch]
+    validation_targets: int
+    checkpoints: Mapping[str, StoredCheckpoint]
+    initial: Params | None
 
     @cached_property
     def unigram(self) -> float:
@@ -70,12 +87,12 @@ class Beginning:
 
 
 def prepare(
-    asked: Asked, out: Path, chosen: Sequence[Framework], world: World, console: Console
-) -> Beginning:
-    """Read and check everything that ``asked`` names; ``ValueError`` if something is wrong."""
+    options: TrainOptions, out: Path, chosen: Sequence[Framework], world: World, console: Console
+) -> RunSetup:
+    """Read and check everything that the options name; ``ValueError`` if something is wrong."""
     exists = (out / run_folder.CONFIG).exists()
-    config, words, start = _resumed(asked, out) if exists else _fresh(asked, out)
-    _check_stop(asked.stop_after, config)
+    config, words, initial = _resumed(options, out) if exists else _fresh(options, out)
+    _check_stop(options.stop_after, config)
     with console.status("reading the data"):
         text = corpus.load(config.data, words, config.model.vocab_size)
     if exists:
@@ -96,93 +113,68 @@ def prepare(
             limit=config.eval_batches,
         )
     )
-    found = run_folder.newest(out, chosen, config, console) if exists else {}
-    if found:
-        loader.restore(next(iter(found.values())).checkpoint.data)
-    if not found and start is None and config.init is not None:
-        start = pretrained.load(config.init, config.preset)[1]  # stopped before a checkpoint
-    return Beginning(
+    checkpoints = run_folder.newest(out, chosen, config, console) if exists else {}
+    if checkpoints:
+        loader.restore(next(iter(checkpoints.values())).checkpoint.data)
+    elif initial is None and config.init is not None:  # stopped before a checkpoint
+        initial = pretrained.load(config.init, config.preset).params
+    return RunSetup(
         config=config,
         out=out,
-        until=min(asked.stop_after or config.steps, config.steps),
+        until=min(options.stop_after or config.steps, config.steps),
         corpus=text,
         tokenizer=words,
         loader=loader,
         validation=[(_rows(inputs, world), _rows(targets, world)) for inputs, targets in batches],
-        validated=sum(counted(targets) for _, targets in batches),
-        found=found,
-        start=start,
+        validation_targets=sum(counted(targets) for _, targets in batches),
+        checkpoints=checkpoints,
+        initial=initial,
     )
 
 
-def _rows(batch: np.ndarray, world: World) -> np.ndarray:
+def _rows(batch: Array, world: World) -> Array:
     """The rows of ``batch``, [B, T], that are this process's: those after the ranks' before it."""
     return np.split(batch, world.size)[world.rank]
 
 
-def build(side: Framework, beginning: Beginning, device: str) -> tuple[Any, list[str]]:
-    """One framework's trainer, where the run goes on from, and what was switched on for speed."""
-    config, found = beginning.config, beginning.found.get(side.name)
-    runtime = side.runtime.configure(config.train.dtype, device)
-    tuned = side.runtime.tune(device, config.train.dtype, config.model.emb_dim)
-    if found is not None:
-        start = dict(found.checkpoint.params)
-    else:
-        start = beginning.start or params.init_gpt2(config.model, config.train.seed)
-    model = side.params.build(
-        lambda: side.make_gpt2(config.model, recompute=config.train.recompute),
-        start,
-        runtime.master,
-    )
-    trainer = side.train.Trainer(model, config.train, runtime)
-    if found is not None:
-        stored = found.checkpoint
-        moments = (stored.first_moment, stored.second_moment)
-        trainer.restore(TrainState(stored.step, stored.params, *moments))
-    return trainer, tuned
+Start = tuple[RunConfig, Tokenizer, Params | None]
 
 
-Start = tuple[training_config.RunConfig, Tokenizer, Params | None]
-
-
-def _fresh(asked: Asked, out: Path) -> Start:
+def _fresh(options: TrainOptions, out: Path) -> Start:
     """Configuration, tokenizer and, where it begins from some, parameters of a new run."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: choose a folder")
-    source = asked.given.get("init")
-    if source is None:
-        config = training_config.resolve(asked.given)
-        words = _tokenizer(config, asked.given, None)
+    settings = options.settings
+    if settings.init is None:
+        config = training_config.resolve(settings)
+        words = _tokenizer(config, settings, None)
         if words.vocab_size > config.model.vocab_size:
-            sizes = replace(config.model, vocab_size=words.vocab_size)
-            config = replace(config, model=sizes)
+            config = replace(config, model=replace(config.model, vocab_size=words.vocab_size))
         return config, words, None
-    model, values, stored = pretrained.load(source, asked.given.get("preset"))
-    config = training_config.resolve(asked.given, model)
-    return config, _tokenizer(config, asked.given, stored), values
+    source = pretrained.load(settings.init, settings.preset)
+    config = training_config.resolve(settings, source.config)
+    return config, _tokenizer(config, settings, source.tokenizer), source.params
 
 
-def _resumed(asked: Asked, out: Path) -> Start:
-    """Those of the run in ``out``, which nothing that is asked for may contradict."""
-    if not asked.resume:
+def _resumed(options: TrainOptions, out: Path) -> Start:
+    """Those of the run in ``out``, which none of the settings given may contradict."""
+    if not options.resume:
         raise ValueError(f"{out} holds a run already: --resume it, or choose another --out")
     run_folder.refuse_links(out)
     stored = run_folder.stored(out)
-    config = training_config.changed(stored, asked.given)
+    config = training_config.changed(stored, options.settings)
     if different := training_config.differences(stored, config):
         raise ValueError(
-            f"the run in {out} has {'; '.join(different)}: leave that out to resume it, "
+            f"the run in {out} has {'; '.join(map(str, different))}: leave that out to resume it, "
             "or begin another in a new --out"
         )
     words = tokenizer.from_json(run_folder.read_json(out / run_folder.TOKENIZER))
     return config, words, None
 
 
-def _tokenizer(
-    config: training_config.RunConfig, given: Mapping[str, Any], stored: dict[str, Any] | None
-) -> Tokenizer:
+def _tokenizer(config: RunConfig, settings: RunSettings, stored: TokenizerJson | None) -> Tokenizer:
     """The one asked for by name, else that of the checkpoint the run begins from, else bytes."""
-    if given.get("tokenizer") is None and stored is not None:
+    if settings.tokenizer is None and stored is not None:
         return tokenizer.from_json(stored)
     if config.tokenizer != "bpe":
         return tokenizer.make(config.tokenizer)
@@ -190,6 +182,6 @@ def _tokenizer(
     return tokenizer.make("bpe", texts=corpus.texts(config.data), vocab_size=count)
 
 
-def _check_stop(stop_after: int | None, config: training_config.RunConfig) -> None:
+def _check_stop(stop_after: int | None, config: RunConfig) -> None:
     if stop_after is not None and not 1 <= stop_after <= config.steps:
         raise ValueError(f"--stop-after is {stop_after}: expected 1 to --steps {config.steps}")

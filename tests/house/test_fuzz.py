@@ -36,11 +36,12 @@ from bench.cli.main import main
 from bench.harness import frameworks, machine, programs, records
 from bench.parity.comparison import Comparison
 from bench.planning import command
-from bench.planning.formulas import Plan
+from bench.planning.options import PlanOptions
+from bench.planning.rates import MismatchedRates
 from bench.reporting import html, markdown, source_diff
 from bench.speed import record as speed_record
-from bench.training import config as training_config
-from bench.training import pretrained, run_folder
+from bench.training import metrics, pretrained, run_folder
+from bench.training.config import RunConfig, RunSettings, changed, resolve
 from shared import checkpoint, corpus, data, params, safetensors_io, tokenizer, transformers_io
 from shared.checkpoint import Checkpoint
 from shared.config import AdamWConfig, GPTConfig, TrainConfig
@@ -389,9 +390,8 @@ def test_checkpoint(ground, content, what):
     tried("checkpoint", ground, lambda: pretrained.load(str(ground / "run")))
 
 
-def _run_config() -> training_config.RunConfig:
-    given = {"init": "weights", "data": "absent.txt", "length": 8, "batch_size": 2}
-    return training_config.resolve(given, MODEL)
+def _run_config() -> RunConfig:
+    return resolve(RunSettings(init="weights", data="absent.txt", length=8, batch_size=2), MODEL)
 
 
 @examples("run folder")
@@ -405,7 +405,7 @@ def test_run_folder(ground, content, what):
         laid(folder, run_folder.CONFIG, content.draw(bent(described)))
         stored = tried("run folder", ground, lambda: run_folder.stored(folder))
         if stored is not None:
-            tried("run folder", ground, lambda: training_config.changed(stored, {"steps": 900}))
+            tried("run folder", ground, lambda: changed(stored, RunSettings(steps=900)))
         tried("run folder", ground, lambda: run_folder.check_data(folder, text))
     elif what == "tokenizer":
         path = laid(
@@ -416,11 +416,11 @@ def test_run_folder(ground, content, what):
         row = {"step": 3, "loss": 2.5, "grad_norm": 1.0, "lr": 1e-3, "tokens_per_s": 9.5}
         rows = [json.dumps(row | {"step": n}).encode() for n in range(4)]
         rows[content.draw(st.integers(0, 3))] = content.draw(bent(row | {"val_loss": 2.0}))
-        path = laid(folder, run_folder.METRICS, content.draw(damaged(b"\n".join(rows))))
-        found = tried("run folder", ground, lambda: run_folder.read_metrics(path, 3))
+        path = laid(folder, metrics.FILE, content.draw(damaged(b"\n".join(rows))))
+        found = tried("run folder", ground, lambda: metrics.read(path, 3))
         for kept in found or []:
-            assert kept["step"] <= 3
-            assert np.isfinite(list(kept.values())).all()
+            assert kept.step <= 3
+            assert np.isfinite(list(kept.to_json().values())).all()
 
 
 # Records
@@ -503,9 +503,9 @@ def _plan_record() -> dict[str, Any]:
 
 
 def _plan_by(path: Path) -> int:
-    step = Plan(model=MODEL, train=TrainConfig(optimizer=AdamWConfig(), batch_size=2), length=8)
-    asked = command.Asked(step=step, preset="tiny", devices=2, ceilings=path)
-    return command.run(asked, Console(file=io.StringIO()))
+    settings = RunSettings(preset="tiny", batch_size=2, length=8)
+    options = PlanOptions(devices=2, ceilings=path, settings=settings)
+    return command.run(options, Console(file=io.StringIO()))
 
 
 def test_a_plan_is_made_by_the_record_that_is_bent(ground):
@@ -516,7 +516,7 @@ def test_a_plan_is_made_by_the_record_that_is_bent(ground):
 @given(content=bent(_plan_record()))
 def test_rates_for_a_plan(ground, content):
     path = laid(ground, "plan.json", content)
-    tried("rates for a plan", ground, lambda: _plan_by(path), command.Unlike)
+    tried("rates for a plan", ground, lambda: _plan_by(path), MismatchedRates)
 
 
 # Tokens to compare on, and pairs

@@ -21,8 +21,8 @@ from bench.harness import frameworks, machine, terminal
 from bench.harness.records import ROOT
 from bench.reporting import html
 from bench.speed import record as speed_record
-from bench.training import config as training_config
-from bench.training import pretrained, run_folder
+from bench.training import metrics, pretrained, run_folder
+from bench.training.config import RunSettings, resolve
 from shared import checkpoint, data, files, safetensors_io, tokenizer, transformers_io
 from shared.config import GPTConfig
 from twingrad import outcome as twingrad_outcome
@@ -209,7 +209,7 @@ def test_a_file_over_the_limit_is_not_read(tmp_path):
         tokenizer.BPE.load,
         speed_record.check,
         run_folder.read_json,
-        lambda path: run_folder.read_metrics(path, 1),
+        lambda path: metrics.read(path, 1),
         lambda path: checkpoint.load(path.parent),
         lambda path: transformers_io.load(path.parent),
     ],
@@ -228,7 +228,7 @@ def test_a_link_in_a_run_folder_is_not_written_through(tmp_path, capsys):
     text.write_text("to be trained on\n" * 99)
     outside = tmp_path / "outside"
     outside.mkdir()
-    config = training_config.resolve({"data": str(text), "steps": 5, "length": 8, "batch_size": 2})
+    config = resolve(RunSettings(data=str(text), steps=5, length=8, batch_size=2))
     for name in ("torch", "torch/checkpoints", "torch/metrics.jsonl", "tokenizer.json"):
         out = tmp_path / name.replace("/", "-")
         (out / name).parent.mkdir(parents=True)
@@ -418,7 +418,7 @@ def test_a_path_in_brackets_is_trained_on_and_from(tmp_path, monkeypatch, capsys
     call += ["--data", str(folder / "[red].txt"), "--out", str(folder / "run")]
     assert main([*call, "--stop-after", "1"]) == 0
     assert main([*call, "--resume"]) == 0
-    assert pretrained.load(str(folder / "run"))[0].vocab_size == 256
+    assert pretrained.load(str(folder / "run")).config.vocab_size == 256
     printed = capsys.readouterr().out
     assert f"{folder}/[red].txt" in printed
     assert f"Curves in {folder}/run/loss.png" in printed

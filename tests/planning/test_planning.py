@@ -7,25 +7,28 @@ import pytest
 
 from bench.cli.main import main
 from bench.harness import frameworks, records
-from bench.planning import command, formulas, validation
-from bench.planning.formulas import FRAMEWORKS, Plan, Rates, Variant
+from bench.planning import activations, memory, rates, timing, validation
+from bench.planning.options import arrangements
+from bench.planning.step_plan import StepPlan, Variant, variant
+from bench.planning.timing import Rates
 from bench.speed import workloads
+from bench.training.config import RunSettings
 from shared import data, params
 from shared.config import AdamWConfig, GPTConfig, TrainConfig, preset
 
 MODEL = GPTConfig(
     vocab_size=61, context_length=24, emb_dim=16, n_heads=2, n_layers=3, drop_rate=0.1
 )
-each_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
+each_framework = pytest.mark.parametrize("framework", frameworks.NAMES)
 
 
-def planned(model: GPTConfig = MODEL, length: int = 20, **given) -> Plan:
+def planned(model: GPTConfig = MODEL, length: int = 20, **given) -> StepPlan:
     own = {key: given.pop(key) for key in ("data_parallel", "sharded", "device") if key in given}
     train = TrainConfig(**{"optimizer": AdamWConfig(), "batch_size": 3} | given)
-    return Plan(model=model, train=train, length=length, **own)
+    return StepPlan(model=model, train=train, length=length, **own)
 
 
-def trainer(framework: str, one: Plan):
+def trainer(framework: str, one: StepPlan):
     """The trainer that is planned."""
     if not frameworks.installed(framework):
         pytest.skip(f"{framework} is not installed")
@@ -39,7 +42,7 @@ def trainer(framework: str, one: Plan):
     return side.train.Trainer(model, one.train, runtime)
 
 
-def batch(one: Plan):
+def batch(one: StepPlan):
     """Inputs and targets of one device's step, [1, B, T]."""
     inputs, targets = data.split_tokens(data.token_batch(one.model, one.rows, one.length, 0))
     return inputs[None], targets[None]
@@ -52,7 +55,7 @@ def batch(one: Plan):
 @pytest.mark.parametrize("name", ["tiny", "small"])
 def test_parameters_and_moments_weigh_what_the_trainer_exports(framework, name):
     one = planned(preset(name), batch_size=1)
-    exported, state = trainer(framework, one).export(), formulas.state(one, framework)
+    exported, state = trainer(framework, one).export(), memory.state(one, framework)
     weights, *moments = (
         sum(value.nbytes for value in group.values())
         for group in (exported.params, exported.first_moment, exported.second_moment)
@@ -63,8 +66,8 @@ def test_parameters_and_moments_weigh_what_the_trainer_exports(framework, name):
 
 @each_framework
 def test_a_sharded_device_holds_its_share_of_the_state(framework):
-    whole = formulas.state(planned(batch_size=8), framework)
-    part = formulas.state(planned(batch_size=8, sharded=4), framework)
+    whole = memory.state(planned(batch_size=8), framework)
+    part = memory.state(planned(batch_size=8, sharded=4), framework)
     for name in ("parameters", "gradients", "moments"):
         assert part[name] == pytest.approx(whole[name] / 4, abs=1)
 
@@ -103,7 +106,7 @@ def test_what_is_kept_is_byte_for_byte_what_pytorch_saves(name, rate):
         loss = made._sum(*(part[0] for part in batch(one)))
     assert loss.requires_grad
     found = sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
-    assert formulas.kept(one, "torch", formulas.variant(one, "torch")) == found
+    assert activations.kept(one, "torch", variant(one, "torch")) == found
 
 
 def _set_aside(**settings):
@@ -113,8 +116,8 @@ def _set_aside(**settings):
     one = planned(model, length=128, batch_size=16, **settings)
     made = trainer("jax", one)
     compiled = made._step.lower(made.state, made._batch(*batch(one))).compile()
-    memory = formulas.memory(one, "jax")
-    return memory.kept + memory.working, compiled.memory_analysis().temp_size_in_bytes
+    planned_bytes = memory.memory(one, "jax")
+    return planned_bytes.kept + planned_bytes.working, compiled.memory_analysis().temp_size_in_bytes
 
 
 def test_the_step_takes_what_xla_sets_aside():
@@ -132,9 +135,9 @@ def test_a_recomputed_step_takes_no_more_than_planned():
 def test_each_way_to_save_memory_saves_some(framework):
     one = planned(preset("small"), length=512)
     whole = Variant(fused=False, recompute=False, chunk=0)
-    before = formulas.memory(one, framework, whole).tensors
+    before = memory.memory(one, framework, whole).tensors
     for change in ({"fused": True}, {"recompute": True}, {"chunk": 64}):
-        assert formulas.memory(one, framework, replace(whole, **change)).tensors < before
+        assert memory.memory(one, framework, replace(whole, **change)).tensors < before
 
 
 # Arithmetic, exchange, time
@@ -145,14 +148,14 @@ def test_the_products_are_those_that_the_benchmark_counts(name):
     one = planned(preset(name), length=64)
     how = Variant(fused=False, recompute=False, chunk=0)
     flops = workloads.flops("train", one.model, one.rows, one.length)
-    assert sum(formulas.arithmetic(one, how).values()) == pytest.approx(flops, rel=1e-12)
+    assert sum(timing.arithmetic(one, how).values()) == pytest.approx(flops, rel=1e-12)
 
 
 def test_recomputing_costs_the_blocks_forward_pass():
     one = planned(preset("124m"), length=64)
     how = Variant(fused=False, recompute=False, chunk=0)
-    extra = sum(formulas.arithmetic(one, replace(how, recompute=True)).values()) - sum(
-        formulas.arithmetic(one, how).values()
+    extra = sum(timing.arithmetic(one, replace(how, recompute=True)).values()) - sum(
+        timing.arithmetic(one, how).values()
     )
     head = 2 * one.positions * one.embedding
     forward = workloads.flops("forward", one.model, one.rows, one.length)
@@ -160,13 +163,13 @@ def test_recomputing_costs_the_blocks_forward_pass():
 
 
 def test_one_device_sends_nothing():
-    assert formulas.communication(planned(), "torch") == {}
+    assert timing.communication(planned(), "torch") == {}
 
 
 @each_framework
 def test_a_ring_sends_each_gradient_twice_but_for_its_own_share(framework):
     one = planned(batch_size=4, data_parallel=4)
-    found = formulas.communication(one, framework)
+    found = timing.communication(one, framework)
     assert found == {"all-reduce": pytest.approx(2 * 3 / 4 * 4 * one.parameters)}
 
 
@@ -174,7 +177,7 @@ def test_a_ring_sends_each_gradient_twice_but_for_its_own_share(framework):
 def test_two_axes_exchange_over_both(framework):
     one = planned(batch_size=16, data_parallel=4, sharded=2, micro_batches=2)
     n = 4 * one.parameters
-    found = formulas.communication(one, framework)
+    found = timing.communication(one, framework)
     torch = framework == "torch"
     assert found["reduce-scatter"] == pytest.approx(2 * n / 2)
     assert found["all-gather"] == pytest.approx(2 * (2 if torch else 1) * n / 2)
@@ -186,13 +189,11 @@ def test_time_is_work_over_rates():
     rates = Rates(products=dict.fromkeys(names, 1e9), copy=1e9, parts={})
     one = planned(preset("tiny"), length=64)
     flops = workloads.flops("train", one.model, one.rows, one.length)
-    found = formulas.seconds(one, "torch", rates)
+    found = timing.seconds(one, "torch", rates)
     assert found["products"] + found["attention"] == pytest.approx(flops / 1e9)
-    assert found["update"] == pytest.approx(
-        formulas.UPDATE_WORDS["torch"] * 4 * one.parameters / 1e9
-    )
+    assert found["update"] == pytest.approx(timing.UPDATE_WORDS["torch"] * 4 * one.parameters / 1e9)
     wide = planned(preset("tiny"), length=64, batch_size=6, data_parallel=2)
-    linked = formulas.seconds(wide, "torch", rates, link=1e6)
+    linked = timing.seconds(wide, "torch", rates, link=1e6)
     assert linked.pop("exchange") == pytest.approx(4 * one.parameters / 1e6)
     assert sum(linked.values()) == pytest.approx(sum(found.values()))
 
@@ -202,7 +203,7 @@ def test_time_is_work_over_rates():
 
 @pytest.mark.parametrize("devices", [1, 12, 64])
 def test_every_arrangement_of_the_devices_is_planned(devices):
-    found = list(command.arrangements(devices))
+    found = arrangements(devices)
     assert (devices, 1) in found
     assert (1, devices) in found
     assert all(d * m == devices for d, m in found)
@@ -223,20 +224,20 @@ def test_a_plan_is_shown_and_written(tmp_path, capsys):
 
 def test_the_record_of_the_check_is_what_its_plans_say():
     """Figures in the record are of the formulas as they are now."""
-    found = json.loads(command.RECORD.read_text())
+    found = json.loads(rates.RECORD.read_text())
     assert len(found["sizes"]) == len(validation.SIZES)
     layouts = [(one["data_parallel"], one["sharded"]) for one in found["layouts"]]
     assert tuple(layouts) == validation.LAYOUTS
     for size in (*found["sizes"], *found["layouts"]):
-        given = {key: size[key] for key in ("preset", "length", "batch_size")}
-        one = validation.planned(given, size.get("data_parallel", 1), size.get("sharded", 1))
+        names = {"preset", "length", "batch_size", "data_parallel", "sharded"} & size.keys()
+        one = validation.planned(RunSettings(**{name: size[name] for name in names}))
         tuned = {row["framework"]: row for row in size["ceilings"]}
         for row in size["rows"]:
             name, link = row["framework"], row.get("link_bytes_per_s")
             floor = row.get("floor_bytes", found["floors"][name])
-            rates = validation.rates(tuned[name], one.devices)
-            assert row["planned"]["peak_bytes"] == floor + formulas.memory(one, name).tensors
-            spent = formulas.seconds(one, name, rates, link)
+            reached = validation.shared_rates(tuned[name], one.devices)
+            assert row["planned"]["peak_bytes"] == floor + memory.memory(one, name).tensors
+            spent = timing.seconds(one, name, reached, link)
             assert row["planned"]["step_s"] == pytest.approx(sum(spent.values()))
             assert row["errors"] == pytest.approx(
                 validation.apart(row["planned"], row["measured"], floor)
@@ -263,7 +264,7 @@ SPEED = str(records.ROOT / "bench" / "results" / "speed-124m-cpu.json")
         (["--dtype", "bfloat16", "--ceilings", SPEED], ["float32", "bfloat16", "--measure"]),
         (["--device", "cuda", "--ceilings", SPEED], ["cpu", "cuda", "--ceilings"]),
         (["--ceilings", "/nowhere.json"], ["/nowhere.json", "--ceilings"]),
-        (["--ceilings", __file__], ["test_plan.py", "--measure"]),
+        (["--ceilings", __file__], ["test_planning.py", "--measure"]),
         (["--ceilings", SPEED, "--measure"], ["--ceilings", "--measure"]),
     ],
 )
@@ -308,12 +309,12 @@ def test_a_record_without_ceilings_is_refused_by_its_path(capsys, tmp_path, cont
 def test_what_processes_send_is_measured(framework):
     if not frameworks.installed(framework):
         pytest.skip(f"{framework} is not installed")
-    assert validation.linked(framework, 2) > 1e6
+    assert validation.bandwidth(framework, 2) > 1e6
 
 
 def test_processes_that_do_not_meet_are_no_figure(monkeypatch):
     if not frameworks.installed("torch"):
         pytest.skip("torch is not installed")
-    monkeypatch.setattr(validation.launch, "free_port", lambda: "no port")
+    monkeypatch.setattr(validation.launcher, "free_port", lambda: "no port")
     with pytest.raises(RuntimeError, match=r"2 processes of torch did not sum an array: .*no port"):
-        validation.linked("torch", 2)
+        validation.bandwidth("torch", 2)

@@ -10,7 +10,6 @@ from shared.config import (
     GPTConfig,
     SGDConfig,
     TrainConfig,
-    differences,
     preset,
 )
 from shared.params import count, gpt2_shapes
@@ -111,20 +110,3 @@ def test_configurations_are_frozen_and_take_keywords_only(make):
         setattr(config, field, getattr(config, field))
     with pytest.raises(TypeError):
         make(getattr(config, field))
-
-
-def test_differing_fields_are_named_with_both_values():
-    tiny = PRESETS["tiny"]
-    train = TrainConfig(optimizer=AdamWConfig(learning_rate=1e-3, total_steps=300), seed=5)
-    assert differences(tiny, tiny) == []
-    asked = dataclasses.replace(tiny, n_layers=4, drop_rate=0.2)
-    assert differences(tiny, asked) == [
-        "n_layers 2, asked 4",
-        "drop_rate 0.1, asked 0.2",
-    ]
-    slower = dataclasses.replace(train.optimizer, learning_rate=0.5)
-    asked_train = dataclasses.replace(train, optimizer=slower, batch_size=16)
-    assert differences(train, asked_train) == [
-        "learning_rate 0.001, asked 0.5",
-        "batch_size 8, asked 16",
-    ]

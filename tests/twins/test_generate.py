@@ -5,7 +5,7 @@ import itertools
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -537,16 +537,17 @@ class Letters(Tokenizer):
         return {}
 
 
-def _run(framework, device, *, vocab_size=CONFIG.vocab_size, config=CONFIG, **asked):
-    call = sample.Asked(framework=framework.name, device=device, **asked)
-    return sample.run(call, config, _program(config).params, Letters(vocab_size))
+def _run(framework, device, *, vocab_size=CONFIG.vocab_size, config=CONFIG, sampling=None, **asked):
+    asked |= asdict(sampling or Sampling())
+    options = sample.SampleOptions(framework=framework.name, device=device, **asked)
+    return sample.write(options, config, _program(config).params, Letters(vocab_size))
 
 
 @each_config
 def test_one_text_is_printed_as_it_grows(framework, texts, device, capsys, config):
     asked = Sampling(seed=2, top_k=30)
     said = texts(framework, [[40, 41]], asked, new_tokens=5, config=config)
-    call = {"prompts": ["HI"], "tokens": 5, "sampling": asked, "config": config}
+    call = {"prompt": ("HI",), "tokens": 5, "sampling": asked, "config": config}
     assert _run(framework, device, dtype="float64", **call) == 0
     out, err = capsys.readouterr()
     assert out == "HI" + Letters().decode(said[0]) + "\n"
@@ -567,7 +568,7 @@ def test_what_is_there_is_printed_before_the_next_token_is_asked_for(capsys):
 
 def test_several_texts_are_printed_whole(framework, texts, device, capsys):
     said = texts(framework, [[40, 41], [33]], GREEDY, new_tokens=5)
-    _run(framework, device, prompts=["HI", "A"], tokens=5, sampling=GREEDY, dtype="float64")
+    _run(framework, device, prompt=("HI", "A"), tokens=5, sampling=GREEDY, dtype="float64")
     first, second = (Letters().decode(text) for text in said)
     assert capsys.readouterr().out == f"HI{first}\n\nA{second}\n"
 
@@ -575,7 +576,7 @@ def test_several_texts_are_printed_whole(framework, texts, device, capsys):
 @each_config
 def test_tokens_that_no_text_has_are_never_said(framework, device, capsys, config):
     asked = Sampling(temperature=50.0)
-    call = {"prompts": ["A"] * 20, "tokens": 4, "sampling": asked, "config": config}
+    call = {"prompt": ("A",) * 20, "tokens": 4, "sampling": asked, "config": config}
     _run(framework, device, vocab_size=40, dtype="float64", **call)
     assert set(capsys.readouterr().out) <= {"\n", "é", "\ufffd", *Letters(40).decode(range(38))}
 
@@ -593,7 +594,7 @@ def test_sample_decodes_with_a_model_in_decode_layout(framework, device, monkeyp
 
     monkeypatch.setattr(framework.generate, "decode_layout", lay)
     monkeypatch.setattr(framework.generate, "generate", say)
-    _run(framework, device, prompts=["A"], tokens=2)
+    _run(framework, device, prompt=("A",), tokens=2)
     assert len(given) == len(used) == 1
     assert used[0] is given[0]
 
@@ -607,10 +608,10 @@ def test_the_pace_leaves_out_what_is_compiled():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"prompts": ["A", ""]}, "the prompt is empty: give --prompt a text"),
-        ({"prompts": ["A"], "vocab_size": 98}, "the tokenizer has 98 tokens and the model 97"),
-        ({"prompts": ["A"], "tokens": 24}, "prompt 1 has 1 tokens, and 24 new ones"),
-        ({"prompts": ["A"], "dtype": "tf32"}, "dtype tf32 needs a cuda device"),
+        ({"prompt": ("A", "")}, "the prompt is empty: give --prompt a text"),
+        ({"prompt": ("A",), "vocab_size": 98}, "the tokenizer has 98 tokens and the model 97"),
+        ({"prompt": ("A",), "tokens": 24}, "prompt 1 has 1 tokens, and 24 new ones"),
+        ({"prompt": ("A",), "dtype": "tf32"}, "dtype tf32 needs a cuda device"),
     ],
     ids=str,
 )
@@ -626,7 +627,7 @@ def test_sampling_loads_the_one_framework_that_was_asked_for(framework):
 import sys
 from tests.twins.test_generate import _run
 from bench.harness import frameworks
-_run(frameworks.one({framework.name!r}), "cpu", prompts=["A"], tokens=3)
+_run(frameworks.one({framework.name!r}), "cpu", prompt=("A",), tokens=3)
 loaded = [name for name in {others} if name in sys.modules]
 assert not loaded, loaded
 """

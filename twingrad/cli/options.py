@@ -40,7 +40,8 @@ class Option:
     ``choices`` are the allowed values. A ``positional`` has no dashes before its name.
     Of several values, ``repeated`` has the option written once for each, else they follow it. A
     ``required`` option has to be given, whatever its field's default is.
-    ``show_default`` says the default at the end of the help.
+    ``show_default`` says the default at the end of the help. ``otherwise`` is the value in effect
+    where the option is left out and its field is None; the help says it as the default.
     """
 
     help: str
@@ -51,6 +52,7 @@ class Option:
     required: bool = False
     show_default: bool = True
     parse: Callable[[str], Value] | None = None
+    otherwise: Value = None
 
 
 def option(
@@ -64,6 +66,7 @@ def option(
     required: bool = False,
     show_default: bool = True,
     parse: Callable[[str], Value] | None = None,
+    otherwise: Value = None,
 ) -> D:
     """A dataclass field with this default that is also an option of the command line.
 
@@ -79,6 +82,7 @@ def option(
         required=required,
         show_default=show_default,
         parse=parse,
+        otherwise=otherwise,
     )
     return dataclasses.field(default=default, metadata={_KEY: declared})
 
@@ -121,13 +125,17 @@ def add_options(parser: Adds, options: type, only: Collection[str] | None = None
             _add(parser, field, declared, _type(options, field.name))
 
 
-def read_options(options: type[T], parsed: argparse.Namespace) -> T:
-    """An instance of the dataclass ``options`` of what was parsed.
+def read_options(
+    options: type[T], parsed: argparse.Namespace, only: Collection[str] | None = None
+) -> T:
+    """An instance of the dataclass ``options`` of what was parsed, or of ``only`` these fields.
 
     Raises ``ValueError`` naming a value that is none of its option's choices.
     """
     values: dict[str, object] = {}
     for field, declared in _declared(options):
+        if only is not None and field.name not in only:
+            continue
         value = getattr(parsed, field.name, None)
         if value is None:
             continue  # the dataclass has the default
@@ -197,6 +205,7 @@ def _help(default: object, declared: Option) -> str:
     text = declared.help
     if declared.choices:
         text += f": {', '.join(declared.choices)}" if text else ", ".join(declared.choices)
+    default = declared.otherwise if default is None else default
     missing = declared.required or default is None or default is False or default == ()
     if declared.show_default and not missing:
         shown = " ".join(default) if isinstance(default, tuple) else default

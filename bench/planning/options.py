@@ -1,0 +1,74 @@
+"""Options of ``twingrad plan``."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.harness import frameworks
+from bench.training.config import RunSettings
+from twingrad.cli.options import option
+
+# Settings of a run that decide what a step takes.
+STEP_SETTINGS = (
+    "preset", "dtype", "dropout", "drop_rate", "batch_size", "micro_batches", "length",
+    "loss_chunk", "recompute",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """Options of ``plan``; ``settings`` are those of a run, ``link`` is in GB/s."""
+
+    framework: str = option("both", help="what trains", choices=(*frameworks.NAMES, "both"))
+    device: str = option("cpu", help="what it trains on", choices=("cpu", "cuda"))
+    devices: int | None = option(
+        None, metavar="N", help="how many: every arrangement of them is planned"
+    )
+    data_parallel: int | None = option(None, metavar="N", help="that hold the same parts")
+    sharded: int | None = option(None, metavar="M", help="that share one model's parts")
+    ceilings: Path | None = option(
+        None, metavar="FILE", help="a record of twingrad bench to take rates of"
+    )
+    measure: bool = option(False, help="measure them on this machine now")
+    link: float | None = option(None, metavar="GB/S", help="what a device can send")
+    json: Path | None = option(None, metavar="FILE", help="write the plan as JSON")
+    settings: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "data_parallel", "sharded", "link"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}: expected more than 0")
+        product = (self.data_parallel or 1) * (self.sharded or 1)
+        if self.is_arranged and self.devices not in (None, product):
+            raise ValueError(
+                f"--data-parallel {self.data_parallel or 1} times --sharded {self.sharded or 1} "
+                f"is {product}, and --devices is {self.devices}: leave --devices out"
+            )
+        if self.measure and self.ceilings:
+            raise ValueError("--measure and --ceilings exclude one another: leave one of them out")
+
+    @property
+    def is_arranged(self) -> bool:
+        """Whether the options say how the devices divide the work."""
+        return self.data_parallel is not None or self.sharded is not None
+
+    @property
+    def device_count(self) -> int:
+        """How many devices share the step."""
+        return self.devices or (self.data_parallel or 1) * (self.sharded or 1)
+
+    def arrangements(self) -> list[tuple[int, int]]:
+        """The (data_parallel, sharded) to plan: the one that is named, or all of the devices."""
+        if self.is_arranged:
+            return [(self.data_parallel or 1, self.sharded or 1)]
+        return arrangements(self.device_count)
+
+    @property
+    def frameworks(self) -> tuple[str, ...]:
+        """The names of the frameworks to plan for."""
+        return frameworks.NAMES if self.framework == "both" else (self.framework,)
+
+
+def arrangements(devices: int) -> list[tuple[int, int]]:
+    """Every (data_parallel, sharded) whose product is ``devices``."""
+    return [(devices // m, m) for m in range(1, devices + 1) if devices % m == 0]

@@ -1,0 +1,133 @@
+"""Measured rates that a plan's times are computed by: from a record, or measured now."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from bench.harness import frameworks, records
+from bench.planning import timing
+from bench.planning.record import CeilingsGroupJson, CeilingsJson, RatesRecordJson
+from bench.planning.step_plan import StepPlan
+from bench.speed import contestants, scheduler
+from shared import files
+from shared.config import GPTConfig
+
+RECORD = records.ROOT / "bench" / "results" / "plan-cpu.json"
+WAIT_S = 300.0
+
+
+class MismatchedRates(ValueError):
+    """Rates of another dtype or device than the plan's."""
+
+
+@dataclass(frozen=True)
+class FrameworkRates:
+    """One framework's ceilings and the bytes of its process without a model, where measured."""
+
+    ceilings: CeilingsJson | None = None
+    floor_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class RateSource:
+    """Rates by framework, and the ``name`` of where they come from; None where there are none."""
+
+    name: str | None
+    by_framework: dict[str, FrameworkRates]
+
+
+def unrated(names: Iterable[str]) -> RateSource:
+    """No rates: memory and exchange need none."""
+    return RateSource(None, {name: FrameworkRates() for name in names})
+
+
+def stored(path: Path, step: StepPlan, names: tuple[str, ...]) -> RateSource:
+    """The rates of the frameworks ``names`` in the record at ``path``.
+
+    Of several sizes those nearest in width to the model are taken. Raises ``ValueError``, which is
+    ``MismatchedRates`` where the record is of another dtype or device.
+    """
+    try:
+        record = cast(RatesRecordJson, files.read_json(path))
+        groups = record.get("sizes") or [cast(CeilingsGroupJson, record)]
+        nearest = min(groups, key=lambda group: _distance(group, step.model))
+        tuned = {one["framework"]: one for one in nearest["ceilings"] if one["fast"]}
+        floors = record.get("floors", {})
+        rates = {name: FrameworkRates(tuned[name], floors.get(name)) for name in names}
+        for name in names:
+            _require_usable(step, name, tuned[name], floors.get(name))
+        device, dtype = record["environment"]["device"], record["asked"]["dtype"]
+        processor = record["environment"]["hardware"]["processor"]
+    except OSError as error:
+        raise ValueError(
+            f"cannot read {path}: {error.strerror}: give --ceilings a record of twingrad bench"
+        ) from None
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+        raise ValueError(
+            f"{path} has no ceilings of {' and '.join(names)}: give --ceilings a record of "
+            "twingrad bench that has, or --measure"
+        ) from None
+    if (device, dtype) != (step.device, step.train.dtype):
+        raise MismatchedRates(
+            f"{path} was measured in {dtype} on {device}, and the plan is for {step.train.dtype} "
+            f"on {step.device}: give another record to --ceilings, or use --measure there"
+        )
+    return RateSource(f"of {path.name}, {processor}", rates)
+
+
+def _require_usable(step: StepPlan, name: str, ceilings: CeilingsJson, floor: int | None) -> None:
+    """Raise ``ValueError``, or whatever else it comes to, where a plan cannot be made by these."""
+    rates = timing.rates(ceilings)
+    every = (*rates.products.values(), *rates.parts.values(), rates.copy)
+    total = sum(timing.seconds(step, name, rates).values())
+    if not (min(every) > 0 and math.isfinite(total)):
+        raise ValueError("a rate is not positive")
+    if floor is not None and not 0 <= floor < 1 << 48:
+        raise ValueError("a floor is no number of bytes")
+
+
+def _distance(group: CeilingsGroupJson, model: GPTConfig) -> float:
+    """How far the width of a group's ceilings is from the model's, in octaves."""
+    shapes = {row["name"]: row["shape"] for row in group["ceilings"][0]["products"]}
+    return abs(math.log2(shapes["c_proj"][1] / model.emb_dim))
+
+
+def measure(step: StepPlan, names: tuple[str, ...]) -> dict[str, CeilingsJson]:
+    """Ceilings of each framework on this machine now, each in a process of its own.
+
+    Raises ``ValueError`` where one cannot be measured.
+    """
+    return {name: _measure(step, name) for name in names}
+
+
+def measured(step: StepPlan, names: tuple[str, ...]) -> RateSource:
+    """Rates taken on this machine now."""
+    ceilings = measure(step, names)
+    return RateSource("measured now", {name: FrameworkRates(ceilings[name]) for name in names})
+
+
+def _measure(step: StepPlan, name: str) -> CeilingsJson:
+    frameworks.one(name)
+    contestant = contestants.Contestant(
+        name=f"{name} alone", family="", framework=name, tier="", racer="", about=""
+    )
+    entry = scheduler.Entry(contestant=contestant, label=name)
+    with scheduler.stable([entry]) as folder:
+        entry.process = scheduler.Process(name, scheduler.environment(contestant, folder), folder)
+        try:
+            ceilings = entry.ask(
+                "ceilings",
+                WAIT_S,
+                framework=name,
+                config=step.model,
+                batch_size=step.rows,
+                length=step.length,
+                dtype=step.train.dtype,
+                device=step.device,
+                fast=True,
+            )
+        except scheduler.Failed as failure:
+            raise ValueError(f"the ceilings of {name} cannot be measured: {failure}") from None
+    return cast(CeilingsJson, ceilings)

@@ -1,0 +1,127 @@
+"""The launcher of processes: wrong calls, signals, and runs that torchrun starts again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bench.cli import main
+from bench.harness.frameworks import installed
+from bench.training import launcher, metrics
+from tests.helpers.runs import (
+    DIVISIBLE,
+    HOST,
+    Run,
+    assert_same_run,
+    assert_whole,
+    environment,
+    minutes,
+    rows_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--processes 0", "--processes is 0: expected 1 or more"),
+        ("--processes two", "invalid int value: 'two'"),
+        ("--processes 2 --port 70000", "--port is 70000: expected 1 to 65535"),
+        ("--processes 2 --hosts a,b", "--host-index is None: say which of the 2 hosts a, b"),
+        ("--processes 2 --hosts a,b --host-index 2", "--host-index is 2: say which"),
+        ("--processes 2 --host-index 0", "--host-index is for several hosts"),
+        ("--patience 0", "--patience is 0: expected seconds, over 0"),
+        ("--data-parallel 0", "data_parallel is 0: expected a whole number from 1"),
+    ],
+)
+def test_a_wrong_launch_is_refused_in_one_sentence(one, capsys, tmp_path, arguments, said):
+    given = ["train", "--framework", one, *arguments.split(), "--out", str(tmp_path / "run")]
+    assert main.main(given) == 2
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    assert complaint.count("\n") == 1
+    assert not (tmp_path / "run").exists(), "something was left behind"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--processes", "2"], "--port start processes: leave them out where torchrun or srun"),
+        (["--sharded", "3"], "--sharded 3 make 3 processes, but 2 were started"),
+        ([], "torchrun starts this run again after a failure: name its folder by --out"),
+    ],
+)
+def test_a_call_that_does_not_fit_its_launcher_is_refused(
+    one, capsys, monkeypatch, tmp_path, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    variables = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost"}
+    variables |= {"MASTER_PORT": "29500", "TORCHELASTIC_MAX_RESTARTS": "0" if arguments else "3"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main.main(["train", "--framework", one, *arguments]) == 2
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    assert complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize(("status", "left"), [(130, 130), (3, -signal.SIGKILL)])
+def test_only_an_interrupted_process_has_time_for_its_checkpoint(monkeypatch, status, left):
+    monkeypatch.setattr(launcher, "_GRACE", 0.2)
+    code = "import sys, time; time.sleep(float(sys.argv[1])); sys.exit(int(sys.argv[2]))"
+    first, second = (
+        subprocess.Popen([sys.executable, "-c", code, seconds, str(status)], text=True)
+        for seconds in ("0", "1.5")
+    )
+    assert launcher._wait([second, first]) == status
+    assert (first.returncode, second.returncode) == (status, left)
+
+
+@minutes
+def test_ctrl_c_stops_the_run_with_a_checkpoint(one, text, tmp_path):
+    out = tmp_path / "run"
+    asked = (*DIVISIBLE, "--framework", one, "--data", text, "--steps", 10_000, "--processes", 2)
+    with Run(*asked, "--out", out) as run:
+        run.wait_for_steps(out / one / metrics.FILE, 5)
+        run.process.send_signal(signal.SIGINT)
+        run.ends(130, within=60)
+    assert assert_whole(out, one) == rows_of(out, one)[-1]["step"]
+
+
+@minutes
+def test_processes_save_themselves_when_their_parent_is_killed(one, text, tmp_path):
+    out = tmp_path / "run"
+    asked = (*DIVISIBLE, "--framework", one, "--data", text, "--steps", 10_000, "--processes", 2)
+    with Run(*asked, "--out", out) as run:
+        run.wait_for_steps(out / one / metrics.FILE, 5)
+        ranks = [run.rank(0), run.rank(1)]
+        run.process.kill()
+        deadline = time.monotonic() + 60
+        while any(environment(pid) for pid in ranks):
+            assert time.monotonic() < deadline, "they go on without it"
+            time.sleep(0.05)
+    assert assert_whole(out, one) == rows_of(out, one)[-1]["step"]
+
+
+@minutes
+def test_a_run_that_torchrun_restarts_goes_on(text, tmp_path):
+    if not installed("torch"):
+        pytest.skip("torch is not installed")
+    asked = (*DIVISIBLE, "--framework", "torch", "--data", text, "--steps", 60)
+    asked += ("--checkpoint-every", 5, "--out")
+    with Run(*asked, tmp_path / "whole", "--processes", 2) as whole:
+        whole.ends(0)
+    out = tmp_path / "run"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--max-restarts", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    torchrun += ["--no-python"]
+    with Run(*asked, out, before=torchrun) as run:
+        run.wait_for_steps(out / "torch" / metrics.FILE, 12)
+        os.kill(run.rank(1), signal.SIGKILL)
+        said = run.process.communicate(timeout=120)[0]
+        assert run.process.returncode == 0, said
+    assert f"rank 1 on host {HOST} died in step " in said
+    assert "Going on from" in said
+    assert_same_run(out, tmp_path / "whole", "torch", 60)
