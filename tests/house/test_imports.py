@@ -4,43 +4,49 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from bench.harness import frameworks
+from tests.helpers import sources
+from tests.helpers.sources import ROOT
 
-ROOT = Path(__file__).parents[2]
 TORCH, JAX = {"torch", "torch_impl"}, {"jax", "jaxlib", "flax", "optax", "jax_impl"}
+OURS = {"bench", "jax_impl", "shared", "tests", "torch_impl", "twingrad"}
+# What a package may never import, at any depth.
 FORBIDDEN = {
-    "shared": TORCH | JAX | {"bench", "tests"},
-    "torch_impl": JAX | {"bench", "tests"},
-    "jax_impl": TORCH | {"bench", "tests"},
+    "shared": TORCH | JAX | OURS - {"shared"},
+    "torch_impl": JAX | OURS - {"torch_impl", "shared"},
+    "jax_impl": TORCH | OURS - {"jax_impl", "shared"},
+    "twingrad": OURS - {"twingrad"},
     "bench": {"tests"},
-    "twingrad": TORCH | JAX | {"tests"},
 }
-MODULES = [path for package in FORBIDDEN for path in sorted((ROOT / package).rglob("*.py"))]
+# The packages of the workbench, top to bottom; those of one row do not import one another.
+ROWS = (
+    ("bench.cli",),
+    ("bench.reporting",),
+    ("bench.studies",),
+    ("bench.planning", "bench.mutation", "bench.diagnosis"),
+    ("bench.speed", "bench.training", "bench.parity"),
+    ("bench.harness",),
+)
+ROW_OF = {package: row for row, packages in enumerate(ROWS) for package in packages}
+MODULES = sources.files()
+
+each_module = pytest.mark.parametrize("path", MODULES, ids=sources.module_name)
 
 
-def _dotted(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+def _forbidden(source: str, package: str) -> list[str]:
+    """The imports of ``source`` that its package may not have."""
+    return [n for n in sources.imports(source) if n.partition(".")[0] in FORBIDDEN[package]]
 
 
-each_module = pytest.mark.parametrize("path", MODULES, ids=_dotted)
-
-
-def _imports(source: str) -> Iterator[str]:
-    """Every module that ``source`` imports, at its top or anywhere within."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        if isinstance(node, ast.ImportFrom):
-            yield "." * node.level + (node.module or "")
-
-
-def _trespasses(source: str, package: str) -> list[str]:
-    return [name for name in _imports(source) if name.partition(".")[0] in FORBIDDEN[package]]
+def _upward(module: str, imported: str) -> bool:
+    """Whether a package of the workbench imports one above it or beside it."""
+    package, other = (".".join(name.split(".")[:2]) for name in (module, imported))
+    if package == other or package not in ROW_OF:
+        return False  # bench.__main__ hands over to bench.cli
+    return other.startswith("bench.") and ROW_OF[other] <= ROW_OF[package]
 
 
 def _doings(source: str) -> list[str]:
@@ -52,6 +58,7 @@ def _doings(source: str) -> list[str]:
         if not isinstance(node, quiet)
         and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
         and not _attaches_a_derivative(node)
+        and not _imports_for_types_alone(node)
         and not ast.unparse(node).startswith("if __name__ == '__main__'")
     ]
 
@@ -64,10 +71,60 @@ def _attaches_a_derivative(node: ast.stmt) -> bool:
     return False
 
 
+def _imports_for_types_alone(node: ast.stmt) -> bool:
+    """Whether ``node`` is ``if TYPE_CHECKING:`` with nothing but imports."""
+    match node:
+        case ast.If(ast.Name("TYPE_CHECKING"), body, []):
+            return all(isinstance(inner, (ast.Import, ast.ImportFrom)) for inner in body)
+    return False
+
+
 @each_module
-def test_imports_only_go_downwards(path):
-    package = _dotted(path).partition(".")[0]
-    assert _trespasses(path.read_text(encoding="utf-8"), package) == []
+def test_a_package_imports_nothing_that_it_may_not(path):
+    package = sources.module_name(path).partition(".")[0]
+    assert _forbidden(path.read_text(encoding="utf-8"), package) == []
+
+
+def test_the_workbench_imports_downwards_only():
+    known = sources.sources()
+    upward = [
+        f"{module} imports {imported}"
+        for module, text in known.items()
+        for imported in sorted(sources.imported_modules(text, known))
+        if _upward(module, imported)
+    ]
+    assert upward == []
+
+
+def test_every_package_of_the_workbench_has_its_place():
+    packages = {f"bench.{path.parent.name}" for path in (ROOT / "bench").glob("*/__init__.py")}
+    assert packages == set(ROW_OF)
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    known = sources.sources()
+    edges = {name: sources.imported_modules(text, known) - {name} for name, text in known.items()}
+    assert sources.circles(edges) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "imported"),
+    [
+        ("bench.harness.records", "bench.speed.record"),
+        ("bench.parity.command", "bench.reporting.html"),
+        ("bench.parity.command", "bench.training.session"),
+        ("bench.studies.decoding", "bench.cli.main"),
+    ],
+)
+def test_a_planted_upward_import_is_seen(module, imported):
+    known = sources.sources() | {imported: ""}
+    text = f"def f():\n    from {imported} import anything"
+    assert [_upward(module, name) for name in sources.imported_modules(text, known)] == [True]
+
+
+def test_a_planted_circle_is_seen():
+    edges = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}
+    assert sources.circles(edges) == [["b", "c"]]
 
 
 @each_module
@@ -77,9 +134,8 @@ def test_the_top_of_a_module_only_defines(path):
 
 
 def test_a_relative_import_is_not_used_to_hide_where_it_goes():
-    for path in MODULES:
-        relative = [name for name in _imports(path.read_text(encoding="utf-8")) if name[0] == "."]
-        assert relative == [], path
+    for module, text in sources.sources().items():
+        assert [name for name in sources.imports(text) if name.startswith(".")] == [], module
 
 
 @pytest.mark.parametrize(
@@ -87,19 +143,28 @@ def test_a_relative_import_is_not_used_to_hide_where_it_goes():
     [
         ("shared", "import torch"),
         ("shared", "import jax.numpy as jnp"),
-        ("shared", "def f():\n    from bench import sides"),
+        ("shared", "def f():\n    from bench import harness"),
+        ("shared", "from twingrad import numerics"),
         ("torch_impl", "from jax_impl.gpt2 import GPT2"),
         ("torch_impl", "import numpy, optax"),
         ("jax_impl", "if True:\n    from torch import nn"),
+        ("twingrad", "from shared.config import preset"),
+        ("twingrad", "import bench.cli"),
     ],
 )
-def test_the_reader_of_imports_sees_a_trespass(package, source):
-    assert len(_trespasses(source, package)) == 1
+def test_a_planted_forbidden_import_is_seen(package, source):
+    assert len(_forbidden(source, package)) == 1
 
 
 @pytest.mark.parametrize("source", ["print(1)", "for i in range(3): pass", "x = []\nx.append(1)"])
 def test_the_reader_of_statements_sees_a_doing(source):
     assert len(_doings(source)) == 1
+
+
+def test_the_reader_of_statements_lets_types_be_imported_for_the_checker_alone():
+    assert _doings("if TYPE_CHECKING:\n    from a import b") == []
+    assert len(_doings("if TYPE_CHECKING:\n    print(1)")) == 1
+    assert len(_doings("if TYPE_CHECKING:\n    import a\nelse:\n    b = 1")) == 1
 
 
 def test_the_reader_of_statements_lets_a_derivative_be_attached():
@@ -132,9 +197,22 @@ def _python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _names(package: str) -> list[str]:
-    """Its modules; those of packages within it may load what they are about."""
-    return [_dotted(p) for p in MODULES if p.parent == ROOT / package and p.stem[0] != "_"]
+def _names(*packages: str) -> list[str]:
+    """The modules of the packages that have names of their own."""
+    return [sources.module_name(p) for p in sources.files(*packages) if p.stem[0] != "_"]
+
+
+# Modules that import a framework at their top; the others load it where they use it.
+LOADS_A_FRAMEWORK = (
+    "bench.diagnosis.",
+    "bench.speed.backends.",
+    "twingrad.api",
+    "twingrad.comparison",
+    "twingrad.diagnosis.",
+    "twingrad.jax_probe",
+    "twingrad.live",
+    "twingrad.torch_probe",
+)
 
 
 IMPORT_ALL = """
@@ -166,8 +244,9 @@ def test_a_side_leaves_the_other_framework_unloaded_and_does_nothing_on_import(f
     assert done.stderr == done.stdout == ""
 
 
-def test_shared_and_bench_load_without_either_framework_and_print_nothing():
-    names = _names("shared") + _names("bench")
+def test_all_other_modules_load_neither_framework_and_print_nothing():
+    names = _names("shared", "twingrad", "bench")
+    names = [name for name in names if not name.startswith(LOADS_A_FRAMEWORK)]
     others = sorted({"torch", "jax", "flax", "optax"})
     done = _python(IMPORT_ALL.format(frameworks=(), names=names, others=others, after=""))
     assert done.stderr == done.stdout == ""
