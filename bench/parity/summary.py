@@ -1,0 +1,40 @@
+"""One row a program: what was judged, and the tensor that came nearest to its limit."""
+
+from rich.console import Console
+from rich.markup import escape
+
+from twingrad.outcome import Gate, Outcome
+from twingrad.outcome_tables import verdict
+from twingrad.terminal import put, table, units
+
+
+def show(console: Console, outcomes: list[Outcome]) -> None:
+    """Print the summary of several programs, each with its worst tensor and that one's gate."""
+    rows = table(
+        "program", "tensors", "worst tensor", "dtype", "PyTorch", "JAX", "limit", "",
+        title="Each program, with the tensor that came nearest to its limit",
+        right=("tensors", "PyTorch", "JAX", "limit"),
+    )  # fmt: skip
+    for program, preset in dict.fromkeys((o.program, o.preset) for o in outcomes):
+        of_program = [o for o in outcomes if (o.program, o.preset) == (program, preset)]
+        gates = [(gate, outcome.dtype) for outcome in of_program for gate in outcome.gates]
+        gate, dtype = max(gates, key=_nearness)
+        worst = gate.worst
+        rows.add_row(
+            f"{program} {preset}" if preset else program,
+            f"{sum(len(gate.tensors) for gate, _ in gates):,}",
+            escape(worst.name.partition(" (")[0]),
+            dtype,
+            f"{units(worst.torch_error_u)} u",
+            f"{units(worst.jax_error_u)} u",
+            f"{units(worst.limit_u)} u",
+            verdict(all(outcome.ok for outcome in of_program)),
+        )
+    rows.columns[0].no_wrap = True
+    rows.columns[2].overflow = "fold"
+    put(console, rows)
+
+
+def _nearness(gate_in_dtype: tuple[Gate, str]) -> tuple[bool, float]:
+    gate, _ = gate_in_dtype
+    return not gate.ok, gate.worst.factor
