@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.harness import frameworks, machine, programs, records, terminal
 from bench.harness.programs import Program
-from bench.parity import demo_tables, demos, tables
+from bench.parity import demo_tables, demos, summary, tables
 from bench.parity.comparison import Comparison
 from shared import data, params, transformers_io
 from shared.config import GPTConfig, preset
@@ -90,6 +90,8 @@ def run(asked: Asked, console: Console) -> int:
         records.write_observed(asked.save, everything[-1].observed, tasks[-1].dtypes[-1])
     seconds = time.perf_counter() - started
     _write(asked, everything, device, ok, seconds)
+    if len(tasks) > 1:
+        summary.show(console, found)
     outcome_tables.closing(console, found, seconds)
     return 0 if ok else 1
 

@@ -1,8 +1,12 @@
 """One row a program: what was judged, and the tensor that came nearest to its limit."""
 
+import io
+
 from rich.console import Console
 from rich.markup import escape
 
+from bench.harness.records import load
+from twingrad import outcome as twingrad_outcome
 from twingrad.outcome import Gate, Outcome
 from twingrad.outcome_tables import verdict
 from twingrad.terminal import put, table, units
@@ -38,3 +42,12 @@ def show(console: Console, outcomes: list[Outcome]) -> None:
 def _nearness(gate_in_dtype: tuple[Gate, str]) -> tuple[bool, float]:
     gate, _ = gate_in_dtype
     return not gate.ok, gate.worst.factor
+
+
+def block(record: str) -> str:
+    """The summary of a committed comparison, for a page."""
+    text = io.StringIO()
+    console = Console(file=text, width=100, highlight=False, color_system=None)
+    show(console, twingrad_outcome.outcomes(load(record).as_object()))
+    lines = (line.rstrip() for line in text.getvalue().splitlines())
+    return "```\n" + "\n".join(lines).strip("\n") + "\n```"

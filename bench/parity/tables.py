@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from bench.harness.records import load
-from bench.parity import demo_tables
+from bench.parity import demo_tables, summary
 from twingrad import outcome as twingrad_outcome
 from twingrad import outcome_tables
 
@@ -30,6 +30,7 @@ def comparison(argument: str) -> str:
     for program, preset in titles:
         same = [o for o in judged if (o.program, o.preset) == (program, preset)]
         outcome_tables.outcomes(console, f"{program} {preset}" if preset else program, same)
+    summary.show(console, judged)
     outcome_tables.closing(console, judged, report["seconds"])
     lines = (line.rstrip() for line in text.getvalue().splitlines())
     return "```\n" + "\n".join(lines).strip("\n") + "\n```"

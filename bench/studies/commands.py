@@ -6,6 +6,7 @@ Each command has its own measurement and tables; here stand the claims and the s
 from pathlib import Path
 
 from bench.mutation import results as mutation_results
+from bench.parity import summary
 from bench.parity import tables as parity_tables
 from bench.planning import record as planning_record
 from bench.planning import tables as planning_tables
@@ -29,7 +30,7 @@ COMPARE = Study(
     command=Command(
         arguments=("-m", "bench", "compare", "--dtype", "all", "--device", "cpu"),
     ),
-    blocks={"compare": parity_tables.comparison},
+    blocks={"compare": parity_tables.comparison, "summary": summary.block},
 )
 
 MUTANTS = Study(
