@@ -152,10 +152,12 @@ def load(path: Path) -> Pair:
     """
     if not path.is_file():
         raise ValueError(f"there is no pair file {path}: make one with twingrad init-pair {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # Under a name of its own: the file may have the name of a module that it imports.
+    spec = importlib.util.spec_from_file_location(f"_pair_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is no Python file: a pair file ends in .py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look up annotations that are strings
     try:
         with importing_beside(path):
             spec.loader.exec_module(module)

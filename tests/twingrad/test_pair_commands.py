@@ -14,7 +14,7 @@ from twingrad.environment import Environment, checkout
 from twingrad.numerics import Verdict
 from twingrad.outcome import Gate, Outcome
 from twingrad.page import comparison_page
-from twingrad.pair import importing_beside
+from twingrad.pair import importing_beside, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +93,25 @@ def test_a_pair_may_add_to_the_path(tmp_path):
         sys.path.insert(0, "more")
     assert sys.path == ["more", *before]
     sys.path.remove("more")
+
+
+def test_a_dataclass_of_a_pair_file_may_have_annotations_that_are_strings(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("""
+from __future__ import annotations
+from dataclasses import dataclass
+import numpy as np
+from twingrad import Pair
+
+@dataclass
+class Sizes:
+    width: int = 3
+
+pair = Pair(
+    torch=Sizes, jax=Sizes, torch_loss=print, jax_loss=print, batch=[np.ones(Sizes().width)]
+)
+""")
+    assert load(path).batch[0].shape == (3,)
 
 
 def test_this_is_a_checkout():
