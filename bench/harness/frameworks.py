@@ -27,6 +27,7 @@ from shared.config import GPTConfig
 from shared.params import Params
 
 NAMES = ("torch", "jax")
+CHOICES = (*NAMES, "both")
 DEVICES = ("auto", "cpu", "cuda")
 _NEEDS = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
 _ADAPTERS: dict[str, Callable[[], "Framework"]] = {"torch": TorchFramework, "jax": JaxFramework}
@@ -101,6 +102,11 @@ class Framework(Protocol):
 Frameworks = tuple[Framework, Framework]
 
 __all__ = ["NAMES", "Framework", "Frameworks", "Runtime", "both", "installed", "one", "pick_device"]
+
+
+def chosen(choice: str) -> tuple[str, ...]:
+    """The names of the frameworks that one of ``CHOICES`` stands for."""
+    return NAMES if choice == "both" else (choice,)
 
 
 def installed(name: str) -> bool:

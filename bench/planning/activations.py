@@ -17,7 +17,7 @@ def block(plan: StepPlan, framework: str, *, fused: bool, recompute: bool) -> di
 
 
 def _torch_block(plan: StepPlan, fused: bool, recompute: bool) -> dict[str, int]:
-    """What autograd saves: the inputs of products, norms and GELU, masks, and the softmax's output.
+    """Bytes autograd saves: inputs of products, norms and GELU, masks, and the softmax's output.
 
     ``checkpoint`` saves the block's input alone.
     """
@@ -52,7 +52,7 @@ def _torch_block(plan: StepPlan, fused: bool, recompute: bool) -> dict[str, int]
 
 
 def _jax_block(plan: StepPlan, fused: bool, recompute: bool) -> dict[str, int]:
-    """What XLA keeps of a block between its forward and its backward pass, on a CPU.
+    """Bytes XLA keeps of a block between its forward and its backward pass, on a CPU.
 
     Read off the compiled step's buffers: what a product or an exponential made is kept, cheaper
     work is fused into what reads it and done again. The random words of matched dropout come in

@@ -18,7 +18,7 @@ STEP_SETTINGS = (
 class PlanOptions:
     """Options of ``plan``; ``settings`` are those of a run, ``link`` is in GB/s."""
 
-    framework: str = option("both", help="what trains", choices=(*frameworks.NAMES, "both"))
+    framework: str = option("both", help="what trains", choices=frameworks.CHOICES)
     device: str = option("cpu", help="what it trains on", choices=("cpu", "cuda"))
     devices: int | None = option(
         None, metavar="N", help="how many: every arrangement of them is planned"
@@ -54,7 +54,7 @@ class PlanOptions:
 
     @property
     def device_count(self) -> int:
-        """How many devices share the step."""
+        """The number of devices that share the step."""
         return self.devices or (self.data_parallel or 1) * (self.sharded or 1)
 
     def arrangements(self) -> list[tuple[int, int]]:
@@ -66,7 +66,7 @@ class PlanOptions:
     @property
     def frameworks(self) -> tuple[str, ...]:
         """The names of the frameworks to plan for."""
-        return frameworks.NAMES if self.framework == "both" else (self.framework,)
+        return frameworks.chosen(self.framework)
 
 
 def arrangements(devices: int) -> list[tuple[int, int]]:

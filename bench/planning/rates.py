@@ -78,7 +78,7 @@ def stored(path: Path, step: StepPlan, names: tuple[str, ...]) -> RateSource:
 
 
 def _require_usable(step: StepPlan, name: str, ceilings: CeilingsJson, floor: int | None) -> None:
-    """Raise ``ValueError``, or whatever else it comes to, where a plan cannot be made by these."""
+    """Raise ``ValueError`` or an arithmetic error unless a plan can be made by these rates."""
     rates = timing.rates(ceilings)
     every = (*rates.products.values(), *rates.parts.values(), rates.copy)
     total = sum(timing.seconds(step, name, rates).values())
@@ -89,7 +89,7 @@ def _require_usable(step: StepPlan, name: str, ceilings: CeilingsJson, floor: in
 
 
 def _distance(group: CeilingsGroupJson, model: GPTConfig) -> float:
-    """How far the width of a group's ceilings is from the model's, in octaves."""
+    """The distance of the width of a group's ceilings from the model's, in octaves."""
     shapes = {row["name"]: row["shape"] for row in group["ceilings"][0]["products"]}
     return abs(math.log2(shapes["c_proj"][1] / model.emb_dim))
 

@@ -53,7 +53,7 @@ class EnvironmentJson(TypedDict):
 
 
 class RunJson(TypedDict):
-    """How the runs of a record were made."""
+    """Dtype and length of a record's runs."""
 
     dtype: str
     steps: NotRequired[int]
@@ -96,7 +96,7 @@ class MeasuredJson(TypedDict):
 
 
 class ErrorsJson(TypedDict):
-    """How far a plan is from the run, relatively."""
+    """Relative errors of a plan."""
 
     peak: float
     beyond_floor: float

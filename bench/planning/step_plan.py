@@ -61,7 +61,7 @@ class StepPlan:
 
     @property
     def devices(self) -> int:
-        """How many devices share the step."""
+        """The number of devices that share the step."""
         return self.data_parallel * self.sharded
 
     @property
@@ -132,5 +132,5 @@ class Variant:
 
 
 def variant(plan: StepPlan, framework: str) -> Variant:
-    """The one that the plan's own settings ask for."""
+    """The variant of the plan's own settings."""
     return Variant(is_fused(plan, framework), plan.train.recompute, plan.train.loss_chunk)

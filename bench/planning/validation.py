@@ -171,7 +171,7 @@ def compared(
 
 
 def apart(planned: PlannedJson, measured: MeasuredJson, floor: int) -> ErrorsJson:
-    """How far a plan is from its run, relatively, also without the ``floor``."""
+    """Relative errors of a plan, that of the peak also without the ``floor``."""
     peaks = (planned["peak_bytes"], measured["peak_bytes"])
     return {
         "peak": peaks[0] / peaks[1] - 1,

@@ -1,7 +1,6 @@
 """Run ``twingrad train``: GPT-2 in one framework, or in both in lockstep, in one run folder."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from rich.markup import escape
 
 from bench.harness import frameworks
 from bench.harness.frameworks import Framework
-from bench.training import processes, run_folder, setup
+from bench.training import launcher, processes, run_folder, setup
 from bench.training.framework_run import NonFiniteLoss
 from bench.training.session import Session
 from bench.training.setup import RunSetup, TrainOptions
@@ -75,10 +74,5 @@ def _signals() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         seen.append(number)
 
-    watched = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, remember) for number in watched]
-    try:
+    with launcher.stop_signals(remember):
         yield lambda: bool(seen)
-    finally:
-        for number, handler in zip(watched, before, strict=True):
-            signal.signal(number, handler)

@@ -198,9 +198,9 @@ class FrameworkRun:
 
 def _trainer(framework: Framework, setup: RunSetup, runtime: Runtime) -> Trainer:
     """The trainer of ``framework``, at the step that the run goes on from."""
-    config, found = setup.config, setup.checkpoints.get(framework.name)
-    if found is not None:
-        start = dict(found.checkpoint.params)
+    config, newest = setup.config, setup.checkpoints.get(framework.name)
+    if newest is not None:
+        start = dict(newest.checkpoint.params)
     else:
         start = setup.initial or params.init_gpt2(config.model, config.train.seed)
     model = framework.params.build(
@@ -209,8 +209,8 @@ def _trainer(framework: Framework, setup: RunSetup, runtime: Runtime) -> Trainer
         runtime.master,
     )
     trainer = framework.train.Trainer(model, config.train, runtime)
-    if found is not None:
-        stored = found.checkpoint
+    if newest is not None:
+        stored = newest.checkpoint
         moments = (stored.first_moment, stored.second_moment)
         trainer.restore(TrainState(stored.step, stored.params, *moments))
     return trainer

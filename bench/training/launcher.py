@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -20,7 +20,7 @@ from twingrad.cli.options import option
 # notice that it is gone.
 _GRACE = 25.0
 _STARTED = "TWINGRAD_STARTED"
-# The status of a process that was asked to stop and has.
+# The status of a process that Ctrl-C or a termination has stopped.
 INTERRUPTED = 130
 
 
@@ -183,13 +183,20 @@ def _forwarded(children: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
         for child in children:
             child.send_signal(number)
 
+    with stop_signals(forward):
+        yield
+
+
+@contextmanager
+def stop_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have ``handler`` called within at Ctrl-C and at a termination."""
     watched = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, forward) for number in watched]
+    before = [signal.signal(number, handler) for number in watched]
     try:
         yield
     finally:
-        for number, handler in zip(watched, before, strict=True):
-            signal.signal(number, handler)
+        for number, earlier in zip(watched, before, strict=True):
+            signal.signal(number, earlier)
 
 
 def _wait(children: Sequence[subprocess.Popen[str]]) -> int:

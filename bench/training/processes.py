@@ -108,7 +108,7 @@ def _limits(options: TrainOptions) -> Limits:
 
 
 def _port(world: World) -> int:
-    """Where the processes meet: beside the port of torchrun, which listens there itself."""
+    """The port at which the processes meet: under torchrun the next one, as it listens itself."""
     return world.port + ("TORCHELASTIC_RUN_ID" in os.environ)
 
 
@@ -137,7 +137,7 @@ class RunFacts:
             device=options.device,
             stop_after=options.stop_after,
             out=str(setup.out),
-            checkpoint=[str(found.path) for found in setup.checkpoints.values()],
+            checkpoint=[str(stored.path) for stored in setup.checkpoints.values()],
             data_sha256=setup.corpus.description.get("sha256"),
             tokenizer_sha256=hashlib.sha256(tokenizer).hexdigest(),
             versions={name: version(name) for name in ("numpy", *options.frameworks)},

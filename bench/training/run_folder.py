@@ -89,7 +89,7 @@ def newest(
     first = [folders[framework.name] for framework in chosen]
     if len(first) == 2 and (pair := _newest_pair(first, console)):
         names = (framework.name for framework in chosen)
-        return {name: _checked(found, config) for name, found in zip(names, pair, strict=True)}
+        return {name: _checked(own, config) for name, own in zip(names, pair, strict=True)}
     others = [folder for folder in folders.values() if folder not in first]
     newest, passed_over = checkpoint.newest([*first, *others])
     for reason in passed_over:
@@ -119,12 +119,13 @@ def _tell_passed_over(reason: str, console: Console) -> None:
     console.print(f"Passed over: {escape(reason)}", soft_wrap=True)
 
 
-def _checked(found: StoredCheckpoint, config: RunConfig) -> StoredCheckpoint:
-    stored = found.checkpoint
+def _checked(candidate: StoredCheckpoint, config: RunConfig) -> StoredCheckpoint:
+    """``candidate``; ``ValueError`` if it is of another configuration than ``config``."""
+    stored = candidate.checkpoint
     different = differences(stored.model, config.model) + differences(stored.train, config.train)
     if different:
         raise ValueError(
             f"the checkpoint of step {stored.step} is of another configuration: "
             f"{'; '.join(map(str, different))}; remove it, or restore the run's {CONFIG}"
         )
-    return found
+    return candidate

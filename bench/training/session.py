@@ -56,8 +56,8 @@ class Session:
         session = cls(setup=setup, runs=runs, meeting=meeting, console=console, step=step)
         if meeting.world.rank == 0:
             session.write_folder(options.tensorboard)
-            for found in setup.checkpoints.values():
-                meeting.keep(str(found.path))
+            for stored in setup.checkpoints.values():
+                meeting.keep(str(stored.path))
         session.describe()
         return session
 

@@ -32,7 +32,7 @@ Batch = tuple[Array, Array]
 class TrainOptions:
     """Options of ``train`` in one process; ``settings`` are those of the run itself."""
 
-    framework: str = option("both", help="what to train in", choices=(*frameworks.NAMES, "both"))
+    framework: str = option("both", help="what to train in", choices=frameworks.CHOICES)
     out: Path | None = option(None, metavar="DIR", help="the run's folder; default runs/...")
     resume: bool = option(False, help="go on from the newest checkpoint, of either framework")
     stop_after: int | None = option(None, metavar="K", help="end at step K, checkpointed")
@@ -50,7 +50,7 @@ class TrainOptions:
     @property
     def frameworks(self) -> tuple[str, ...]:
         """The names of the frameworks to train in."""
-        return frameworks.NAMES if self.framework == "both" else (self.framework,)
+        return frameworks.chosen(self.framework)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ def _fresh(options: TrainOptions, out: Path) -> Start:
 
 
 def _resumed(options: TrainOptions, out: Path) -> Start:
-    """Those of the run in ``out``, which none of the settings given may contradict."""
+    """Configuration and tokenizer of the run in ``out``; no given setting may contradict them."""
     if not options.resume:
         raise ValueError(f"{out} holds a run already: --resume it, or choose another --out")
     run_folder.refuse_links(out)

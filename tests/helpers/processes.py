@@ -1,4 +1,4 @@
-"""A process of ``test_distributed.py``, in which a bug is planted or a number is not finite.
+"""A process of ``tests/studies/test_distributed.py``, with a planted bug or a number not finite.
 
 ``processes.py FRAMEWORK RANK SIZE ADDRESS FOLDER LAYOUT:BUG...``, with the run of one process in
 ``FOLDER/alone.safetensors`` to be held against.

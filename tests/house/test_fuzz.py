@@ -436,12 +436,12 @@ def _shortened(name: str) -> Any:
             return [short(part) for part in value[:2]]
         return value
 
-    return short(records.load(name))
+    return short(records.load(name).as_object())
 
 
 def _speed_record() -> dict[str, Any]:
     """Two rows of a committed record with all of their samples, and their ratio."""
-    found = records.load("speed-small-cpu")
+    found = records.load("speed-small-cpu").as_object()
     found["results"] = found["results"][:2]
     first, second = found["results"]
     keys = {key: first[key] for key in speed_record.KEYS}
@@ -497,7 +497,7 @@ def test_other_records(ground, content, name):
 
 def _plan_record() -> dict[str, Any]:
     """What a committed record of plans has of rates, at one size."""
-    found = records.load("plan-cpu")
+    found = records.load("plan-cpu").as_object()
     kept = {key: found[key] for key in ("environment", "asked", "floors")}
     return kept | {"sizes": [{"ceilings": found["sizes"][0]["ceilings"]}]}
 
