@@ -79,6 +79,17 @@ def add_plan(commands: Commands) -> None:
     plan.set_defaults(run=run_plan)
 
 
+def add_report(commands: Any) -> None:
+    """Add the parser of ``report``."""
+    report = commands.add_parser(
+        "report", help="write a page: the twins side by side, and all that was measured of them"
+    )
+    report.add_argument(
+        "--html", type=Path, default=Path("report.html"), metavar="FILE", help="default report.html"
+    )
+    report.set_defaults(run=run_report)
+
+
 def run_report(arguments: argparse.Namespace) -> int:
     """Write the report page."""
     from bench.reporting import html

@@ -7,8 +7,6 @@ from typing import TypeAlias
 from bench.harness.frameworks import DEVICES as DEVICES
 from twingrad.cli.options import Parser
 
-DTYPES = ("float64", "float32", "bfloat16", "tf32", "all")
-
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 

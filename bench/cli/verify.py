@@ -3,18 +3,38 @@
 import argparse
 import time
 from pathlib import Path
-from typing import Any
 
-from bench.cli.options import DEVICES, DTYPES, choice
+from bench.cli.options import Commands, choice
+from bench.mutation.options import MutantsOptions
+from bench.parity.options import CompareOptions, TensorsOptions
 from shared.config import PRESETS
-from twingrad.files import require_writable
+from twingrad.cli.options import add_options, read_options
+from twingrad.files import require_writable, write_json
 from twingrad.terminal import new_console
 
 DIAGNOSED = ("sigmoid-bce", "simple-net", "gpt2")
-PROGRAMS = ("all", "tensors", "sigmoid-bce", "simple-net", "gpt2")
 
 
-def add_diagnose(commands: Any) -> None:
+def add_verify(commands: Commands) -> None:
+    """Add the parsers of ``tensors``, ``compare`` and ``mutants``."""
+    tensors = commands.add_parser(
+        "tensors", help="the tensor tour: NumPy, PyTorch, JAX side by side"
+    )
+    add_options(tensors, TensorsOptions)
+    tensors.set_defaults(run=run_tensors)
+    compare = commands.add_parser(
+        "compare", help="run the programs in both frameworks and judge every tensor"
+    )
+    add_options(compare, CompareOptions)
+    compare.set_defaults(run=run_compare)
+    mutants = commands.add_parser(
+        "mutants", help="plant bugs in one framework at a time and show which gate trips"
+    )
+    add_options(mutants, MutantsOptions)
+    mutants.set_defaults(run=run_mutants)
+
+
+def add_diagnose(commands: Commands) -> None:
     """Add the parsers of ``diagnose`` and, for the help alone, the library's ``init-pair``."""
     diagnose = commands.add_parser(
         "diagnose", help="find where two models that should be one first part, and why"
@@ -37,33 +57,23 @@ def run_tensors(arguments: argparse.Namespace) -> int:
     """Print the tensor tour."""
     from bench.parity import tensor_tour
 
-    require_writable(arguments.json)
-    return tensor_tour.show(arguments.json)
+    options = read_options(TensorsOptions, arguments)
+    require_writable(options.json)
+    return tensor_tour.show(options.json)
 
 
 def run_compare(arguments: argparse.Namespace) -> int:
-    """Compare programs."""
+    """Compare programs, and write the page of it."""
     from bench.parity import command
 
-    choice("program", arguments.program, PROGRAMS)
-    if arguments.preset is not None:
-        choice("preset", arguments.preset, tuple(PRESETS))
-    if arguments.dtype is not None:
-        choice("dtype", arguments.dtype, DTYPES)
-    choice("device", arguments.device, DEVICES)
-    require_writable(arguments.json, arguments.save, arguments.html)
-    asked = command.Asked(
-        program=arguments.program,
-        preset=arguments.preset,
-        dtype=arguments.dtype,
-        device=arguments.device,
-        weights=arguments.weights,
-        tokens=arguments.tokens,
-        json=arguments.json,
-        save=arguments.save,
-        html=arguments.html,
-    )
-    return command.run(asked, new_console())
+    options = read_options(CompareOptions, arguments)
+    require_writable(options.json, options.save, options.html)
+    result = command.run(options, new_console())
+    if options.html:
+        from bench.reporting import html
+
+        html.write(options.html, result.record)
+    return 0 if result.ok else 1
 
 
 def run_diagnose(arguments: argparse.Namespace) -> int:
@@ -87,30 +97,27 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
 
 def run_mutants(arguments: argparse.Namespace) -> int:
     """Plant bugs and show which gate trips."""
-    from bench.harness import frameworks, machine, records
-    from bench.mutation import mutants as mutation_mutants
+    from bench.harness import frameworks, machine
     from bench.mutation import results, runner
+    from bench.mutation.mutants import MUTANTS
 
-    choice("device", arguments.device, DEVICES)
-    require_writable(arguments.json)
+    options = read_options(MutantsOptions, arguments)
+    require_writable(options.json)
     pair = frameworks.both()
-    device = frameworks.pick_device(arguments.device, pair)
+    device = frameworks.pick_device(options.device, pair)
     console = new_console()
     started = time.perf_counter()
     with console.status("planting bugs") as status:
-        planted = (
-            runner.in_turn(mutation_mutants.MUTANTS)
-            if arguments.alternate
-            else mutation_mutants.MUTANTS
-        )
         report = runner.run(
-            pair, device=device, names=arguments.only, say=status.update, mutants=planted
+            pair,
+            device=device,
+            names=options.only or None,
+            say=status.update,
+            mutants=runner.in_turn(MUTANTS) if options.alternate else MUTANTS,
         )
     results.render(console, report)
     console.print(f"{time.perf_counter() - started:.0f} s")
-    found = results.report_object(report)
-    if arguments.json:
-        records.write_json(
-            arguments.json, found | {"environment": machine.environment(pair, device)}
-        )
-    return 0 if found["ok"] else 1
+    if options.json:
+        environment = machine.environment(pair, device)
+        write_json(options.json, results.report_object(report) | {"environment": environment})
+    return 0 if report.ok else 1

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -38,9 +37,9 @@ def run(asked: Asked, console: Console) -> int:
 
 
 def _found(asked: Asked, both: frameworks.Frameworks, say: Say) -> list[Finding]:
-    options: dict[str, Any] = {}
     if asked.program == "gpt2":
-        options["preset_name"] = asked.preset or "tiny"
-        if asked.preset not in (None, "tiny"):
-            options["optimizer_layers"] = 1
-    return builtin.find(programs.make(asked.program, **options), both, say, asked.every)
+        preset = asked.preset or "tiny"
+        program = programs.gpt2(preset, optimizer_layers=None if preset == "tiny" else 1)
+    else:
+        program = programs.make(asked.program)
+    return builtin.find(program, both, say, asked.every)

@@ -1,8 +1,8 @@
-"""The programs that are compared: what each is made of, and what both sides are given."""
+"""The programs that are compared: their models, parameters and batches."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
@@ -21,8 +21,6 @@ from shared.config import (
 from shared.params import Params
 
 NAMES = ("tensors", "sigmoid-bce", "simple-net", "gpt2")
-# The sizes of GPT-2 that are compared when none is named.
-DEFAULT_PRESETS = ({"preset_name": "tiny"}, {"preset_name": "124m", "optimizer_layers": 1})
 # Gains and biases are spread about one and zero, so that none can be dropped unnoticed.
 SPREAD = 0.02
 LARGE = 10_000_000  # parameters
@@ -113,7 +111,7 @@ def gpt2(
     seed: int = 0,
     size: tuple[int, int] | None = None,
     config: GPTConfig | None = None,
-    given: Params | None = None,
+    start: Params | None = None,
     tokens: Array | None = None,
     attention: str = "fused_attention",
     optimizer_layers: int | None = None,
@@ -135,12 +133,12 @@ def gpt2(
     batches: list[Batch] = [data.split_tokens(batch) for batch in (first, *rest)]
     if tokens is None:
         batches = [_with_ignored(inputs, targets) for inputs, targets in batches]
-    values = params.init_gpt2(config, seed, SPREAD) if given is None else given
+    values = params.init_gpt2(config, seed, SPREAD) if start is None else start
     part = None
     if optimizer_layers is not None:
         fewer = replace(config, n_layers=optimizer_layers)
-        kept = {name: values[name] for name in params.gpt2_shapes(fewer)}
-        part = gpt2(preset_name, steps=steps, config=fewer, given=kept, attention=attention)
+        first_layers = {name: values[name] for name in params.gpt2_shapes(fewer)}
+        part = gpt2(preset_name, steps=steps, config=fewer, start=first_layers, attention=attention)
     return Program(
         name="gpt2",
         preset=preset_name,
@@ -158,14 +156,20 @@ def gpt2(
     )
 
 
-def make(name: str, **options: Any) -> Program:
+class Maker(Protocol):
+    """A function that makes a program."""
+
+    def __call__(self, *, steps: int = ...) -> Program:
+        """The program with a trajectory of ``steps`` steps."""
+
+
+MAKERS: dict[str, Maker] = {"sigmoid-bce": sigmoid_bce, "simple-net": simple_net, "gpt2": gpt2}
+
+
+def make(name: str, steps: int | None = None) -> Program:
     """The program called ``name``, one of ``NAMES`` but the tensor tour."""
-    makers: dict[str, Callable[..., Program]] = {
-        "sigmoid-bce": sigmoid_bce,
-        "simple-net": simple_net,
-        "gpt2": gpt2,
-    }
-    return makers[name](**options)
+    maker = MAKERS[name]
+    return maker() if steps is None else maker(steps=steps)
 
 
 def adamw(steps: int) -> AdamWConfig:

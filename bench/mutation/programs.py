@@ -25,7 +25,7 @@ def _gpt2() -> Program:
     )
     values = params.init_gpt2(config, spread=programs.SPREAD)
     values["wpe.weight"] += np.float32(0.3)
-    program = programs.gpt2("small", config=config, given=values, size=(6, 13), steps=6)
+    program = programs.gpt2("small", config=config, start=values, size=(6, 13), steps=6)
     for _, targets in program.batches[1::2]:
         targets[:3, :8] = targets[3:, :-1] = IGNORED
     if program.training is None:

@@ -6,11 +6,13 @@ from rich.console import Console
 
 from bench.harness.records import load
 from bench.parity import demo_tables, summary
+from bench.parity.demos import NeuronNumbers
 from twingrad import outcome as twingrad_outcome
 from twingrad import outcome_tables
 
 # The rules of the gates that are for the built-in programs alone stand beside the library's.
 RULES = outcome_tables.RULES | {
+    "values": "the same lines in NumPy, PyTorch and JAX: equal, or different as a note says",
     "central-differences": "autograd against finite differences",
     "optimizer": "updates under injected gradients, against the rule written out",
     "trajectory": "losses and gradient norms of a training run, step by step",
@@ -25,7 +27,7 @@ def comparison(argument: str) -> str:
     judged = twingrad_outcome.outcomes(report)
     for program in report["programs"]:
         if "neuron" in program.get("lessons", {}):
-            demo_tables.neuron(console, program["lessons"]["neuron"])
+            demo_tables.neuron(console, NeuronNumbers(**program["lessons"]["neuron"]))
     titles = dict.fromkeys((outcome.program, outcome.preset) for outcome in judged)
     for program, preset in titles:
         same = [o for o in judged if (o.program, o.preset) == (program, preset)]

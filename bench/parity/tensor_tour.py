@@ -3,12 +3,10 @@
 Every result is computed here and now, and so is the mark on the rows whose results differ.
 """
 
-import argparse
 import ast
 import contextlib
 import importlib
 import inspect
-import json
 import os
 import platform
 import re
@@ -25,7 +23,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.harness.foreign import Array
 from shared import tensors as numpy_tour
+from twingrad.files import write_json
 
 FRAMEWORKS = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 
@@ -132,14 +132,14 @@ def definitions(module: ModuleType) -> dict[str, Callable[[], object]]:
 
 def tours() -> dict[str, ModuleType]:
     """The tour's module for NumPy and for each framework that is installed."""
-    found = {"numpy": numpy_tour}
+    modules = {"numpy": numpy_tour}
     for framework in ("torch", "jax"):
         try:
-            found[framework] = importlib.import_module(f"{framework}_impl.tensors")
+            modules[framework] = importlib.import_module(f"{framework}_impl.tensors")
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] not in (framework, f"{framework}lib"):
                 raise
-    return found
+    return modules
 
 
 def environment() -> dict[str, str | None]:
@@ -176,12 +176,14 @@ def listing(function: Callable[[], object]) -> str:
     """The body of ``function`` as typed at a prompt: no docstring, no return, no except clause."""
     source = textwrap.dedent(inspect.getsource(function))
     (definition,) = ast.parse(source).body
-    assert isinstance(definition, ast.FunctionDef), f"{function} is not a plain function"
+    if not isinstance(definition, ast.FunctionDef):
+        raise TypeError(f"{function} is not a plain function")
     statements = definition.body[1:]
     if isinstance(statements[0], ast.Try):
         statements = statements[0].body
     first, last = statements[0], statements[-1]
-    assert isinstance(last, ast.Return), f"{definition.name} does not end with what it returns"
+    if not isinstance(last, ast.Return):
+        raise TypeError(f"{definition.name} does not end with what it returns")
     lines = source.splitlines()
     lines[last.lineno - 1] = lines[last.lineno - 1].replace("return ", "", 1)
     code = textwrap.dedent("\n".join(lines[first.lineno - 1 : last.end_lineno]))
@@ -189,7 +191,7 @@ def listing(function: Callable[[], object]) -> str:
     return "\n".join(line for line in code.splitlines() if line.strip())
 
 
-def _digits(array: np.ndarray) -> str:
+def _digits(array: Array) -> str:
     """Nested lists of the shortest decimals that read back as the same numbers."""
     if array.ndim == 0:
         return str(array[()])
@@ -220,15 +222,18 @@ def _run(function: Callable[[], object]) -> object:
     try:
         return function()
     except Exception as error:
-        return error  # one the twin did not foresee: the row shows it, and rows() refuses it
+        return (
+            error  # one the twin did not foresee: the row shows it, and explained_rows() refuses it
+        )
 
 
-def _tour() -> list[Row]:
+def all_rows() -> list[Row]:
     """Every row, computed, whether its difference is explained or not."""
     functions = {framework: definitions(module) for framework, module in tours().items()}
     for framework, twin in functions.items():
-        assert list(twin) == list(functions["numpy"]), f"the {framework} tour has other rows"
-    found, section = [], ""
+        if list(twin) != list(functions["numpy"]):
+            raise ValueError(f"the {framework} tour has other rows than NumPy's")
+    rows, section = [], ""
     with newcomer_defaults():
         for name, function in functions["numpy"].items():
             section = SECTION_STARTS.get(name, section)
@@ -242,22 +247,18 @@ def _tour() -> list[Row]:
                 differs=len({_essence(value) for value in results.values()}) > 1,
                 note=NOTES.get(name, ""),
             )
-            found.append(row)
-    return found
+            rows.append(row)
+    return rows
 
 
-def rows() -> list[Row]:
-    """Every row of the tour, computed; its notes are on the rows that differ and on no other."""
-    found = _tour()
-    for row in found:
-        state = "differs without a note" if row.differs else "has a note but does not differ"
-        assert row.explained, f"{row.name} {state}: {row.result}"
-    return found
-
-
-def agreement() -> list[tuple[str, bool, bool]]:
-    """For each row: its name, whether the results differ, whether it has a note."""
-    return [(row.name, row.differs, bool(row.note)) for row in _tour()]
+def explained_rows() -> list[Row]:
+    """Every row; ``ValueError`` unless notes are on the rows that differ and on no other."""
+    rows = all_rows()
+    for row in rows:
+        if not row.explained:
+            state = "differs without a note" if row.differs else "has a note but does not differ"
+            raise ValueError(f"{row.name} {state}: {row.result}")
+    return rows
 
 
 def _folded(line: str, width: int, depth: int = 0) -> list[str]:
@@ -353,44 +354,24 @@ def render(console: Console, tour: list[Row], versions: dict[str, str | None]) -
     console.print(f"\n{len(tour)} rows; in {differing} of them (≠) the results differ.")
 
 
-def _write_json(path: Path, content: object) -> None:
-    """Write all of ``content`` to ``path`` or leave what was there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def show(json_file: Path | None = None) -> int:
-    """Print the tour: 0 if every difference is a known one, 1 if not, 2 if it cannot be shown."""
+    """Print the tour; 0 if every difference is a known one, else 1.
+
+    Raises ``ValueError`` where there is nothing to compare or ``json_file`` cannot be written.
+    """
     # A tour of small tensors must not take three quarters of a GPU's memory, JAX's default.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if len(tours()) == 1:
         install = " or ".join(f"pip install 'twingrad[{name}]'" for name in ("torch", "jax"))
-        print(f"twingrad tensors: neither framework is installed: {install}", file=sys.stderr)
-        return 2
-    found, versions = _tour(), environment()
-    ok = all(row.explained for row in found)
+        raise ValueError(f"neither framework is installed: {install}")
+    tour, versions = all_rows(), environment()
+    ok = all(row.explained for row in tour)
     if json_file:
-        content = {"ok": ok, "environment": versions, "rows": [asdict(row) for row in found]}
-        try:
-            _write_json(json_file, content)
-        except OSError as error:
-            print(f"twingrad tensors: cannot write {json_file}: {error.strerror}", file=sys.stderr)
-            return 2
-    render(Console(), found, versions)
-    for row in found:
+        rows = [asdict(row) for row in tour]
+        write_json(json_file, {"ok": ok, "environment": versions, "rows": rows})
+    render(Console(), tour, versions)
+    for row in tour:
         if not row.explained:
             state = "is not explained" if row.differs else "is explained but not there"
             print(f"twingrad tensors: the difference in {row.name} {state}", file=sys.stderr)
     return 0 if ok else 1
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Parse the command line of ``twingrad tensors`` and show the tour."""
-    parser = argparse.ArgumentParser(prog="twingrad tensors", description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE as well")
-    return show(parser.parse_args(argv).json)

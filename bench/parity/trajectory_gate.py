@@ -28,7 +28,8 @@ def judge_training(
     verdicts = []
     for step in range(steps):
         for name in runs[0]:
-            values = (float(run[name][step]) for run in runs)
+            torch, jax, truth, limit = (float(run[name][step]) for run in runs)
             label, kind = f"{name}[{step}]", STEP_METRICS[name]
-            verdicts.append(numerics.judge_step(label, kind, *values, dtype=dtype))
+            verdict = numerics.judge_step(label, kind, torch, jax, truth, limit, dtype)
+            verdicts.append(verdict)
     return Gate(name="trajectory", tensors=verdicts)

@@ -137,7 +137,7 @@ def _steps(
     """The next token of every prompt, step by step."""
     runtime = framework.runtime.configure(options.dtype, device)
     framework.runtime.tune(device, options.dtype, config.emb_dim)
-    program = programs.gpt2(config=config, given=params, steps=1)
+    program = programs.gpt2(config=config, start=params, steps=1)
     model = program.build(framework, runtime, params)
     model.eval()
     model = framework.generate.decode_layout(model)

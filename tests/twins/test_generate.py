@@ -41,7 +41,7 @@ def _program(config=CONFIG):
         drawn = np.random.default_rng([len(start), 7]).standard_normal(shape)
         drawn *= 1.0 if name.startswith("wpe") else 0.3
         start[name] = drawn + (".ln_" in f".{name}" and name.endswith("weight"))
-    return programs.gpt2(config=config, given=start, steps=1)
+    return programs.gpt2(config=config, start=start, steps=1)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def saved(request, tmp_path_factory):
 
 
 def _observed(build, framework, device, config, start):
-    program = programs.gpt2(config=config, given=start, tokens=TOKENS, steps=1)
+    program = programs.gpt2(config=config, start=start, tokens=TOKENS, steps=1)
     model, runtime = build(framework, program, "float64", device)
     return framework.trace.observe(model, framework.gpt2.loss_fn, program.batches[0], runtime)
 
@@ -119,7 +119,7 @@ def test_transformers_loads_our_export_with_the_same_logits(
         tmp_path, dtype=torch.float64, attn_implementation="eager", output_loading_info=True
     )
     assert not any(report[problem] for problem in ("missing_keys", "unexpected_keys"))
-    program = programs.gpt2(config=config, given=start, tokens=TOKENS, steps=1)
+    program = programs.gpt2(config=config, start=start, tokens=TOKENS, steps=1)
     model, runtime = build(framework, program, "float64", "cpu")
     inputs, _ = program.batches[0]
     ours = framework.params.to_numpy(model(*runtime.batch(inputs)))

@@ -1,0 +1,227 @@
+"""The comparisons that one call of ``compare`` stands for, and the processes that make them."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty
+from typing import Protocol
+
+from bench.harness import frameworks, programs
+from bench.harness.programs import Program
+from bench.parity import demos
+from bench.parity.comparison import Comparison
+from bench.parity.demos import Demonstrations
+from bench.parity.options import CompareOptions
+from bench.parity.program_runs import Say
+from shared import data, params, transformers_io
+from shared.config import GPTConfig, preset
+from shared.observation import Observation
+from twingrad.numerics import BEYOND, Verdict
+from twingrad.outcome import Gate, Outcome
+
+TENSORS = "tensors"  # the tensor tour, which has no model
+DEFAULT_PRESETS = ("tiny", "124m")  # sizes of GPT-2 that are compared when none is named
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One program to compare, small enough to hand to another process.
+
+    ``parameters`` says roughly how long it takes.
+    """
+
+    make: Callable[[], Program] | None
+    parameters: int = 0
+    dtypes: tuple[str, ...]
+    device: str
+    keep: bool = False
+
+
+@dataclass(kw_only=True)
+class TaskResult:
+    """The outcomes of one task, a dtype each, and what its chapter demonstrates."""
+
+    title: str
+    outcomes: list[Outcome]
+    observed: dict[str, Observation] = field(default_factory=dict)
+    demonstrations: Demonstrations = field(default_factory=Demonstrations)
+
+
+class Messages(Protocol):
+    """A queue between processes of a worker's number and what it is doing."""
+
+    def put(self, item: tuple[int, str], /) -> None:
+        """Add an item."""
+
+    def get(self, block: bool, timeout: float, /) -> tuple[int, str]:
+        """Take the oldest item; raises ``queue.Empty`` after ``timeout`` seconds without one."""
+
+
+def plan(options: CompareOptions, device: str) -> list[Task]:
+    """The tasks of a call, all of its files read and checked."""
+    for name in ("preset", "weights", "tokens", "save"):
+        if getattr(options, name) is not None and options.program != "gpt2":
+            raise ValueError(f"--{name} is for gpt2: say twingrad compare gpt2 --{name} ...")
+    dtypes = _dtypes(options.dtype, device)
+    if options.program == "gpt2":
+        return _gpt2_tasks(options, dtypes, device)
+    names = programs.NAMES if options.program == "all" else (options.program,)
+    tasks = []
+    for name in names:
+        if name == "gpt2":
+            tasks += [
+                _gpt2_task(
+                    preset(size),
+                    partial(programs.gpt2, size, optimizer_layers=None if size == "tiny" else 1),
+                    dtypes,
+                    device,
+                )
+                for size in DEFAULT_PRESETS
+            ]
+        else:
+            make = None if name == TENSORS else partial(programs.make, name)
+            tasks.append(Task(make=make, dtypes=dtypes, device=device))
+    return tasks
+
+
+def _dtypes(dtype: str | None, device: str) -> tuple[str, ...]:
+    if dtype == "all":
+        rounded = ("bfloat16", "tf32") if device == "cuda" else ("bfloat16",)
+        return ("float64", "float32", *rounded)
+    if dtype == "float64":
+        return ("float64",)
+    return ("float64", dtype or "float32")
+
+
+def _gpt2_task(
+    config: GPTConfig,
+    make: Callable[[], Program],
+    dtypes: tuple[str, ...],
+    device: str,
+    keep: bool = False,
+) -> Task:
+    parameters = params.count(params.gpt2_shapes(config))
+    return Task(make=make, parameters=parameters, dtypes=dtypes, device=device, keep=keep)
+
+
+def _gpt2_tasks(options: CompareOptions, dtypes: tuple[str, ...], device: str) -> list[Task]:
+    """The default sizes, or the one model that a preset or weights describe."""
+    name, weights, tokens = options.preset, options.weights, None
+    if weights is None and name is None:
+        if options.tokens or options.save:
+            wanted = "--tokens" if options.tokens else "--save"
+            raise ValueError(f"{wanted} is for one model: say its size with --preset or --weights")
+        sizes = DEFAULT_PRESETS
+        return [
+            _gpt2_task(preset(size), partial(programs.gpt2, size), dtypes, device) for size in sizes
+        ]
+    start = None
+    config = preset(name) if name else None
+    if weights is not None:
+        if weights.is_dir() and name is not None:
+            raise ValueError(
+                f"--preset {name} and the folder {weights} both say the sizes: "
+                "leave out --preset, the folder's config.json has them"
+            )
+        config, start = transformers_io.load(weights, config)
+    if config is None:
+        raise ValueError("a model's sizes come from --preset or --weights")
+    if options.tokens is not None:
+        tokens = data.load_tokens(options.tokens, config)
+    make = partial(programs.gpt2, name or str(weights), config=config, start=start, tokens=tokens)
+    return [_gpt2_task(config, make, dtypes, device, keep=options.save is not None)]
+
+
+def run_all(tasks: list[Task], say: Say) -> Iterator[TaskResult]:
+    """Results in the order of ``tasks``; on a CPU with two cores two are computed at a time."""
+    if len(tasks) == 1 or (os.cpu_count() or 1) < 2 or tasks[0].device != "cpu":
+        for task in tasks:
+            yield run_task(task, say, detailed=len(tasks) == 1)
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        messages: Messages = manager.Queue()
+        # Threads that wait for a core by spinning would slow the other worker down.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
+        with ProcessPoolExecutor(2, mp_context=context) as pool:
+            longest_first = sorted(tasks, key=lambda task: -task.parameters)
+            running = {
+                id(task): pool.submit(_run_in_worker, task, messages) for task in longest_first
+            }
+            try:
+                for task in tasks:
+                    _pass_on(messages, running[id(task)], say)
+                    yield running[id(task)].result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _pass_on(messages: Messages, future: "Future[TaskResult]", say: Say) -> None:
+    """Pass on the workers' messages until ``future`` is done."""
+    latest: dict[int, str] = {}
+    while not future.done():
+        try:
+            worker, text = messages.get(True, 0.2)
+        except Empty:
+            continue
+        latest[worker] = text
+        say("  ·  ".join(latest.values()))
+
+
+def _run_in_worker(task: Task, messages: Messages) -> TaskResult:
+    return run_task(task, lambda text: messages.put((os.getpid(), text)), detailed=False)
+
+
+def run_task(task: Task, say: Say, detailed: bool) -> TaskResult:
+    """Compare one program in every dtype; ``detailed`` adds its chapter's demonstrations."""
+    if task.make is None:
+        return TaskResult(title=TENSORS, outcomes=[tour_outcome(task.device)])
+    pair, program = frameworks.both(), task.make()
+    comparison = Comparison(
+        program=program,
+        frameworks=pair,
+        device=task.device,
+        say=say,
+        keep=task.keep,
+        last="float32" if "float32" in task.dtypes else task.dtypes[-1],
+    )
+    outcomes = []
+    for dtype in task.dtypes:
+        outcomes.append(comparison.run(dtype))
+        if not outcomes[-1].ok:
+            break  # float64 is what the others are judged by
+    return TaskResult(
+        title=program.title,
+        outcomes=outcomes,
+        observed=comparison.observed,
+        demonstrations=demos.demonstrate(program, pair, task.device, say, detailed),
+    )
+
+
+def tour_outcome(device: str) -> Outcome:
+    """The tensor tour as a gate: rows agree, or differ where a note explains the difference."""
+    from bench.parity import tensor_tour
+
+    verdicts = []
+    for row in tensor_tour.all_rows():
+        ok = row.differs == bool(row.note)
+        error = 0.0 if ok else BEYOND
+        verdicts.append(
+            Verdict(
+                name=f"{row.name} (differs, as documented)" if row.note else row.name,
+                kind="activation",
+                torch_error_u=error,
+                jax_error_u=error,
+                mutual_error_u=error,
+                peak_error_u=error,
+                limit_u=1.0,
+                peak_limit_u=1.0,
+                factor=error,
+                ok=ok,
+            )
+        )
+    gate = Gate(name="values", tensors=verdicts)
+    return Outcome(program=TENSORS, preset=None, dtype="default", device=device, gates=[gate])
