@@ -79,7 +79,7 @@ def add_plan(commands: Commands) -> None:
     plan.set_defaults(run=run_plan)
 
 
-def add_report(commands: Any) -> None:
+def add_report(commands: Commands) -> None:
     """Add the parser of ``report``."""
     report = commands.add_parser(
         "report", help="write a page: the twins side by side, and all that was measured of them"

@@ -108,8 +108,11 @@ class TraceModule(Protocol):
 class Trainer(Protocol):
     """A GPT-2 in training."""
 
-    runtime: Runtime
     steps: int
+
+    @property
+    def runtime(self) -> Runtime:
+        """Device and dtype that it computes with."""
 
     def step(self, inputs: Array, targets: Array, /) -> Step:
         """One update from micro-batches [A, B, T]."""
