@@ -6,13 +6,37 @@ import subprocess
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypeAlias, TypedDict
 
 from bench.harness.frameworks import Framework
 from bench.harness.records import ROOT, load
 
+Clocks: TypeAlias = dict[str, object]
 
-def environment(sides: tuple[Framework, ...], device: str) -> dict[str, Any]:
+
+class Hardware(TypedDict):
+    """The processor and memory of a machine."""
+
+    processor: str
+    cores: int | None
+    memory_bytes: int
+    system: str
+
+
+class Environment(TypedDict):
+    """The machine, versions and commit of a record, in their JSON form."""
+
+    device: str
+    hardware: Hardware
+    versions: dict[str, str]
+    commit: dict[str, str | bool]
+    load_average: NotRequired[list[float]]
+    threads: NotRequired[int]
+    environment_variables: NotRequired[dict[str, str]]
+    clocks: NotRequired[Clocks]
+
+
+def environment(sides: tuple[Framework, ...], device: str) -> Environment:
     """Hardware, versions and commit; numeric settings stand with each outcome."""
     versions = {"python": platform.python_version(), "numpy": version("numpy")}
     for side in sides:
@@ -39,10 +63,10 @@ def _processor() -> str:
     return next(names, platform.processor() or "unknown")
 
 
-def commit() -> dict[str, Any]:
-    """The commit that this code is of, and whether files differ from it; empty outside a clone."""
+def commit() -> dict[str, str | bool]:
+    """The commit of this code, and whether files differ from it; empty outside a clone."""
     commands = {"id": ["rev-parse", "HEAD"], "changes": ["status", "--porcelain"]}
-    found = {}
+    output = {}
     for key, arguments in commands.items():
         try:
             run = subprocess.run(
@@ -50,8 +74,8 @@ def commit() -> dict[str, Any]:
             )
         except (OSError, subprocess.CalledProcessError):
             return {}
-        found[key] = run.stdout.strip()
-    return {"id": found["id"], "dirty": bool(found["changes"])}
+        output[key] = run.stdout.strip()
+    return {"id": output["id"], "dirty": bool(output["changes"])}
 
 
 def measured_on(argument: str) -> str:
@@ -77,70 +101,75 @@ def measured_on(argument: str) -> str:
 
 
 def free_memory(device: str) -> float:
-    """Bytes that are free where the models lie: on the device, and on the host beside it."""
+    """Bytes that are free for a model: on the device, and on the host beside it."""
     free, path = 8e9, Path("/proc/meminfo")
     if path.exists():
         lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
         free = 1024.0 * int(lines["MemAvailable"].split()[0])
     if device != "cuda":
         return free
-    said = _smi(("memory.free",)).get("memory.free", "")
-    return min(free, 2.0**20 * float(said)) if said.isdecimal() else free
+    mebibytes = _smi(("memory.free",)).get("memory.free", "")
+    return min(free, 2.0**20 * float(mebibytes)) if mebibytes.isdecimal() else free
 
 
-def hardware_state(device: str) -> dict[str, Any]:
-    """What a benchmark depends on besides the versions."""
+def benchmark_environment(device: str) -> Environment:
+    """The environment with load, threads and clocks now, without versions of frameworks."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
     return {
+        **environment((), device),
         "load_average": list(os.getloadavg()),
         "threads": len(os.sched_getaffinity(0)),
         "environment_variables": {name: os.environ[name] for name in names if name in os.environ},
-        "clocks": gpu_clocks(device),
+        "clocks": clocks(device),
     }
 
 
 _QUERY = ("name", "driver_version", "clocks.sm", "clocks.mem", "temperature.gpu", "power.draw")
 
 
-def gpu_clocks(device: str) -> dict[str, Any]:
+def clocks(device: str) -> Clocks:
     """Clocks and temperature now: of the GPU by nvidia-smi, of a CPU as the kernel has them."""
     if device == "cuda":
-        return _smi(_QUERY)
+        return dict(_smi(_QUERY))
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
-    clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
+    cpu_mhz = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
     heat = [
         int(p.read_text()) / 1000 for p in Path("/sys/class/thermal").glob("thermal_zone*/temp")
     ]
-    found = {"cpu_mhz": clocks}
-    return found | ({"celsius": heat} if heat else {})
+    return {"cpu_mhz": cpu_mhz, "celsius": heat} if heat else {"cpu_mhz": cpu_mhz}
 
 
-def _smi(asked: tuple[str, ...]) -> dict[str, str]:
-    """What nvidia-smi says of the first GPU; nothing where there is none."""
-    command = ["nvidia-smi", f"--query-gpu={','.join(asked)}", "--format=csv,noheader,nounits"]
+def gpu_name() -> str:
+    """The name of the first GPU; empty where there is none."""
+    return _smi(("name",)).get("name", "")
+
+
+def _smi(names: tuple[str, ...]) -> dict[str, str]:
+    """Values of the first GPU by nvidia-smi; nothing where there is none."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return {}
     first, *_ = done.stdout.splitlines() or [""]  # a line for each GPU
-    return dict(zip(asked, (part.strip() for part in first.split(",")), strict=False))
+    return dict(zip(names, (part.strip() for part in first.split(",")), strict=False))
 
 
 class Load:
-    """What the machine does besides this process and all that it started, as the kernel counts."""
+    """The machine's work for anything but this process and all that it started, by the kernel."""
 
     def __init__(self) -> None:
-        self.busy, self.own = _busy(), _own()
+        self.busy, self.own = _busy_seconds(), own_seconds()
 
     def others(self, seconds: float) -> float:
         """Cores that anything else kept busy since, on average; what a host stole counts."""
         if seconds <= 0:
             return 0.0
-        return max(0.0, ((_busy() - self.busy) - (_own() - self.own)) / seconds)
+        return max(0.0, ((_busy_seconds() - self.busy) - (own_seconds() - self.own)) / seconds)
 
 
-def _busy() -> float:
+def _busy_seconds() -> float:
     stat = Path("/proc/stat")
     if not stat.exists():
         return 0.0
@@ -150,13 +179,13 @@ def _busy() -> float:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def _own() -> float:
+def own_seconds() -> float:
     """CPU seconds of this session's processes, and of those that they waited for."""
     times, session = os.times(), str(os.getsid(0))
-    found = times.user + times.system + times.children_user + times.children_system
+    total = times.user + times.system + times.children_user + times.children_system
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             words = path.read_text().rpartition(")")[2].split()
             if words[3] == session and path.parent.name != str(os.getpid()):
-                found += sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")
-    return found
+                total += sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")
+    return total

@@ -10,7 +10,9 @@ from bench.harness import frameworks, records
 from bench.planning import timing
 from bench.planning.record import CeilingsGroupJson, CeilingsJson, RatesRecordJson
 from bench.planning.step_plan import StepPlan
-from bench.speed import contestants, scheduler
+from bench.speed import ceilings, json_form
+from bench.speed.messages import MeasureCeilings
+from bench.speed.worker_process import Failed
 from shared import files
 from shared.config import GPTConfig
 
@@ -104,30 +106,23 @@ def measure(step: StepPlan, names: tuple[str, ...]) -> dict[str, CeilingsJson]:
 
 def measured(step: StepPlan, names: tuple[str, ...]) -> RateSource:
     """Rates taken on this machine now."""
-    ceilings = measure(step, names)
-    return RateSource("measured now", {name: FrameworkRates(ceilings[name]) for name in names})
+    measurements = measure(step, names)
+    return RateSource("measured now", {name: FrameworkRates(measurements[name]) for name in names})
 
 
 def _measure(step: StepPlan, name: str) -> CeilingsJson:
     frameworks.one(name)
-    contestant = contestants.Contestant(
-        name=f"{name} alone", family="", framework=name, tier="", racer="", about=""
+    request = MeasureCeilings(
+        framework=name,
+        config=step.model,
+        batch_size=step.rows,
+        length=step.length,
+        dtype=step.train.dtype,
+        device=step.device,
+        fast=True,
     )
-    entry = scheduler.Entry(contestant=contestant, label=name)
-    with scheduler.stable([entry]) as folder:
-        entry.process = scheduler.Process(name, scheduler.environment(contestant, folder), folder)
-        try:
-            ceilings = entry.ask(
-                "ceilings",
-                WAIT_S,
-                framework=name,
-                config=step.model,
-                batch_size=step.rows,
-                length=step.length,
-                dtype=step.train.dtype,
-                device=step.device,
-                fast=True,
-            )
-        except scheduler.Failed as failure:
-            raise ValueError(f"the ceilings of {name} cannot be measured: {failure}") from None
-    return cast(CeilingsJson, ceilings)
+    try:
+        measured = ceilings.measure_in_process(request, WAIT_S)
+    except Failed as failure:
+        raise ValueError(f"the ceilings of {name} cannot be measured: {failure}") from None
+    return cast(CeilingsJson, json_form.encode(measured))

@@ -19,6 +19,7 @@ from bench.reporting.loss_curves import trainings
 from bench.reporting.planted_bugs import diagnosed, planted
 from bench.reporting.speed_charts import speed
 from bench.reporting.verdict import summary
+from bench.speed.results import SpeedRecord
 from shared.files import write_bytes
 from twingrad import outcome as twingrad_outcome
 
@@ -55,7 +56,8 @@ def make(comparison: dict[str, Json] | None = None) -> str:
     sections["planted"] = _section(MUTANTS, planted)
     sections["diagnosed"] = _section(DIAGNOSIS, diagnosed)
     with records.showing("a record of the benchmark"):
-        sections["speed"] = speed(speeds)
+        measured = {name: SpeedRecord.from_json(r.as_object()) for name, r in speeds.items()}
+        sections["speed"] = speed(measured)
     with records.showing("a record"):
         return _page(
             origin=origin,

@@ -1,15 +1,16 @@
-"""Who races in ``twingrad bench``: both frameworks, idiomatic and tuned, the rungs between, peers.
+"""Contestants of ``twingrad bench``: both frameworks, idiomatic and tuned, and peers.
 
-A contestant is a name, a racer (the code in ``bench.racers`` that runs it) and settings. Settings
-are data, so that a record can say what was switched on, and a peer can be given ours.
+A contestant is a name, a backend (the code in ``bench.speed.backends`` that runs it) and settings.
+Settings are data, so that a record can say what was switched on, and a peer can be given ours.
 """
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-# What is in the environment of a contestant's process when freed memory is to be kept: glibc hands
-# large blocks back to the kernel at once, and a step that allocates them anew faults in every page.
+from bench.speed.json_form import Json
+
+# Environment of a contestant's process that keeps freed memory: glibc hands large blocks back to
+# the kernel at once, and a step that allocates them anew faults in every page.
 KEPT_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
@@ -20,9 +21,30 @@ KEPT_MEMORY = {
 CLEARED = (*KEPT_MEMORY, "THP_MEM_ALLOC_ENABLE", "OMP_WAIT_POLICY", "XLA_FLAGS", "MALLOC_TOP_PAD_")
 
 
+@dataclass(frozen=True)
+class BackendModule:
+    """A module of ``bench.speed.backends``, and whether it generates with ``decode``."""
+
+    name: str
+    decodes: bool = True
+
+
+# A Python file of the user's, which is a backend by itself.
+CHECKOUT = "checkout"
+# Backends by the names that records have for them.
+BACKENDS = {
+    "torch_twin": BackendModule("torch_ours"),
+    "jax_twin": BackendModule("jax_ours"),
+    "hf": BackendModule("hf"),
+    "nanogpt": BackendModule("nanogpt"),
+    "flax_reference": BackendModule("flax_reference", decodes=False),
+    CHECKOUT: BackendModule(""),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a contestant switches on.
+    """Switches of a contestant.
 
     ``compiled`` is what one program holds: nothing, a ``block``, the ``loss`` with its gradients,
     or the whole ``step``. ``optimizer`` is PyTorch's implementation of AdamW. ``fast_matmul`` takes
@@ -43,41 +65,54 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """One row of the results; ``name`` is unique, ``family`` may be asked for as a group."""
+    """One row of the results; ``name`` is unique, ``family`` names a group of them."""
 
     name: str
-    family: str
+    family: str = ""
     framework: str
-    tier: str
-    racer: str
-    about: str
+    tier: str = ""
+    backend: str = ""
+    about: str = ""
     settings: Settings = field(default_factory=Settings)
     path: str | None = None
 
     @property
     def decodes(self) -> bool:
-        """Whether it generates with a key/value cache."""
-        return self.racer in ("torch_twin", "jax_twin", "hf", "nanogpt", "checkout")
+        """Whether its backend generates text."""
+        return self.backend in BACKENDS and BACKENDS[self.backend].decodes
 
     def environment(self) -> dict[str, str]:
-        """What its process has in its environment besides everybody's."""
-        found = dict(KEPT_MEMORY) if self.settings.kept_memory else {}
+        """Variables that only its own process has."""
+        variables = dict(KEPT_MEMORY) if self.settings.kept_memory else {}
         if self.settings.graphs and self.framework == "jax":
-            found["XLA_FLAGS"] = "--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUDNN"
-        return found
+            variables["XLA_FLAGS"] = "--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUDNN"
+        return variables
 
-    def described(self) -> dict[str, Any]:
-        """The contestant as a record keeps it; where its checkout lay is nobody's business."""
-        found = asdict(self)
-        del found["path"]
-        return found | {"process_environment": self.environment()}
+    def described(self) -> Json:
+        """The contestant as a record has it, without the path of its checkout."""
+        return {
+            "name": self.name,
+            "family": self.family,
+            "framework": self.framework,
+            "tier": self.tier,
+            "racer": self.backend,
+            "about": self.about,
+            "settings": asdict(self.settings),
+            "process_environment": self.environment(),
+        }
+
+
+def alone(framework: str) -> Contestant:
+    """A process of one framework that is no row: for ceilings, and for the reference."""
+    return Contestant(name=f"{framework} alone", framework=framework)
 
 
 # How many positions' logits exist at once: no slower than all of them on a CPU; where memory is
 # dearer than time; and as few as keep a GPU busy.
 CHUNK, FEW, MANY = 512, 128, 8192
 
-_Rung = tuple[str, str, dict[str, Any]]
+# A step of a ladder: its name, what it adds in words, and the settings that change.
+_Rung = tuple[str, str, dict[str, str | int | bool]]
 _TORCH_RUNGS: tuple[_Rung, ...] = (
     ("naive", "attention written out, eager, AdamW one parameter after the other", {}),
     ("attention", "fused attention", {"attention": "fused"}),
@@ -136,7 +171,7 @@ LEAN = {
     "torch": replace(TUNED["torch"], attention="fused", compiled="none", chunk=FEW),
     "jax": replace(TUNED["jax"], chunk=FEW),
 }
-# What of it a peer's own code can be given from outside.
+# The settings of these that a peer's own code can be given from outside.
 OURS = {
     "torch": Settings(compiled="loss", optimizer="fused", fast_matmul=True, kept_memory=True),
     "jax": Settings(compiled="step", split=True, donate=True, kept_memory=True),
@@ -144,111 +179,99 @@ OURS = {
 
 
 def ladder(framework: str, device: str) -> list[Contestant]:
-    """From the naive contestant up, each with one thing more than the one before."""
-    settings, found = _NAIVE[framework], []
+    """From the naive contestant up, each with one setting more than the one before."""
+    settings, contestants = _NAIVE[framework], []
     rungs = _RUNGS[framework]
     if device == "cuda":
         rungs = (*(rung for rung in rungs if rung[0] not in _ON_CPU_ALONE), *_ON_GPU_ALONE)
     for number, (name, about, change) in enumerate(rungs):
-        settings = replace(settings, **change)
-        found.append(
+        settings = replace(settings, **change)  # type: ignore[arg-type]
+        contestants.append(
             Contestant(
                 name=f"{framework}-{number}-{name}",
                 family=f"{framework}-ladder",
                 framework=framework,
                 tier="ladder",
-                racer=f"{framework}_twin",
+                backend=f"{framework}_twin",
                 about=about if number == 0 else f"and {about}",
                 settings=settings,
             )
         )
-    return found
+    return contestants
 
 
 def built_in(device: str) -> list[Contestant]:
-    """Everybody who can race here without being brought along, ours first."""
-    tuned, lean = (
-        {name: _suited(settings, device) for name, settings in tier.items()}
-        for tier in (TUNED, LEAN)
-    )
-    rows = [
-        ("jax-tuned", "jax", "tuned", "jax_twin", "the trainer of twingrad train", tuned["jax"]),
-        (
-            "torch-tuned",
-            "torch",
-            "tuned",
-            "torch_twin",
-            "the trainer of twingrad train",
-            tuned["torch"],
-        ),
-        (
-            "jax-idiomatic",
-            "jax",
-            "idiomatic",
-            "jax_twin",
+    """Every contestant that needs no checkout but those of the ladders, ours first."""
+    return [*_twins(device), *_peers_in_flax(), *_peers_in_transformers()]
+
+
+def _twins(device: str) -> list[Contestant]:
+    abouts = {
+        "tuned": ("the trainer of twingrad train", "the trainer of twingrad train"),
+        "idiomatic": (
             "nnx.jit of the step, as Flax's documentation has it",
-            Settings(compiled="step"),
-        ),
-        (
-            "torch-idiomatic",
-            "torch",
-            "idiomatic",
-            "torch_twin",
             "eager, as PyTorch's tutorials have it",
-            Settings(),
         ),
-        ("jax-lean", "jax", "lean", "jax_twin", "the trainer, the loss in chunks", lean["jax"]),
-        (
-            "torch-lean",
-            "torch",
-            "lean",
-            "torch_twin",
-            "the trainer, the loss in chunks",
-            lean["torch"],
-        ),
-        (
-            "flax-reference",
-            "jax",
-            "peer",
-            "flax_reference",
-            "the plainest NNX: attention written out, nnx.jit, nothing donated",
-            Settings(attention="reference", compiled="step"),
-        ),
-        (
-            "flax-reference-tuned",
-            "jax",
-            "peer, our settings",
-            "flax_reference",
-            "the same with our settings",
-            replace(OURS["jax"], attention="reference"),
-        ),
-        ("hf", "torch", "peer", "hf", "transformers, eager", Settings()),
-        (
-            "hf-compiled",
-            "torch",
-            "peer",
-            "hf",
-            "transformers, torch.compile",
-            Settings(compiled="loss"),
-        ),
-        ("hf-tuned", "torch", "peer, our settings", "hf", "with our settings", OURS["torch"]),
-    ]
-    found = []
-    for name, framework, tier, racer, about, settings in rows:
-        own = {"idiomatic": framework, "tuned": framework, "lean": "lean"}
-        family = own.get(tier, racer.replace("_", "-"))
-        found.append(
-            Contestant(
-                name=name,
-                family=family,
-                framework=framework,
-                tier=tier,
-                racer=racer,
-                about=about,
-                settings=settings,
-            )
+        "lean": ("the trainer, the loss in chunks",) * 2,
+    }
+    settings = {
+        "tuned": {name: _suited(settings, device) for name, settings in TUNED.items()},
+        "idiomatic": {"jax": Settings(compiled="step"), "torch": Settings()},
+        "lean": {name: _suited(settings, device) for name, settings in LEAN.items()},
+    }
+    return [
+        Contestant(
+            name=f"{framework}-{tier}",
+            family="lean" if tier == "lean" else framework,
+            framework=framework,
+            tier=tier,
+            backend=f"{framework}_twin",
+            about=about,
+            settings=settings[tier][framework],
         )
-    return found
+        for tier, both in abouts.items()
+        for framework, about in zip(("jax", "torch"), both, strict=True)
+    ]
+
+
+PEER, PEER_TUNED = "peer", "peer, our settings"
+
+
+def _peers_in_flax() -> list[Contestant]:
+    first = Contestant(
+        name="flax-reference",
+        family="flax-reference",
+        framework="jax",
+        tier=PEER,
+        backend="flax_reference",
+        about="the plainest NNX: attention written out, nnx.jit, nothing donated",
+        settings=Settings(attention="reference", compiled="step"),
+    )
+    tuned = replace(OURS["jax"], attention="reference")
+    return [first, _with_our_settings(first, "the same with our settings", tuned)]
+
+
+def _peers_in_transformers() -> list[Contestant]:
+    first = Contestant(
+        name="hf",
+        family="hf",
+        framework="torch",
+        tier=PEER,
+        backend="hf",
+        about="transformers, eager",
+    )
+    compiled = replace(
+        first,
+        name="hf-compiled",
+        about="transformers, torch.compile",
+        settings=Settings(compiled="loss"),
+    )
+    return [first, compiled, _with_our_settings(first, "with our settings", OURS["torch"])]
+
+
+def _with_our_settings(peer: Contestant, about: str, settings: Settings) -> Contestant:
+    name = f"{peer.name}-tuned"
+    return replace(peer, name=name, tier=PEER_TUNED, about=about, settings=settings)
 
 
 def _suited(settings: Settings, device: str) -> Settings:
@@ -264,70 +287,65 @@ def _suited(settings: Settings, device: str) -> Settings:
 ADAPTERS = {"nanogpt": "model.py"}
 
 
-def peers(named: dict[str, Path]) -> list[Contestant]:
+def peers(paths: dict[str, Path]) -> list[Contestant]:
     """Contestants of checkouts: at their own settings, and with ours. Raises ``ValueError``."""
-    found = []
-    for name, path in named.items():
-        racer, place = _adapter(name, path)
-        for suffix, tier, about, settings in (
-            ("", "peer", "as it comes, with torch.compile", Settings(compiled="loss")),
-            ("-tuned", "peer, our settings", "with our settings", OURS["torch"]),
-        ):
-            found.append(
-                Contestant(
-                    name=name + suffix,
-                    family=name,
-                    framework="torch",
-                    tier=tier,
-                    racer=racer,
-                    about=about,
-                    settings=settings,
-                    path=str(place),
-                )
-            )
-    return found
+    contestants = []
+    for name, path in paths.items():
+        backend, place = _adapter(name, path)
+        first = Contestant(
+            name=name,
+            family=name,
+            framework="torch",
+            tier=PEER,
+            backend=backend,
+            about="as it comes, with torch.compile",
+            settings=Settings(compiled="loss"),
+            path=str(place),
+        )
+        contestants += [first, _with_our_settings(first, "with our settings", OURS["torch"])]
+    return contestants
 
 
 def _adapter(name: str, path: Path) -> tuple[str, Path]:
-    """The racer that drives the checkout at ``path``, and where its code lies."""
+    """The backend that drives the checkout at ``path``, and where its code is."""
     path = path.resolve()
     if not path.exists():
         raise ValueError(f"peer {name}: {path} does not exist; give {name}=PATH of a checkout")
     if path.suffix == ".py":
-        return "checkout", path
+        return CHECKOUT, path
     if name not in ADAPTERS:
         raise ValueError(
             f"unknown peer {name!r}: choose from {', '.join(ADAPTERS)}, or name a Python file that "
-            "defines a class Racer"
+            "defines a class Backend (or Racer, its older name)"
         )
     if not (path / ADAPTERS[name]).is_file():
         raise ValueError(f"peer {name}: there is no {ADAPTERS[name]} in {path}")
     return name, path
 
 
-def choose(asked: list[str], device: str, brought: list[Contestant]) -> list[Contestant]:
-    """The contestants of these names or families, in the order asked for.
+def choose(names: list[str], device: str, peers: list[Contestant]) -> list[Contestant]:
+    """The contestants of these names or families, in the order of ``names``.
 
     Raises ``ValueError`` naming what is unknown.
     """
     rungs = [rung for framework in _RUNGS for rung in ladder(framework, device)]
     ours = [*built_in(device), *rungs]
     taken = {name for one in ours for name in (one.name, one.family)}
-    for one in brought:
-        if one.name in taken:
-            raise ValueError(f"peer {one.family}: {one.name} is a contestant's name already")
-    everybody = [*built_in(device), *brought, *rungs]
+    for peer in peers:
+        if peer.name in taken:
+            raise ValueError(f"peer {peer.family}: {peer.name} is a contestant's name already")
+    everybody = [*built_in(device), *peers, *rungs]
     known = [contestant.name for contestant in everybody]
     families = [contestant.family for contestant in everybody]
-    for name in asked:
+    for name in names:
         if name not in known and name not in families:
             choices = dict.fromkeys([*families, *known])
             raise ValueError(f"unknown contestant {name!r}: choose from {', '.join(choices)}")
     # A name stands for its bearer, and where nobody bears it, for the family.
-    found = [
-        one
-        for name in asked
-        for one in everybody
-        if name == (one.name if name in known else one.family)
+    chosen = [
+        contestant
+        for name in names
+        for contestant in everybody
+        if name == (contestant.name if name in known else contestant.family)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(chosen))

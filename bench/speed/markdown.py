@@ -1,121 +1,124 @@
-"""Markdown tables of benchmark records."""
+"""Markdown tables and figures of benchmark records."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from bench.harness import frameworks, terminal
-from bench.harness.records import load
-from bench.speed import record as speed_record
-from bench.speed import tables
+from bench.speed import derivation, tables
+from bench.speed.record import load
+from bench.speed.results import Result, SpeedRecord, Timing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = dict(zip(frameworks.NAMES, ("#d1495b", "#2a7f9e"), strict=True))
 
 
 def speed(argument: str) -> str:
     """Results of one workload of a record, ``RECORD::train``, and ratios to the first."""
     name, _, workload = argument.partition("::")
-    found = load(name).as_object()
+    record = load(name)
     blocks = []
-    for rows in tables.groups(found):
-        head = [*tables.HEAD, "parity, worst of its limit"]
-        if rows[0]["workload"] != workload:
-            continue
-        first = next((row for row in rows if row["status"] == "timed"), None)
-        head[head.index("ratio")] = f"ratio to {first['contestant']}" if first else "ratio"
-        cells = [tables.cells(row, first, found["ratios"]) for row in rows]
-        kept = [i for i in range(len(head)) if any(row[i] for row in cells)]
-        lines = [f"**{tables.title(rows[0])}**", ""]
-        lines.append("| " + " | ".join(head[i] for i in kept) + " |")
-        lines.append("|" + "---|" * len(kept))
-        lines += ["| " + " | ".join(row[i] for i in kept) + " |" for row in cells]
-        blocks.append("\n".join(lines))
-    own = [row for row in found["results"] if row["workload"] == workload]
-    notes = [f"In brackets: {speed_record.intervals(found, own)}."]
-    if any(not row.get("clean", True) for row in own):
+    for rows in tables.groups(record):
+        if rows[0].workload == workload:
+            first = tables.first_timed(rows)
+            head = [*tables.head(first), "parity, worst of its limit"]
+            cells = [tables.cells(row, first, record.ratios) for row in rows]
+            blocks.append(f"**{tables.title(rows[0])}**\n\n{_table(*tables.filled(head, cells))}")
+    shown = [row for row in record.results if row.workload == workload]
+    notes = [f"In brackets: {derivation.intervals(record.method, shown)}."]
+    if any(row.timing and not row.timing.clean for row in shown):
         notes.append("\\* samples that other processes disturbed are in it.")
-    blocks.append(" ".join(notes))
-    return "\n\n".join(blocks)
+    return "\n\n".join([*blocks, " ".join(notes)])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def ceilings(argument: str) -> str:
     """Rates of matrix products and of a copy, alone."""
-    found = load(argument)["ceilings"]
-    names = [row["name"] for row in found[0]["products"]]
-    lines = ["| GFLOP/s | " + " | ".join(names) + " | copy, GB/s |"]
-    lines.append("|" + "---|" * (len(names) + 2))
-    for one in found:
-        label = terminal.NAMES[one["framework"]]
-        if one["framework"] == "torch":
-            label += ", tuned" if one["fast"] else ", default"
-        rates = [f"{row['flops_per_s'] / 1e9:.0f}" for row in one["products"]]
-        lines.append(f"| {label} | {' | '.join(rates)} | {one['copy_bytes_per_s'] / 1e9:.1f} |")
-    return "\n".join(lines)
+    measured = load(argument).ceilings
+    names = [product.name for product in measured[0].products]
+    rows = []
+    for one in measured:
+        label = terminal.NAMES[one.framework]
+        if one.framework == "torch":
+            label += ", tuned" if one.fast else ", default"
+        rates = [f"{product.flops_per_s / 1e9:.0f}" for product in one.products]
+        rows.append([label, *rates, f"{one.copy_bytes_per_s / 1e9:.1f}"])
+    return _table(["GFLOP/s", *names, "copy, GB/s"], rows)
 
 
 def ladder(argument: str) -> str:
-    """What each setting adds, framework by framework."""
-    lines = ["| rung | step | quartiles | GiB | first step |", "|---|---|---|---|---|"]
-    for row in rungs(load(argument).as_object()):
-        low, high = (terminal.seconds(row[f"quartile_{end}_s"]) for end in ("low", "high"))
-        lines.append(
-            f"| {terminal.NAMES[row['framework']]}: {row['about']['about']} | "
-            f"{terminal.seconds(row['median_s'])} | {low}–{high} | "
-            f"{row['peak_bytes'] / 2**30:.2f} | {terminal.seconds(row['first_s'])} |"
+    """The times of every step of the ladders, framework by framework."""
+    rows = []
+    for row, timing in rungs(load(argument)):
+        low, high = map(terminal.seconds, (timing.quartile_low_s, timing.quartile_high_s))
+        memory = "" if timing.peak_bytes is None else f"{timing.peak_bytes / 2**30:.2f}"
+        rows.append(
+            [
+                f"{terminal.NAMES[row.framework]}: {row.description}",
+                terminal.seconds(timing.median_s),
+                f"{low}–{high}",
+                memory,
+                terminal.seconds(timing.first_s),
+            ]
         )
-    return "\n".join(lines)
+    return _table(["rung", "step", "quartiles", "GiB", "first step"], rows)
 
 
-def rungs(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every rung that was timed; of one that ran beside each half of the others, the first time."""
-    rows: dict[str, dict[str, Any]] = {}
-    for row in found["results"]:
-        if row["tier"] == "ladder" and row["status"] == "timed":
-            rows.setdefault(row["contestant"], row)
-    return list(rows.values())
+def rungs(record: SpeedRecord) -> Iterator[tuple[Result, Timing]]:
+    """Every timed step of the ladders; of one that ran in both groups, the first time."""
+    seen = set()
+    for row in record.results:
+        if row.on_ladder and row.timing and row.contestant not in seen:
+            seen.add(row.contestant)
+            yield row, row.timing
 
 
 def growth(argument: str) -> str:
     """Exponents of a step's time."""
-    lines = ["| | size | from | to | exponent | R² |", "|---|---|---|---|---|---|"]
-    for one in load(argument)["growth"]:
-        ends = [f"{one['sizes'][i]}: {terminal.seconds(one['median_s'][i])}" for i in (0, -1)]
-        lines.append(
-            f"| {one['contestant']} | {one['axis'].replace('_', ' ')} | {' | '.join(ends)} | "
-            f"{one['exponent']:.2f} | {one['r_squared']:.3f} |"
-        )
-    return "\n".join(lines)
+    rows = [
+        [line.contestant, line.axis.replace("_", " "), *tables.growth_cells(line)]
+        for line in load(argument).growth
+    ]
+    return _table(["", "size", "from", "to", "exponent", "R²"], rows)
 
 
 def repeated(argument: str) -> str:
     """Ratios to the first contestant in two calls, ``RECORD::RECORD``, and how many agree."""
     first, _, second = argument.partition("::")
-    found = speed_record.repeated(load(first).as_object(), load(second).as_object())
-    lines = ["| | first call | second call | in each other's interval |", "|---|---|---|---|"]
-    for one, other, covered in found:
-        if (one["numerator"], one["workload"]) != (found[0][0]["numerator"], "train"):
-            continue
-        cells = (f"{r['ratio']:.2f} ({r['low']:.2f}–{r['high']:.2f})" for r in (one, other))
-        names = f"{one['numerator']} / {one['denominator']}"
-        lines.append(f"| {names} | {' | '.join(cells)} | {'yes' if covered else '**no**'} |")
-    held = sum(covered for *_, covered in found)
-    lines += ["", f"Of the {len(found)} ratios of any two contestants, {held} agree."]
-    return "\n".join(lines)
+    pairs = derivation.repeated(load(first), load(second))
+    rows = []
+    for one, other, agree in pairs:
+        if (one.numerator, one.workload) == (pairs[0][0].numerator, "train"):
+            calls = [f"{r.ratio:.2f} ({r.low:.2f}–{r.high:.2f})" for r in (one, other)]
+            name = f"{one.numerator} / {one.denominator}"
+            rows.append([name, *calls, "yes" if agree else "**no**"])
+    held = sum(agree for *_, agree in pairs)
+    table = _table(["", "first call", "second call", "in each other's interval"], rows)
+    return f"{table}\n\nOf the {len(pairs)} ratios of any two contestants, {held} agree."
 
 
-def ladder_figure() -> Any:
-    """A step's time on every rung, PyTorch beside JAX."""
+def ladder_figure() -> "Figure":
+    """A step's time on every step of the ladders, PyTorch beside JAX."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True)
-    found = rungs(load("speed-ladder-cpu").as_object())
-    for part, name, colour in zip(axes, frameworks.NAMES, ("#d1495b", "#2a7f9e"), strict=True):
-        own = [row for row in found if row["framework"] == name]
-        labels = [row["about"]["about"] for row in own]
-        times = [row["median_s"] for row in own]
+    timed = list(rungs(load("speed-ladder-cpu")))
+    for part, name in zip(axes, frameworks.NAMES, strict=True):
+        rows = [(row, timing) for row, timing in timed if row.framework == name]
+        labels = [row.description.replace(", ", ",\n", 1) for row, _ in rows]
+        times = [timing.median_s for _, timing in rows]
         spread = [
-            [row["median_s"] - row["quartile_low_s"] for row in own],
-            [row["quartile_high_s"] - row["median_s"] for row in own],
+            [timing.median_s - timing.quartile_low_s for _, timing in rows],
+            [timing.quartile_high_s - timing.median_s for _, timing in rows],
         ]
-        part.barh(range(len(own)), times, xerr=spread, color=colour, ecolor="#333333")
-        part.set_yticks(range(len(own)), [label.replace(", ", ",\n", 1) for label in labels])
+        part.barh(range(len(rows)), times, xerr=spread, color=COLOURS[name], ecolor="#333333")
+        part.set_yticks(range(len(rows)), labels)
         part.tick_params(axis="y", labelsize=7)
         part.invert_yaxis()
         part.set(title=terminal.NAMES[name], xlabel="seconds a training step, quartiles marked")
@@ -123,22 +126,23 @@ def ladder_figure() -> Any:
     return figure
 
 
-def growth_figure() -> Any:
+def growth_figure() -> "Figure":
     """A step's time against each size, on logarithmic axes, with the fitted exponent."""
     from matplotlib.figure import Figure
 
-    found = load("speed-growth-cpu")["growth"]
+    record = load("speed-growth-cpu")
     figure = Figure(figsize=(10, 3.4), layout="constrained")
-    names = list(dict.fromkeys(one["axis"] for one in found))
+    names = list(dict.fromkeys(line.axis for line in record.growth))
+    framework = {row.contestant: row.framework for row in record.results}
     ticks = (0.25, 0.5, 1, 2, 4)
     for part, axis in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
-        here = [one for one in found if one["axis"] == axis]
-        for one in here:
-            colour = "#2a7f9e" if one["contestant"].startswith("jax") else "#d1495b"
-            label = f"{one['contestant']}, exponent {one['exponent']:.2f}"
-            part.plot(one["sizes"], one["median_s"], "o-", color=colour, label=label)
+        lines = [line for line in record.growth if line.axis == axis]
+        for line in lines:
+            colour = COLOURS[framework[line.contestant]]
+            label = f"{line.contestant}, exponent {line.exponent:.2f}"
+            part.plot(line.sizes, line.median_s, "o-", color=colour, label=label)
         part.set(xscale="log", yscale="log", xlabel=axis.replace("_", " "))
-        part.set_xticks(here[0]["sizes"], [str(size) for size in here[0]["sizes"]])
+        part.set_xticks(lines[0].sizes, [str(size) for size in lines[0].sizes])
         part.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         part.minorticks_off()
         part.legend(frameon=False, fontsize=8)

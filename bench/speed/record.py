@@ -1,157 +1,13 @@
-"""What a benchmark record must hold, and whether one does: form, figures and certificates."""
+"""Check of a benchmark record: its form, its values, and its parity checks."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from bench.speed import ceilings, statistics
+from bench.harness import records
+from bench.speed import derivation, statistics
+from bench.speed.results import Configuration, Method, Outcome, Ratio, Result, SpeedRecord
 from bench.speed.schema import SCHEMA
 from shared import files
-
-# Clean samples that a figure needs before the disturbed ones are left out.
-FEWEST = 5
-# What identifies a row; a ratio names two of them, and all but the contestant must agree.
-KEYS = ("workload", "variant", "preset", "batch_size", "length", "n_layers", "dtype")
-# What may grow alone.
-AXES = ("batch_size", "length", "n_layers")
-
-
-def counted(samples: list[dict[str, Any]], quiet: float) -> list[float]:
-    """Seconds of the samples that count: the undisturbed ones where there are enough, else all.
-
-    There are enough where they are ``FEWEST`` or more, and every start has one.
-    """
-    return [sample["seconds"] for sample in _counting(samples, quiet)]
-
-
-def _counting(samples: list[dict[str, Any]], quiet: float) -> list[dict[str, Any]]:
-    clean = [sample for sample in samples if sample["others_cores"] <= quiet]
-    enough = len(clean) >= FEWEST and _starts(clean) == _starts(samples)
-    return clean if enough else samples
-
-
-def _starts(samples: list[dict[str, Any]]) -> set[int]:
-    return {sample.get("start", 0) for sample in samples}
-
-
-def by_start(row: dict[str, Any], quiet: float) -> dict[int, list[float]]:
-    """Seconds of a row's samples that count, by the start whose process they come from."""
-    found: dict[int, list[float]] = {}
-    for sample in _counting(row["samples"], quiet):
-        found.setdefault(sample.get("start", 0), []).append(sample["seconds"])
-    return found
-
-
-def derived(row: dict[str, Any], ceiling: float, quiet: float) -> dict[str, Any]:
-    """What follows from a timed row's samples, its first step and its work.
-
-    ``ceiling`` is the best rate of any matrix product alone, FLOP/s; 0 where none was measured.
-    """
-    median, work = row["median_s"], row["work"]
-    datasheet, flops = row["datasheet_flops_per_s"], work.get("flops")
-    return {
-        "compile_s": max(0.0, row["first_s"] - row["step_s"]),
-        "tokens_per_s": work["tokens"] / median if work else None,
-        "bytes_per_s": work["bytes"] / median if "bytes" in work else None,
-        "mfu": flops / median / ceiling if flops and ceiling else None,
-        "mfu_datasheet": flops / median / datasheet if flops and datasheet else None,
-        "clean": all(s["others_cores"] <= quiet for s in _counting(row["samples"], quiet)),
-    }
-
-
-def ratio(ours: dict[str, Any], theirs: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
-    """The ratio of two rows' medians, with its interval by the method of their record."""
-    return {
-        "numerator": ours["contestant"],
-        "denominator": theirs["contestant"],
-        **{key: ours[key] for key in KEYS},
-        **_ratio(ours, theirs, method),
-    }
-
-
-def _ratio(
-    ours: dict[str, Any], theirs: dict[str, Any], method: dict[str, Any]
-) -> dict[str, float]:
-    quiet = method["quiet_cores"]
-    return statistics.ratio(
-        by_start(ours, quiet), by_start(theirs, quiet), method["covered"], method["spread"]
-    )
-
-
-def growth(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Exponents of a step's time against each size that was varied alone."""
-    rows = [row for row in results if row["workload"] == "growth" and row["status"] == "timed"]
-    rows = [row for row in rows if row["variant"].partition(" ")[0] in AXES]
-    found = []
-    groups = dict.fromkeys((row["contestant"], row["variant"].split()[0]) for row in rows)
-    for contestant, axis in groups:
-        own = [r for r in rows if r["contestant"] == contestant and r["variant"].split()[0] == axis]
-        sizes, seconds = [r[axis] for r in own], [r["median_s"] for r in own]
-        if len(set(sizes)) > 2 and min(sizes) > 0:
-            found.append(
-                {
-                    "contestant": contestant,
-                    "axis": axis,
-                    "sizes": sizes,
-                    "median_s": seconds,
-                    **statistics.exponent(sizes, seconds),
-                }
-            )
-    return found
-
-
-def repeated(
-    first: dict[str, Any], second: dict[str, Any]
-) -> list[tuple[dict[str, Any], dict[str, Any], bool]]:
-    """Ratios that two records share, and whether each one's interval has the other's in it."""
-    keys = ("numerator", "denominator", *KEYS)
-    again = {tuple(one[key] for key in keys): one for one in second["ratios"]}
-    pairs = [(one, again.get(tuple(one[key] for key in keys))) for one in first["ratios"]]
-    return [
-        (one, other, _within(one, other) and _within(other, one)) for one, other in pairs if other
-    ]
-
-
-def _within(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one["low"] <= other["ratio"] <= one["high"]
-
-
-def check(path: Path) -> str:
-    """What a record holds, in one sentence.
-
-    Raises ``ValueError`` for what is no record, and ``Refused`` for one that does not hold: a field
-    that is missing, a figure that its samples do not give, a certificate that failed.
-    """
-    try:
-        found = files.read_json(path, parse_constant=_no_number)
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist: give a file that bench --json wrote") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not JSON ({error}): give what bench --json wrote") from None
-    except _NoNumber as constant:
-        raise Refused(f"{path} does not hold: {constant} is no figure") from None
-    problem = next(problems(found), None)
-    if problem:
-        raise Refused(f"{path} does not hold: {problem}")
-    timed = sum(row["status"] == "timed" for row in found["results"])
-    others = len(found["results"]) - timed
-    left = f", {others} without a time, and why" if others else ""
-    return (
-        f"{path} holds: {timed} results{left}, {len(found['ratios'])} ratios, "
-        f"{intervals(found, found['results'])}, every figure follows from its samples, every "
-        f"certificate is good; on {found['environment']['device']}, "
-        f"{found['environment']['hardware']['processor']}"
-    )
-
-
-def intervals(found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """What the intervals of the ratios of some of a record's rows are of, in a few words."""
-    timed = [_starts(row["samples"]) for row in rows if row["status"] == "timed"]
-    least, most = (pick(map(len, timed), default=0) for pick in (min, max))
-    over = f"over {most} starts" if most >= statistics.STARTS else "over samples"
-    if least < statistics.STARTS <= most:
-        over += f", over samples where under {statistics.STARTS} are shared"
-    return f"intervals of {100 * found['method']['covered']:.3g} % {over}"
 
 
 class Refused(Exception):
@@ -162,81 +18,131 @@ class _NoNumber(Exception):
     """NaN or an infinity, which Python reads and JSON does not have."""
 
 
+def load(name: str) -> SpeedRecord:
+    """The committed record ``name``; ``ValueError`` if it is none of the benchmark."""
+    return SpeedRecord.from_json(records.load(name).as_object())
+
+
+def check(path: Path) -> str:
+    """A record's summary in one sentence, if it holds.
+
+    Raises ``ValueError`` for a file that is no record, and ``Refused`` for a record that does not
+    hold: a field is missing, a value does not follow from the samples, a parity check failed.
+    """
+    try:
+        content = files.read_json(path, parse_constant=_no_number)
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: give a file that bench --json wrote") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not JSON ({error}): give what bench --json wrote") from None
+    except _NoNumber as constant:
+        raise Refused(f"{path} does not hold: {constant} is no figure") from None
+    problem = next(problems(content), None)
+    if problem:
+        raise Refused(f"{path} does not hold: {problem}")
+    record = SpeedRecord.from_json(content)
+    timed = sum(row.timing is not None for row in record.results)
+    others = len(record.results) - timed
+    untimed = f", {others} without a time, and why" if others else ""
+    return (
+        f"{path} holds: {timed} results{untimed}, {len(record.ratios)} ratios, "
+        f"{derivation.intervals(record.method, record.results)}, every figure follows from its "
+        f"samples, every parity check is good; on {record.environment['device']}, "
+        f"{record.environment['hardware']['processor']}"
+    )
+
+
 def _no_number(constant: str) -> None:
     raise _NoNumber(constant)
 
 
-def problems(found: Any) -> Iterator[str]:
-    """Everything that is wrong with a record, the first that matters first."""
-    from jsonschema import Draft202012Validator
-
-    wrong = sorted(
-        Draft202012Validator(SCHEMA).iter_errors(found), key=lambda e: list(map(str, e.path))
-    )
-    for error in wrong:
-        place = "/".join(str(part) for part in error.path) or "the record"
-        yield f"{place}: {error.message[:200]}"
+def problems(content: object) -> Iterator[str]:
+    """Everything that is wrong with a record's JSON, the first that matters first."""
+    wrong = list(_wrong_form(content))
+    yield from wrong
     if wrong:
         return
-    quiet = found["method"]["quiet_cores"]
-    rows: dict[tuple, list[dict[str, Any]]] = {}
-    for row in found["results"]:
-        name = f"{row['contestant']}, {row['workload']} {row['variant']} {row['preset']}".strip()
-        if row["status"] == "timed" and not row["parity"]["ok"]:
-            yield f"{name}: it is timed though its parity certificate failed"
-        if row["status"] != "timed":
-            if row["samples"] or "median_s" in row:
-                yield f"{name}: it has times though its status is {row['status']!r}"
+    try:
+        record = SpeedRecord.from_json(content)
+    except ValueError as error:
+        yield str(error)
+        return
+    ceiling, quiet = derivation.best(record.ceilings), record.method.quiet_cores
+    rows: dict[tuple[str, Configuration], list[Result]] = {}
+    for row in record.results:
+        yield from _wrong_row(row, ceiling, quiet)
+        timed = row.status.outcome is Outcome.TIMED
+        if timed and row.samples_s == derivation.counted(row.samples, quiet):
+            rows.setdefault((row.contestant, row.configuration), []).append(row)
+    for ratio in record.ratios:
+        yield from _wrong_ratio(ratio, rows, record.method)
+    expected = {(line.contestant, line.axis): line for line in derivation.growth(record.results)}
+    for line in record.growth:
+        right = expected.get((line.contestant, line.axis))
+        if right is None or (line.sizes, line.median_s) != (right.sizes, right.median_s):
+            yield f"growth of {line.contestant} against {line.axis} does not follow"
             continue
-        if row["parity"]["error_u"] > row["parity"]["limit_u"]:
-            yield (
-                f"{name}: parity error {row['parity']['error_u']:.3g} u is over its limit, "
-                f"{row['parity']['limit_u']:.3g} u"
-            )
-        expected = counted(row["samples"], quiet)
-        if row["samples_s"] != expected:
-            yield f"{name}: samples_s are not the samples that count"
-            continue
-        if key := statistics.close(row, statistics.summary(expected)):
-            right = statistics.summary(expected)[key]
-            yield f"{name}: {key} is {row[key]:.6g}, its samples give {right:.6g}"
-        for key, right in derived(row, ceilings.best(found["ceilings"]), quiet).items():
-            same = row[key] == right or (
-                isinstance(right, float)
-                and isinstance(row[key], float)
-                and statistics.close(row, {key: right}) is None
-            )
-            if not same:
-                yield f"{name}: {key} is {row[key]}, and should be {right}"
-        rows.setdefault((row["contestant"], *(row[key] for key in KEYS)), []).append(row)
-    yield from _wrong_ratios(found["ratios"], rows, found["method"])
-    ours = {(one["contestant"], one["axis"]): one for one in growth(found["results"])}
-    for one in found["growth"]:
-        own = ours.get((one["contestant"], one["axis"]))
-        plain = ("sizes", "median_s")
-        if own is None or any(one[key] != own.pop(key) for key in plain) or _apart(one, own):
-            yield f"growth of {one['contestant']} against {one['axis']} does not follow"
+        law = statistics.PowerLaw(right.exponent, right.r_squared)
+        if statistics.first_difference(line, law, relative=1e-6):
+            yield f"growth of {line.contestant} against {line.axis} does not follow"
 
 
-def _apart(found: dict[str, Any], growth: dict[str, Any]) -> str | None:
-    figures = {key: growth[key] for key in ("exponent", "r_squared")}
-    return statistics.close(found, figures, relative=1e-6)
+def _wrong_form(content: object) -> Iterator[str]:
+    """Everything in which a record's form is not the schema's."""
+    from jsonschema import Draft202012Validator
+
+    errors = Draft202012Validator(SCHEMA).iter_errors(content)
+    for error in sorted(errors, key=lambda error: list(map(str, error.path))):
+        place = "/".join(str(part) for part in error.path) or "the record"
+        yield f"{place}: {error.message[:200]}"
 
 
-def _wrong_ratios(
-    ratios: list[dict[str, Any]],
-    rows: dict[tuple, list[dict[str, Any]]],
-    method: dict[str, Any],
+def _wrong_row(row: Result, ceiling: float, quiet: float) -> Iterator[str]:
+    timing, parity = row.timing, row.parity
+    if row.status.outcome is not Outcome.TIMED:
+        if row.samples or timing:
+            yield f"{row.title}: it has times though its status is {row.status.text!r}"
+        return
+    if timing is None or parity is None:  # reading refuses such a row
+        return
+    if not parity.ok:
+        yield f"{row.title}: it is timed though its parity check failed"
+    if parity.error_u > parity.limit_u:
+        yield (
+            f"{row.title}: parity error {parity.error_u:.3g} u is over its limit, "
+            f"{parity.limit_u:.3g} u"
+        )
+    expected = derivation.counted(row.samples, quiet)
+    if row.samples_s != expected:
+        yield f"{row.title}: samples_s are not the samples that count"
+        return
+    summary = statistics.summary(expected)
+    if name := statistics.first_difference(timing, summary):
+        recorded, right = getattr(timing, name), getattr(summary, name)
+        yield f"{row.title}: {name} is {recorded:.6g}, its samples give {right:.6g}"
+    rates = derivation.recomputed_rates(row.samples, timing, ceiling, quiet)
+    for name, right in vars(rates).items():
+        recorded = getattr(timing, name)
+        floats = isinstance(right, float) and isinstance(recorded, float)
+        if recorded != right and not (floats and statistics.close(recorded, right)):
+            yield f"{row.title}: {name} is {recorded}, and should be {right}"
+
+
+def _wrong_ratio(
+    ratio: Ratio, rows: dict[tuple[str, Configuration], list[Result]], method: Method
 ) -> Iterator[str]:
-    for one in ratios:
-        rest = tuple(one[key] for key in KEYS)
-        pairs = [rows.get((one[side], *rest), []) for side in ("numerator", "denominator")]
-        name = f"ratio {one['numerator']}/{one['denominator']}, {one['workload']} {one['preset']}"
-        if not all(pairs):
-            yield f"{name}: one of the two was not timed"
-            continue
-        # A contestant that ran in two heats has two rows, and a ratio is of one heat.
-        wanted = [_ratio(a, b, method) for a in pairs[0] for b in pairs[1]]
-        if all(statistics.close(one, right) for right in wanted):
-            key = statistics.close(one, wanted[0]) or "ratio"
-            yield f"{name}: {key} is {one[key]:.6g}, the samples give {wanted[0][key]:.6g}"
+    numerators, denominators = (
+        rows.get((contestant, ratio.configuration), [])
+        for contestant in (ratio.numerator, ratio.denominator)
+    )
+    name = f"ratio {ratio.numerator}/{ratio.denominator}, {ratio.workload} {ratio.preset}"
+    if not (numerators and denominators):
+        yield f"{name}: one of the two was not timed"
+        return
+    # A contestant that ran in two groups has two rows, and a ratio is of one group.
+    expected = [derivation.interval(a, b, method) for a in numerators for b in denominators]
+    differences = [statistics.first_difference(ratio, right) for right in expected]
+    if all(differences):
+        key = differences[0] or "ratio"
+        recorded, right = getattr(ratio, key), getattr(expected[0], key)
+        yield f"{name}: {key} is {recorded:.6g}, the samples give {right:.6g}"

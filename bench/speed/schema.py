@@ -1,25 +1,23 @@
 """The JSON schema of a benchmark record."""
 
-from typing import Any
-
 from bench.speed import statistics
+from bench.speed.json_form import Json
+from bench.speed.results import VERSION
 from twingrad import numerics
-
-VERSION = "twingrad-bench-1"
 
 # Beyond any figure, and such that a ratio of two is still a float: JSON writes larger ones too.
 _TINY, _HUGE = 1e-15, 1e30
-_NUMBER = {"type": "number", "minimum": -_HUGE, "maximum": _HUGE}
-_MAYBE = _NUMBER | {"type": ["number", "null"]}
-_NOT_NEGATIVE = _NUMBER | {"minimum": 0}
+_NUMBER: Json = {"type": "number", "minimum": -_HUGE, "maximum": _HUGE}
+_MAYBE: Json = _NUMBER | {"type": ["number", "null"]}
+_NOT_NEGATIVE: Json = _NUMBER | {"minimum": 0}
 # What is no finite error is written as the largest there is.
-_ERROR = {"type": "number", "minimum": 0, "maximum": numerics.BEYOND}
-_TEXT = {"type": "string"}
-_POSITIVE = _NUMBER | {"minimum": _TINY}
-_COUNT = {"type": "integer", "minimum": 0, "maximum": 1 << 48}
+_ERROR: Json = {"type": "number", "minimum": 0, "maximum": numerics.BEYOND}
+_TEXT: Json = {"type": "string"}
+_POSITIVE: Json = _NUMBER | {"minimum": _TINY}
+_COUNT: Json = {"type": "integer", "minimum": 0, "maximum": 1 << 48}
 # Intervals are drawn from all samples, and every one takes memory for that.
 _MOST_SAMPLES = 10_000
-_KEY = {
+_KEY: Json = {
     "workload": _TEXT,
     "variant": _TEXT,
     "preset": _TEXT,
@@ -28,12 +26,12 @@ _KEY = {
     "n_layers": _COUNT,
     "dtype": _TEXT,
 }
-_PARITY = {
+_PARITY: Json = {
     "type": "object",
     "required": ["ok"],
     "properties": {"ok": {"type": "boolean"}, "error_u": _ERROR, "limit_u": _NUMBER},
 }
-_SAMPLE = {
+_SAMPLE: Json = {
     "type": "object",
     "required": ["round", "seconds", "others_cores"],
     "properties": {
@@ -43,7 +41,7 @@ _SAMPLE = {
         "others_cores": _NOT_NEGATIVE,
     },
 }
-_TIMED = {
+_TIMED: Json = {
     "samples_s": {"type": "array", "items": _POSITIVE, "minItems": 1},
     "median_s": _POSITIVE,
     "quartile_low_s": _POSITIVE,
@@ -68,7 +66,7 @@ _TIMED = {
         "required": ["ok", "judged", "worst", "error_u", "limit_u"],
     },
 }
-_RESULT = {
+_RESULT: Json = {
     "type": "object",
     "required": [
         *_KEY,
@@ -102,7 +100,7 @@ _RESULT = {
         },
     },
 }
-_RATIO = {
+_RATIO: Json = {
     "type": "object",
     "required": ["numerator", "denominator", *_KEY, "ratio", "low", "high"],
     "properties": {
@@ -114,7 +112,7 @@ _RATIO = {
         "high": _POSITIVE,
     },
 }
-_CEILING = {
+_CEILING: Json = {
     "type": "object",
     "required": ["framework", "fast", "products", "copy_bytes_per_s"],
     "properties": {
@@ -130,7 +128,7 @@ _CEILING = {
         "copy_bytes_per_s": _POSITIVE,
     },
 }
-SCHEMA: dict[str, Any] = {
+SCHEMA: Json = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "A record of twingrad bench",
     "type": "object",

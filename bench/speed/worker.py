@@ -1,7 +1,7 @@
-"""One contestant's process: ``python -m bench.worker FD`` answers what the race asks over a socket.
+"""One contestant's process: ``python -m bench.speed.worker FD`` answers requests over a socket.
 
-It loads the contestant's framework alone, runs what it is told to, and says how long that took and
-what else the machine did meanwhile. Whatever libraries print goes to stderr.
+It loads the contestant's framework alone, does what it is asked to, and reports how long that took
+and how busy the machine was with anything else. Whatever libraries print goes to stderr.
 """
 
 import gc
@@ -10,11 +10,11 @@ import re
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import cycle
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from safetensors.numpy import load_file
 
@@ -22,6 +22,27 @@ from bench.harness import frameworks
 from bench.harness.machine import Load
 from bench.speed import reference
 from bench.speed.backends import backend
+from bench.speed.backends.backend import Backend
+from bench.speed.foreign import Batch
+from bench.speed.json_form import Json
+from bench.speed.messages import (
+    ComputeFirstLoss,
+    ComputeReference,
+    FirstLoss,
+    JudgeBy,
+    Make,
+    MeasureCeilings,
+    Peak,
+    Readiness,
+    Ready,
+    ReportState,
+    Task,
+    Timed,
+    TimeSteps,
+    WorkerError,
+)
+from bench.speed.reference import Judge, Judged, parity_check
+from bench.speed.results import Ceiling
 
 _LIBRARIES = re.compile(
     r"/(lib(?:cudnn|cublas|nccl|mkl|dnnl|gomp|iomp|openblas|torch_c|tcmalloc|jemalloc)[^/\s]*\.so[.\d]*)$"
@@ -37,16 +58,16 @@ def main(argv: list[str] | None = None) -> int:
     worker = Worker()
     while True:
         try:
-            asked = pipe.recv()
+            request = pipe.recv()
         except EOFError:
             return 0
         try:
-            answer = getattr(worker, asked.pop("do"))(**asked)
+            answer = getattr(worker, request.name)(request)
         except MemoryError as error:
-            answer = {"error": "out of memory", "detail": str(error)}
+            answer = WorkerError("out of memory", str(error))
         except Exception as error:
             traceback.print_exc()
-            answer = {"error": _reason(error), "detail": traceback.format_exc(limit=-3)}
+            answer = WorkerError(_reason(error), traceback.format_exc(limit=-3))
         pipe.send(answer)
 
 
@@ -66,132 +87,110 @@ def _die_first() -> None:
 
 
 class Worker:
-    """The contestant, and its batches."""
+    """The contestant, its batches, and the reference that it is judged by."""
 
     def __init__(self) -> None:
         self.load, self.begun = Load(), time.perf_counter()
-        self.racer: Any = None
         self.pristine = True
 
-    def make(self, job: backend.Job, params: str, batches: str, answer: str) -> dict[str, Any]:
-        """Build the model from the parameters in a file; seconds until it stands."""
-        begun = time.perf_counter()
-        self.job = job
-        self.params = params  # the path: what only judges must not count as the contestant's memory
-        self.racer = backend.make(job, load_file(params))
-        self.batches = [self.racer.put(*batch) for batch in backend.read_batches(batches)]
-        self.judge = reference.Judge(Path(answer), job.dtype)
+    def make(self, request: Make) -> None:
+        """Build the model from the parameters in a file."""
+        self.job = request.job
+        # The path alone: parameters in memory to judge by are not the contestant's.
+        self.params = request.params
+        self.backend: Backend = backend.make(self.job, load_file(request.params))
+        self.batches: list[Batch] = [
+            self.backend.put(*batch) for batch in backend.read_batches(request.batches)
+        ]
+        self.stream: Iterator[Batch] = cycle(self.batches)
+        self.judge = Judge(Path(request.reference), self.job.dtype)
         self._forget_peak()
-        return {"seconds": time.perf_counter() - begun}
 
-    def ready(self, workload: str, prompts: Any = None, new_tokens: int = 0) -> dict[str, Any]:
-        """Warm a workload up, note its memory, and have it certified."""
-        call = self._call(workload, prompts, new_tokens)
-        begun = time.perf_counter()
-        call()
-        first = time.perf_counter() - begun
-        seconds = []
-        for _ in range(2):
-            begun = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - begun)
+    def ready(self, request: Ready) -> Readiness:
+        """Warm a workload up, note its memory, and check what it computes."""
+        call = self._call(request.task)
+        first, *others = (_seconds(call) for _ in range(3))
         # Afterwards the process has held what it was judged by, too.
-        peak = self._peak() if self.pristine else {}
+        peak = self._peak() if self.pristine else Peak()
         self.pristine = False
-        parity = reference.certificate(self._judged(workload, prompts, new_tokens))
-        return {
-            "first_s": first,
-            "step_s": min(seconds),
-            "peak_bytes": peak,
-            "parity": parity,
-        }
+        parity = parity_check(self._judged(request.task))
+        return Readiness(first_s=first, step_s=min(others), peak=peak, parity=parity)
 
-    def time(
-        self, workload: str, steps: int, prompts: Any = None, new_tokens: int = 0
-    ) -> dict[str, Any]:
-        """Seconds a step over ``steps`` of them, and how many cores others kept busy meanwhile."""
-        call = self._call(workload, prompts, new_tokens, steps)
+    def time(self, request: TimeSteps) -> Timed:
+        """Seconds a step, and how many cores others kept busy meanwhile."""
+        call = self._call(request.task, request.steps)
         gc.collect()
         gc.disable()
         try:
             load = Load()
-            begun = time.perf_counter()
-            call()
-            seconds = time.perf_counter() - begun
+            seconds = _seconds(call)
             others = load.others(seconds)
         finally:
             gc.enable()
-        return {"seconds": seconds / steps, "others": others}
+        return Timed(seconds / request.steps, others)
 
-    def first(self) -> dict[str, Any]:
+    def first(self, request: ComputeFirstLoss) -> FirstLoss:
         """The first loss of a process that has just begun, and whether it is right."""
-        begun = time.perf_counter()
-        loss = self.racer.wait(self.racer.forward_backward(self.batches[0]))
-        now = time.perf_counter()
-        seconds, others = now - begun, self.load.others(now - self.begun)
-        parity = reference.certificate(self.judge.losses([loss]))
-        return {"seconds": seconds, "others": others, "parity": parity}
+        loss = self.backend.wait(self.backend.forward_backward(self.batches[0]))
+        others = self.load.others(time.perf_counter() - self.begun)
+        return FirstLoss(others, parity_check(self.judge.losses([loss])))
 
-    def judged_by(self, answer: str) -> dict[str, Any]:
-        """Another oracle's answer to be held against from here on."""
-        self.judge = reference.Judge(Path(answer), self.job.dtype)
-        return {}
+    def judge_by(self, request: JudgeBy) -> None:
+        """Take another reference to be judged by from here on."""
+        self.judge = Judge(Path(request.reference), self.job.dtype)
 
-    def state(self) -> dict[str, Any]:
+    def state(self, request: ReportState) -> Json:
         """Settings, versions, attention kernel, and the numeric libraries that are loaded."""
-        found = self.racer.state()
         maps = Path("/proc/self/maps")
         lines = maps.read_text().splitlines() if maps.exists() else []
         names = {match[1] for line in lines if (match := _LIBRARIES.search(line))}
-        return found | {"libraries": sorted(names), "threads": os.environ.get("OMP_NUM_THREADS")}
+        threads = os.environ.get("OMP_NUM_THREADS")
+        return self.backend.state() | {"libraries": sorted(names), "threads": threads}
 
-    def oracle(self, question: reference.Question, params: str, folder: str) -> dict[str, Any]:
-        """Answer what contestants will be held against."""
-        reference.answer(question, load_file(params), Path(folder))
-        return {}
+    def compute_reference(self, request: ComputeReference) -> None:
+        """Compute the reference that contestants are judged by."""
+        reference.compute(request.request, load_file(request.params), Path(request.folder))
 
-    def ceilings(self, **asked: Any) -> dict[str, Any]:
-        """What this framework reaches on matrix products and copies alone."""
+    def ceilings(self, request: MeasureCeilings) -> Ceiling:
+        """The rates of matrix products and copies alone in this framework."""
         from bench.speed import ceilings
 
-        return ceilings.measure(**asked)
+        return ceilings.measure(request)
 
-    def _call(self, workload: str, prompts: Any, new_tokens: int, steps: int = 1) -> Any:
-        module = self.racer
-        if workload == "decode":
-            return lambda: [module.decode(prompts, new_tokens) for _ in range(steps)]
+    def _call(self, task: Task, steps: int = 1) -> Callable[[], object]:
+        """``steps`` of a workload, one after the other, until the last is done."""
+        own = self.backend
+        if task.prompts is not None:
+            prompts = task.prompts
+            return lambda: [own.decode(prompts, task.new_tokens) for _ in range(steps)]
         do = {
-            "train": lambda batch: module.train(batch),
-            "overhead": lambda batch: module.train(batch),
-            "forward": lambda batch: module.forward(batch),
-            "forward-backward": lambda batch: module.forward_backward(batch),
-        }[workload]
-        if not hasattr(self, "_stream"):
-            self._stream = cycle(self.batches)
+            "train": lambda batch: own.train(batch),
+            "overhead": lambda batch: own.train(batch),
+            "forward": lambda batch: own.forward(batch),
+            "forward-backward": lambda batch: own.forward_backward(batch),
+        }[task.workload]
 
         def run() -> float:
             for _ in range(steps):
-                loss = do(next(self._stream))
-            return module.wait(loss)
+                loss = do(next(self.stream))
+            return own.wait(loss)
 
         return run
 
-    def _judged(self, workload: str, prompts: Any, new_tokens: int) -> list[dict[str, Any]]:
-        module, (first, second, *_) = self.racer, self.batches
-        module.reset(load_file(self.params))
-        if workload == "decode":
-            return self.judge.tokens(module.decode(prompts, new_tokens))
-        if workload == "forward":
-            return self.judge.losses([module.wait(module.forward(first))])
-        if workload == "forward-backward":
-            losses = [module.wait(module.forward_backward(first))]
-            return [
-                *self.judge.losses(losses),
-                *self.judge.gradients(module.gradients(), clipped=False),
-            ]
-        loss, gradients, clipped = module.first_step(first)
-        judged = self.judge.gradients(gradients, clipped)
-        return [*self.judge.losses([loss, module.wait(module.train(second))]), *judged]
+    def _judged(self, task: Task) -> list[Judged]:
+        own, (first, second, *_) = self.backend, self.batches
+        own.reset(load_file(self.params))
+        if task.prompts is not None:
+            return self.judge.tokens(own.decode(task.prompts, task.new_tokens))
+        if task.workload == "forward":
+            return self.judge.losses([own.wait(own.forward(first))])
+        if task.workload == "forward-backward":
+            losses = [own.wait(own.forward_backward(first))]
+            gradients = self.judge.gradients(own.gradients(), clipped=False)
+            return [*self.judge.losses(losses), *gradients]
+        loss, values, clipped = own.first_step(first)
+        gradients = self.judge.gradients(values, clipped)
+        return [*self.judge.losses([loss, own.wait(own.train(second))]), *gradients]
 
     def _forget_peak(self) -> None:
         """Have the kernel count this process's peak memory from here on."""
@@ -199,17 +198,22 @@ class Worker:
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 
-    def _peak(self) -> dict[str, int]:
-        """Bytes at most so far: of the process, and on the device where that is another place."""
+    def _peak(self) -> Peak:
+        """The peak memory so far."""
         status = Path("/proc/self/status")
         text = status.read_text() if status.exists() else ""
-        found = re.search(r"VmHWM:\s+(\d+) kB", text)
-        peak = {"host": int(found[1]) * 1024 if found else 0}
-        if self.job.device == "cuda":
-            peak["device"] = frameworks.one(self.job.contestant.framework).runtime.peak_memory(
-                "cuda"
-            )
-        return peak
+        resident = re.search(r"VmHWM:\s+(\d+) kB", text)
+        host = int(resident[1]) * 1024 if resident else 0
+        if self.job.device != "cuda":
+            return Peak(host)
+        framework = frameworks.one(self.job.contestant.framework)
+        return Peak(host, framework.runtime.peak_memory("cuda"))
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
 
 
 if __name__ == "__main__":

@@ -1,23 +1,25 @@
-"""What is timed in ``twingrad bench``: stages, most important first, and their arithmetic."""
+"""Workloads of ``twingrad bench``, divided into stages, most important first; their arithmetic."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from bench.speed.contestants import Contestant
+from shared import params
 from shared.config import AdamWConfig, GPTConfig, OptimizerConfig, SGDConfig, preset
 
 WORKLOADS = ("overhead", "forward", "forward-backward", "train", "decode", "cold", "growth")
-# What a call without arguments runs: as much as three minutes on two cores give five samples of.
+# Workloads of a call without arguments: five samples of each fit into three minutes on two cores.
 DEFAULT = {
     "cpu": ("overhead", "train"),
     "cuda": ("overhead", "forward", "forward-backward", "train", "decode"),
 }
 SMALL_PROGRAMS = ("sigmoid-bce", "simple-net")
-# Sequences a step and tokens a sequence, where nothing else is asked for.
+# Sequences a step and tokens a sequence by default.
 SIZES = {"cpu": {"tiny": (8, 128), "small": (4, 256)}, "cuda": {"tiny": (64, 128)}}
 LARGE = {"cpu": (2, 256), "cuda": (32, 1024)}
 # Decoding: tokens of the prompt, tokens that follow, and rows at once.
 PROMPT, FOLLOWING, ROWS = 64, 64, (1, 16)
-# Where a step's growth is looked at: from the small GPT-2, one size at a time.
+# Sizes at which a step's growth is measured: from the small GPT-2, one varied at a time.
 GROWTH = {
     "length": (128, 256, 512, 1024),
     "batch_size": (1, 2, 4, 8),
@@ -36,12 +38,12 @@ FORMULA = (
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Contestants that race one another on one configuration, through one workload or several.
+    """Contestants that are timed in turn on one configuration, in one workload or several.
 
-    ``variant`` tells stages of one workload apart: the program, the rows, or what grows.
+    ``variant`` tells stages of one workload apart: the program, the rows, or the size that grows.
     """
 
-    workloads: tuple[str, ...]
+    workloads: tuple[str, ...] = ()
     contestants: tuple[Contestant, ...]
     preset: str = ""
     program: str = "gpt2"
@@ -56,7 +58,7 @@ class Stage:
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
+        """Preset or program, and sizes."""
         name = self.preset or self.program
         if self.axis:
             return f"{name}, {self.axis} {self.size}"
@@ -77,18 +79,21 @@ def flops(workload: str, config: GPTConfig, batch_size: int, length: int) -> flo
 
 
 def decode_bytes(config: GPTConfig, itemsize: int) -> int:
-    """What one step of decoding must read at least: every matrix once."""
+    """Bytes that one step of decoding must read at least: every matrix once."""
     L, C = config.n_layers, config.emb_dim
     return itemsize * (12 * L * C * C + config.vocab_size * C)
 
 
-def size(preset_name: str, device: str, batch_size: int | None, length: int | None) -> tuple:
-    """Batch size and length of a preset's stages, with what was asked for in their place."""
-    found = SIZES[device].get(preset_name, LARGE[device])
-    return batch_size or found[0], length or min(found[1], preset(preset_name).context_length)
+def memory_bytes(stage: Stage) -> float:
+    """Bytes that a contestant will use, roughly: parameters, gradients, moments, and logits."""
+    if stage.program != "gpt2":
+        return 5e8
+    count = params.count(params.gpt2_shapes(stage.config))
+    logits = stage.batch_size * stage.length * stage.config.vocab_size
+    return 5e8 + 4 * (6 * count + 3 * logits)
 
 
-def plan(
+def stages(
     workloads: tuple[str, ...],
     preset_name: str,
     device: str,
@@ -96,53 +101,67 @@ def plan(
     batch_size: int | None,
     length: int | None,
 ) -> list[Stage]:
-    """The stages that anyone takes part in, most important first."""
+    """The stages in which any contestant takes part, most important first."""
     config = replace(preset(preset_name), drop_rate=0.0)
-    B, T = size(preset_name, device, batch_size, length)
+    B, T = SIZES[device].get(preset_name, LARGE[device])
+    B, T = batch_size or B, length or min(T, config.context_length)
     if config.context_length < T:
         raise ValueError(
             f"length {T} is over the context length of {preset_name}, {config.context_length}"
         )
-    ladders = [one for one in contestants if one.tier == "ladder"]
-    racing = tuple(one for one in contestants if one.tier != "ladder")
-    base = {"preset": preset_name, "config": config, "batch_size": B, "length": T}
-    stages = []
-    passes = tuple(w for w in ("train", "forward-backward", "forward") if w in workloads)
-    decoding = ("decode",) if "decode" in workloads and any(r.decodes for r in racing) else ()
-    if racing and (passes or decoding):
-        rows = ROWS if decoding else ()
-        found = Stage(workloads=passes + decoding, contestants=racing, rows=rows, **base)
-        stages.append(found)
-    if ladders and "train" in workloads:
-        stages.append(
-            Stage(workloads=("train",), contestants=tuple(ladders), variant="ladder", **base)
-        )
-    ours = tuple(one for one in racing if one.tier in ("idiomatic", "tuned"))
+    ladders = tuple(one for one in contestants if one.tier == "ladder")
+    others = tuple(one for one in contestants if one.tier != "ladder")
+    twins = tuple(one for one in others if one.tier in ("idiomatic", "tuned"))
+    base = Stage(preset=preset_name, config=config, batch_size=B, length=T, contestants=others)
+    planned = [_passes(workloads, base)]
+    if "train" in workloads:
+        planned.append(replace(base, workloads=("train",), contestants=ladders, variant="ladder"))
     if "overhead" in workloads:
-        for program in SMALL_PROGRAMS:
-            stages.append(
-                Stage(
-                    workloads=("overhead",),
-                    contestants=small_ones(ours),
-                    program=program,
-                    optimizer=SGD,
-                    variant=program,
-                )
-            )
+        planned += [_small(program, twins) for program in SMALL_PROGRAMS]
     if "cold" in workloads:
-        stages.append(Stage(workloads=("cold",), contestants=racing, **base))
+        planned.append(replace(base, workloads=("cold",)))
     if "growth" in workloads:
-        tuned = tuple(one for one in ours if one.tier == "tuned")
-        for axis, sizes in GROWTH.items():
-            fit = [n for n in sizes if axis != "length" or n <= config.context_length]
-            stages += [_grown(axis, n, tuned, base) for n in fit]
-    return [stage for stage in stages if stage.contestants]
+        tuned = tuple(one for one in twins if one.tier == "tuned")
+        planned += _growth(replace(base, workloads=("growth",), contestants=tuned))
+    return [stage for stage in planned if stage.contestants and stage.workloads]
 
 
-def small_ones(ours: tuple[Contestant, ...]) -> tuple[Contestant, ...]:
-    """For programs without arithmetic, PyTorch's tuned contestant is the compiled one."""
-    found = []
-    for one in ours:
+def _passes(workloads: tuple[str, ...], base: Stage) -> Stage:
+    """The passes of a step and decoding, all by the same processes."""
+    passes = tuple(w for w in ("train", "forward-backward", "forward") if w in workloads)
+    if "decode" in workloads and any(one.decodes for one in base.contestants):
+        return replace(base, workloads=(*passes, "decode"), rows=ROWS)
+    return replace(base, workloads=passes)
+
+
+def _small(program: str, contestants: tuple[Contestant, ...]) -> Stage:
+    return Stage(
+        workloads=("overhead",),
+        contestants=small_ones(contestants),
+        program=program,
+        optimizer=SGD,
+        variant=program,
+    )
+
+
+def _growth(base: Stage) -> Iterator[Stage]:
+    """The stages of growth, one size varied at a time."""
+    config = base.config
+    for axis, sizes in GROWTH.items():
+        for n in sizes:
+            stage = replace(base, variant=f"{axis} {n}", axis=axis, size=n)
+            if axis == "n_layers":
+                yield replace(stage, config=replace(config, n_layers=n))
+            elif axis == "batch_size":
+                yield replace(stage, batch_size=n)
+            elif n <= config.context_length:
+                yield replace(stage, length=n)
+
+
+def small_ones(contestants: tuple[Contestant, ...]) -> tuple[Contestant, ...]:
+    """The contestants for programs without arithmetic, where PyTorch's tuned one is compiled."""
+    small = []
+    for one in contestants:
         settings = replace(one.settings, kept_memory=False, fast_matmul=False, chunk=0)
         about = one.about
         if one.tier == "tuned":
@@ -151,21 +170,5 @@ def small_ones(ours: tuple[Contestant, ...]) -> tuple[Contestant, ...]:
             about = compiled if one.framework == "torch" else "jax.jit over split, donated state"
             if settings.graphs and one.framework == "torch":
                 settings, about = replace(settings, compiled="none"), "one CUDA graph a step"
-        found.append(replace(one, settings=settings, about=about))
-    return tuple(found)
-
-
-def _grown(axis: str, size: int, contestants: tuple[Contestant, ...], base: dict) -> Stage:
-    changed = dict(base)
-    if axis == "n_layers":
-        changed["config"] = replace(base["config"], n_layers=size)
-    else:
-        changed[axis] = size
-    return Stage(
-        workloads=("growth",),
-        contestants=contestants,
-        variant=f"{axis} {size}",
-        axis=axis,
-        size=size,
-        **changed,
-    )
+        small.append(replace(one, settings=settings, about=about))
+    return tuple(small)

@@ -8,7 +8,7 @@ take turns.
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import get_context
 
@@ -95,7 +95,7 @@ def _measured(both: frameworks.Frameworks) -> list[dict[str, Json]]:
     return [
         {
             **dict(zip(("room", "definition", "way"), key, strict=True)),
-            **{name: statistics.summary(taken) for name, taken in samples.items()},
+            **{name: asdict(statistics.summary(taken)) for name, taken in samples.items()},
         }
         for key, samples in times.items()
     ]

@@ -1,23 +1,31 @@
-"""What every racer can do, and what it is given."""
+"""The interface of a backend, and the job that it is made for.
 
+A backend is a class called ``Backend`` in a module of this package, or in a Python file of the
+user's; ``Racer``, its older name, is accepted there too.
+"""
+
+import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from bench.speed.contestants import Contestant
-from shared.config import GPTConfig
+from bench.speed.contestants import BACKENDS, CHECKOUT, Contestant
+from bench.speed.foreign import Array, Batch, Loss
+from bench.speed.json_form import Json
+from shared.config import AdamWConfig, GPTConfig, OptimizerConfig
 from shared.params import Params
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One program for one contestant: which sizes, on which batches, in which dtype.
+    """One program for one contestant: the sizes, the dtype and the device.
 
     ``program`` is ``gpt2``, with a ``config`` and an ``AdamWConfig``, or a small one with SGD's.
     """
@@ -25,50 +33,57 @@ class Job:
     contestant: Contestant
     program: str = "gpt2"
     config: GPTConfig = field(default_factory=GPTConfig)
-    optimizer: Any
+    optimizer: OptimizerConfig
     batch_size: int
     length: int
     dtype: str
     device: str
 
+    @property
+    def adamw(self) -> AdamWConfig:
+        """The optimizer of GPT-2; ``TypeError`` if it is another one."""
+        if not isinstance(self.optimizer, AdamWConfig):
+            raise TypeError(f"GPT-2 is trained by AdamW, not by {type(self.optimizer).__name__}")
+        return self.optimizer
 
-class Racer(Protocol):
-    """A GPT-2 in training; every method returns when it is done, or is waited for by ``wait``."""
+
+class Backend(Protocol):
+    """A model in training; a method returns when it is done, or is waited for by ``wait``."""
 
     def __init__(self, job: Job, params: Params): ...
 
-    def put(self, inputs: np.ndarray, targets: np.ndarray) -> Any:
+    def put(self, inputs: Array, targets: Array) -> Batch:
         """A batch [B, T] where the contestant wants it."""
 
-    def forward(self, batch: Any) -> Any:
+    def forward(self, batch: Batch) -> Loss:
         """The loss."""
 
-    def forward_backward(self, batch: Any) -> Any:
+    def forward_backward(self, batch: Batch) -> Loss:
         """The loss, with gradients."""
 
-    def train(self, batch: Any) -> Any:
+    def train(self, batch: Batch) -> Loss:
         """The loss, and one update."""
 
-    def wait(self, loss: Any) -> float:
+    def wait(self, loss: Loss) -> float:
         """The loss as a number, once all that was begun is done."""
 
     def gradients(self) -> Params:
         """The gradients of the last ``forward_backward``, under canonical names."""
 
-    def first_step(self, batch: Any) -> tuple[float, Params, bool]:
+    def first_step(self, batch: Batch) -> tuple[float, Params, bool]:
         """One update: the loss, the gradients, and whether these are clipped ones."""
 
     def reset(self, params: Params) -> None:
         """Back to ``params``, with an optimizer that has taken no step."""
 
-    def decode(self, prompts: Sequence[np.ndarray], new_tokens: int) -> np.ndarray:
+    def decode(self, prompts: Array, new_tokens: int) -> Array:
         """Greedy continuations [B, N]."""
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Json:
         """Precision, threads, versions, and the attention kernel that ran."""
 
 
-def write_batches(path: Path, batches: Sequence[tuple[np.ndarray, ...]]) -> None:
+def write_batches(path: Path, batches: Sequence[tuple[Array, ...]]) -> None:
     """Write batches where every contestant reads them."""
     flat = {
         f"{number} {place}": np.asarray(array, order="C")
@@ -78,32 +93,40 @@ def write_batches(path: Path, batches: Sequence[tuple[np.ndarray, ...]]) -> None
     save_file(flat, path)
 
 
-def read_batches(path: str) -> list[tuple[np.ndarray, ...]]:
-    """What ``write_batches`` wrote."""
+def read_batches(path: str) -> list[tuple[Array, ...]]:
+    """The batches that ``write_batches`` wrote."""
     flat = {tuple(map(int, name.split())): array for name, array in load_file(path).items()}
-    found: dict[int, tuple[np.ndarray, ...]] = {}
+    batches: dict[int, tuple[Array, ...]] = {}
     for number, place in sorted(flat):
-        found[number] = (*found.get(number, ()), flat[number, place])
-    return list(found.values())
+        batches[number] = (*batches.get(number, ()), flat[number, place])
+    return list(batches.values())
 
 
-def make(job: Job, params: Params) -> Racer:
-    """The racer of the job's contestant."""
+def make(job: Job, params: Params) -> Backend:
+    """The backend of the job's contestant, with its model."""
     if job.program != "gpt2":
-        module = importlib.import_module(f"bench.speed.backends.{job.contestant.framework}_small")
-        return module.Racer(job, params)
-    return load(job.contestant).Racer(job, params)
+        module = _module(f"{job.contestant.framework}_small")
+    else:
+        module = load(job.contestant)
+    # A file of the user's may have both, where it imports ``Backend`` to inherit from.
+    kind = getattr(module, "Racer", None) or module.Backend
+    backend: Backend = kind(job, params)
+    return backend
 
 
-def load(contestant: Contestant) -> Any:
+def load(contestant: Contestant) -> ModuleType:
     """The module that runs ``contestant``."""
-    if contestant.racer != "checkout":
-        return importlib.import_module(f"bench.speed.backends.{contestant.racer}")
+    if contestant.backend != CHECKOUT:
+        return _module(BACKENDS[contestant.backend].name)
     path = Path(str(contestant.path))
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"bench.speed.backends.{name}")

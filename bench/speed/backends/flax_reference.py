@@ -1,6 +1,4 @@
-"""The plainest GPT-2 in Flax NNX: written as the framework's examples are, and nothing besides."""
-
-from typing import Any
+"""The plainest GPT-2 in Flax NNX: written as the framework's examples are."""
 
 import jax
 import jax.numpy as jnp
@@ -77,15 +75,15 @@ class GPT2(nnx.Module):
         return self.wte.attend(self.ln_f(x))
 
 
-class Racer(JaxLoop):
-    """It, in the documented loop."""
+class Backend(JaxLoop):
+    """The model in the documented loop."""
 
     def __init__(self, job: Job, params: Params):
         if not job.config.tie_embeddings:
             raise ValueError("flax-reference has a tied head alone: choose a preset that ties")
         runtime = prepare(job)
 
-        def make() -> Any:
+        def make() -> GPT2:
             return GPT2(job.config, nnx.Rngs(0))
 
         model = jax_params.build(make, params, runtime.master)

@@ -1,20 +1,18 @@
 """transformers' GPT-2, in the loop of the tutorials."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.speed.backends.backend import Job
 from bench.speed.backends.torch_loop import TorchLoop, fill, prepare
+from bench.speed.foreign import Array, Model
 from shared.config import LAYER_NORM_EPSILON
 from shared.params import Params
 
 
-class Racer(TorchLoop):
-    """``GPT2LMHeadModel`` with our parameters; its query bias, which ours may lack, stays at 0."""
+class Backend(TorchLoop):
+    """``GPT2LMHeadModel`` with our parameters; a query bias that the configuration lacks is 0."""
 
     prefix = "transformer."
 
@@ -38,7 +36,7 @@ class Racer(TorchLoop):
             bos_token_id=None,
             eos_token_id=None,
         )
-        model: Any = GPT2LMHeadModel(sizes)
+        model: Model = GPT2LMHeadModel(sizes)
         model.to(job.device)
         fill(model, params, self.prefix)
         if not config.qkv_bias:
@@ -48,16 +46,16 @@ class Racer(TorchLoop):
         super().__init__(job, model)
 
     def logits_of(self, inputs: Tensor) -> Tensor:
-        """What its head gives; training keeps no cache."""
+        """The logits of its head; training keeps no cache."""
         return self.model(inputs, use_cache=False).logits
 
     @torch.no_grad()
-    def decode(self, prompts: Sequence[np.ndarray], new_tokens: int) -> np.ndarray:
+    def decode(self, prompts: Array, new_tokens: int) -> Array:
         """By its own ``generate``, with its cache."""
-        model: Any = self.model.eval()
+        model = self.model.eval()
         ids = torch.from_numpy(np.stack(prompts).astype(np.int64)).to(self.device)
         with self._precision:
-            found = model.generate(
+            tokens = model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=new_tokens,
@@ -66,4 +64,4 @@ class Racer(TorchLoop):
                 use_cache=True,
                 pad_token_id=0,
             )
-        return found[:, ids.shape[1] :].cpu().numpy()
+        return tokens[:, ids.shape[1] :].cpu().numpy()

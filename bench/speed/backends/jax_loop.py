@@ -1,9 +1,7 @@
-"""A training loop in JAX around any NNX model: the idiomatic contestant's, and the peer's."""
+"""A training loop in JAX around any NNX model, for the idiomatic contestant and the peer."""
 
 import os
-from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +11,8 @@ from flax import nnx
 from jax import Array
 
 from bench.speed.backends.backend import Job
+from bench.speed.foreign import Array as NPArray
+from bench.speed.json_form import Json
 from jax_impl import runtime as runtimes
 from jax_impl.optim import Optimizer
 from jax_impl.params import compute_in, export_tensors, import_tensors
@@ -22,26 +22,26 @@ from shared.params import Params
 class JaxLoop:
     """``loss_of(model, inputs, targets)``, its gradient, clip and AdamW, as ``Settings`` have it.
 
-    A subclass gives the model, with parameters under the names of ours, in float32 at least.
+    A subclass gives the model, whose parameters have our names, in float32 at least.
     """
 
     def __init__(self, job: Job, model: nnx.Module, runtime: runtimes.Runtime):
         self.job, self.settings, self.runtime = job, job.contestant.settings, runtime
         compute_in(model, runtime.dtype)
-        self.model, self.optimizer = model, Optimizer(model, job.optimizer)
-        self._gradients: Any = None
+        self.model, self.optimizer = model, Optimizer(model, job.adamw)
+        self._gradients: nnx.State | None = None
         if self.settings.split:
             self._split()
         else:
             self._plain()
 
-    def loss_of(self, model: Any, inputs: Array, targets: Array) -> Array:
+    def loss_of(self, model: nnx.Module, inputs: Array, targets: Array) -> Array:
         """Mean cross-entropy in nats."""
         logits = model(inputs).astype(jnp.float32)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
         return losses.mean()
 
-    def _loss(self, model: Any, inputs: Array, targets: Array) -> Array:
+    def _loss(self, model: nnx.Module, inputs: Array, targets: Array) -> Array:
         """The loss, from parameters rounded to the compute dtype where that is narrower."""
         if self.runtime.dtype != self.runtime.master.dtype:
             graphdef, params, rest = nnx.split(model, nnx.Param, ...)
@@ -49,7 +49,7 @@ class JaxLoop:
             model = nnx.merge(graphdef, narrow, rest, copy=True)
         return self.loss_of(model, inputs, targets)
 
-    def _update(self, model: Any, optimizer: Any, *batch: Array) -> Array:
+    def _update(self, model: nnx.Module, optimizer: Optimizer, *batch: Array) -> Array:
         loss, gradients = nnx.value_and_grad(self._loss)(model, *batch)
         optimizer.update(model, gradients)
         return loss
@@ -89,7 +89,7 @@ class JaxLoop:
             self._state, loss = step(self._state, *batch)
             return loss
 
-        def loss_from(params: Any, rest: Any, *batch: Array) -> Array:
+        def loss_from(params: nnx.State, rest: nnx.State, *batch: Array) -> Array:
             return self._loss(nnx.merge(modeldef, params, rest), *batch)
 
         modeldef, _, _ = nnx.split(self.model, nnx.Param, ...)
@@ -99,7 +99,7 @@ class JaxLoop:
         self._backward = lambda *batch: gradient(*self._parts(), *batch)
         self._train = train
 
-    def _parts(self) -> tuple[Any, Any]:
+    def _parts(self) -> tuple[nnx.State, nnx.State]:
         self._sync()
         _, params, rest = nnx.split(self.model, nnx.Param, ...)
         return params, rest
@@ -109,7 +109,7 @@ class JaxLoop:
         if self.settings.split:
             nnx.update((self.model, self.optimizer), self._state)
 
-    def put(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[Array, ...]:
+    def put(self, inputs: NPArray, targets: NPArray) -> tuple[Array, ...]:
         """A batch on the device, as int32."""
         return self.runtime.batch(inputs, targets)
 
@@ -118,7 +118,7 @@ class JaxLoop:
         return self._forward(*batch)
 
     def forward_backward(self, batch: tuple[Array, ...]) -> Array:
-        """The loss; gradients are a value, kept for whoever asks."""
+        """The loss; the gradients are kept for ``gradients``."""
         loss, self._gradients = self._backward(*batch)
         return loss
 
@@ -134,13 +134,13 @@ class JaxLoop:
         return float(loss)
 
     def gradients(self) -> Params:
-        """Those of the last pass."""
+        """The gradients of the last pass."""
         return export_tensors(self._gradients)
 
-    def first_step(self, batch: Any) -> tuple[float, Params, bool]:
+    def first_step(self, batch: tuple[Array, ...]) -> tuple[float, Params, bool]:
         """The gradients, clipped, are what the first moment is made of."""
         loss = self.wait(self.train(batch))
-        share = 1 - self.job.optimizer.beta1
+        share = 1 - self.job.adamw.beta1
         self._sync()
         first = export_tensors(self.optimizer.moments()[0])
         return loss, {name: value / share for name, value in first.items()}, True
@@ -155,11 +155,11 @@ class JaxLoop:
         if self.settings.split:
             self._state = jax.tree.map(jnp.copy, nnx.state((self.model, self.optimizer)))
 
-    def decode(self, prompts: Sequence[np.ndarray], new_tokens: int) -> np.ndarray:
-        """Greedy continuations; a subclass that can, says how."""
+    def decode(self, prompts: NPArray, new_tokens: int) -> NPArray:
+        """Greedy continuations, in subclasses that have them."""
         raise NotImplementedError
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Json:
         """Switches as JAX reports them, and what XLA made of attention."""
         self._sync()
         batch = self.put(*(np.zeros((self.job.batch_size, self.job.length), np.int64),) * 2)
@@ -167,7 +167,7 @@ class JaxLoop:
         return jax_state(compiled.as_text())
 
 
-def jax_state(program: str) -> dict[str, Any]:
+def jax_state(program: str) -> Json:
     """Settings and versions, and the attention kernel that ``program`` calls."""
     return {
         "settings": runtimes.settings(),
@@ -177,8 +177,8 @@ def jax_state(program: str) -> dict[str, Any]:
 
 
 def prepare(job: Job) -> runtimes.Runtime:
-    """Precision as the job asks for; the process's environment has it keep memory or not."""
-    # A benchmark may choose kernels by speed; whether they are right, its certificate says.
+    """Configure precision for the job; its process's environment has it keep memory or not."""
+    # A benchmark may choose kernels by speed; its parity check shows whether they are right.
     flags = os.environ.get("XLA_FLAGS", "")
     if "deterministic_ops" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_exclude_nondeterministic_ops=false".strip()

@@ -1,24 +1,24 @@
 """The neuron and SimpleNet in JAX: operation by operation, by ``nnx.jit``, or by ``jax.jit``."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import Array
 
 from bench.harness import frameworks, programs
 from bench.speed.backends.backend import Job
 from bench.speed.backends.jax_loop import prepare
+from bench.speed.foreign import Array as NPArray
+from bench.speed.json_form import Json
 from jax_impl.optim import Optimizer
 from jax_impl.params import export_tensors, import_tensors
 from jax_impl.train import train_step
 from shared.params import Params
 
 
-class Racer:
+class Backend:
     """SGD, batch after batch, where arithmetic costs nothing and calls cost everything."""
 
     def __init__(self, job: Job, params: Params):
@@ -61,7 +61,7 @@ class Racer:
 
         self._train = train
 
-    def put(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[Array, ...]:
+    def put(self, inputs: NPArray, targets: NPArray) -> tuple[Array, ...]:
         """A batch on the device."""
         return self.runtime.batch(inputs, targets)
 
@@ -76,7 +76,7 @@ class Racer:
         return float(loss)
 
     def gradients(self) -> Params:
-        """Those at the start, on the last batch: the step itself, fused whole, hands out none."""
+        """The gradients at the start, on the last batch; the compiled step returns none."""
         model = nnx.clone(self.model)
         nnx.update(model, import_tensors(model, self.start, self.runtime))
         found = nnx.grad(self.loss_fn, has_aux=True)(model, *self._last)[0]
@@ -92,11 +92,11 @@ class Racer:
         if self.settings.split:
             self._state = jax.tree.map(jnp.copy, nnx.state((self.model, self.optimizer)))
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Json:
         """Switches as JAX reports them."""
         from jax_impl import runtime as runtimes
 
         return {"settings": runtimes.settings(), "versions": runtimes.versions(), "attention": ""}
 
-    def _current(self) -> Any:
+    def _current(self) -> nnx.State:
         return self._state if self.settings.split else nnx.state(self.model)

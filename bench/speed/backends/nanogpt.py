@@ -3,8 +3,6 @@
 import contextlib
 import io
 import sys
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,14 +10,15 @@ from torch import Tensor, nn
 
 from bench.speed.backends.backend import Job
 from bench.speed.backends.torch_loop import TorchLoop, fill, prepare
+from bench.speed.foreign import Array, Model
 from shared.params import Params
 
 
-class Racer(TorchLoop):
+class Backend(TorchLoop):
     """Its ``GPT`` with our parameters, its optimizer, and ``torch.compile``, which it defaults to.
 
-    Two things are set to be GPT-2's, as ours are: GELU in its tanh form, and, where the
-    configuration has none, no bias on the query, key and value projection.
+    Two things are set as in GPT-2: GELU in its tanh form, and, where the configuration has none, no
+    bias on the query, key and value projection.
     """
 
     prefix = "transformer."
@@ -27,10 +26,10 @@ class Racer(TorchLoop):
     def __init__(self, job: Job, params: Params):
         prepare(job)
         sys.path.insert(0, str(job.contestant.path))
-        import model as theirs  # the checkout's own
+        import model as nanogpt  # the checkout's own
 
         config = job.config
-        sizes = theirs.GPTConfig(
+        sizes = nanogpt.GPTConfig(
             block_size=config.context_length,
             vocab_size=config.vocab_size,
             n_layer=config.n_layers,
@@ -40,7 +39,7 @@ class Racer(TorchLoop):
             bias=True,
         )
         with contextlib.redirect_stdout(io.StringIO()):
-            gpt: Any = theirs.GPT(sizes).to(job.device)
+            gpt: Model = nanogpt.GPT(sizes).to(job.device)
         for block in gpt.transformer.h:
             block.mlp.gelu = nn.GELU(approximate="tanh")
             if not config.qkv_bias:
@@ -48,7 +47,7 @@ class Racer(TorchLoop):
         fill(gpt, params, self.prefix)
         super().__init__(job, gpt)
         if self.settings.optimizer == "foreach":  # at its own settings
-            wanted = job.optimizer
+            wanted = job.adamw
             with contextlib.redirect_stdout(io.StringIO()):
                 self.optimizer = gpt.configure_optimizers(
                     wanted.weight_decay,
@@ -62,10 +61,10 @@ class Racer(TorchLoop):
         return self.model(inputs, targets)[1]
 
     @torch.no_grad()
-    def decode(self, prompts: Sequence[np.ndarray], new_tokens: int) -> np.ndarray:
+    def decode(self, prompts: Array, new_tokens: int) -> Array:
         """By its own ``generate``, which has no cache; top 1 is greedy."""
-        model: Any = self.model.eval()
+        model = self.model.eval()
         ids = torch.from_numpy(np.stack(prompts).astype(np.int64)).to(self.device)
         with self._precision:
-            found = model.generate(ids, new_tokens, top_k=1)
-        return found[:, ids.shape[1] :].cpu().numpy()
+            tokens = model.generate(ids, new_tokens, top_k=1)
+        return tokens[:, ids.shape[1] :].cpu().numpy()

@@ -1,8 +1,7 @@
-"""A training loop in PyTorch around any model: the idiomatic contestant's, and the peers'."""
+"""A training loop in PyTorch around any model, for the idiomatic contestant and the peers."""
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,31 +10,42 @@ from torch import Tensor, nn
 
 from bench.speed.backends.backend import Job
 from bench.speed.contestants import Settings
+from bench.speed.foreign import Array, Batch, Loss, Model
+from bench.speed.json_form import Json
 from shared.config import AdamWConfig
 from shared.params import Params
 from shared.schedule import learning_rate
 from torch_impl import runtime as runtimes
 from torch_impl.params import export_tensors, import_tensors
 
-# What cuBLAS needs to be deterministic, at the price of its own choice of workspace.
+# Set for cuBLAS to be deterministic, at the price of its own choice of workspace.
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 class TorchWaits:
-    """What is the same for everything that PyTorch runs step by step."""
+    """Waiting and the first step of everything that PyTorch runs step by step."""
 
     job: Job
-    forward_backward: Callable[..., Any]
-    train: Callable[..., Any]
-    gradients: Callable[[], Params]
 
-    def wait(self, loss: Any) -> float:
-        """The loss on the host, once the device has done all that it was given."""
+    def forward_backward(self, batch: Batch) -> Loss:
+        """The loss, with gradients."""
+        raise NotImplementedError
+
+    def train(self, batch: Batch) -> Loss:
+        """The loss, and one update."""
+        raise NotImplementedError
+
+    def gradients(self) -> Params:
+        """The gradients that ``backward`` left on the parameters."""
+        raise NotImplementedError
+
+    def wait(self, loss: Loss) -> float:
+        """The loss on the host, once the device has finished."""
         if self.job.device == "cuda":
             torch.cuda.synchronize()
         return float(loss)
 
-    def first_step(self, batch: Any) -> tuple[float, Params, bool]:
+    def first_step(self, batch: Batch) -> tuple[float, Params, bool]:
         """The gradients are taken before the update, whose clipping may write to them."""
         self.wait(self.forward_backward(batch))
         gradients = self.gradients()
@@ -53,9 +63,9 @@ class TorchLoop(TorchWaits):
     def __init__(self, job: Job, model: nn.Module):
         self.job, self.settings = job, job.contestant.settings
         self.device = torch.device(job.device)
-        self.model = model.train()
+        self.model: Model = model.train()
         self.steps = 0
-        self.optimizer = adamw(model, job.optimizer, self.settings)
+        self.optimizer: torch.optim.Optimizer = adamw(model, job.adamw, self.settings)
         self.compiled = self.settings.compiled == "loss"
         mode = "reduce-overhead" if self.settings.graphs else None
         call = self.loss_of
@@ -72,7 +82,7 @@ class TorchLoop(TorchWaits):
         """Logits [B, T, V]."""
         return self.model(inputs)
 
-    def put(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[Tensor, Tensor]:
+    def put(self, inputs: Array, targets: Array) -> tuple[Tensor, Tensor]:
         """A batch on the device, as int64."""
         x, y = (torch.from_numpy(part.astype(np.int64)) for part in (inputs, targets))
         return x.to(self.device), y.to(self.device)
@@ -93,15 +103,15 @@ class TorchLoop(TorchWaits):
     def train(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """One step, as tutorials have it."""
         loss = self.forward_backward(batch)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.job.optimizer.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.job.adamw.max_grad_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = float(learning_rate(self.steps, self.job.optimizer))
+            group["lr"] = float(learning_rate(self.steps, self.job.adamw))
         self.optimizer.step()
         self.steps += 1
         return loss
 
     def gradients(self) -> Params:
-        """What ``backward`` left on the parameters."""
+        """The gradients that ``backward`` left on the parameters."""
         named = self.model.named_parameters()
         return self._exported({name: p.grad for name, p in named if p.requires_grad})
 
@@ -112,11 +122,11 @@ class TorchLoop(TorchWaits):
         self.model.zero_grad()
         self.steps = 0
 
-    def decode(self, prompts: Sequence[np.ndarray], new_tokens: int) -> np.ndarray:
-        """Greedy continuations; a subclass that can, says how."""
+    def decode(self, prompts: Array, new_tokens: int) -> Array:
+        """Greedy continuations, in subclasses that have them."""
         raise NotImplementedError
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Json:
         """Switches as PyTorch reports them, and the attention kernel of one more pass."""
         return torch_state(self.job.device, self._one_pass)
 
@@ -125,18 +135,18 @@ class TorchLoop(TorchWaits):
         self.forward(self.put(tokens, tokens))
 
     def _exported(self, tensors: dict[str, Tensor]) -> Params:
-        found = export_tensors(self.model, tensors)
-        return {name.removeprefix(self.prefix): value for name, value in found.items()}
+        values = export_tensors(self.model, tensors)
+        return {name.removeprefix(self.prefix): value for name, value in values.items()}
 
 
 def adamw(model: nn.Module, config: AdamWConfig, settings: Settings) -> torch.optim.AdamW:
-    """AdamW with decay of matrices alone, in the implementation that is asked for."""
+    """AdamW with decay of matrices alone, in the implementation of the settings."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    how: dict[str, Any] = {
+    how: dict[str, bool] = {
         "loop": {"foreach": False},
         "foreach": {"foreach": True},
         "fused": {"fused": True},
@@ -156,10 +166,10 @@ def fill(model: nn.Module, params: Params, prefix: str) -> None:
 
 
 def prepare(job: Job) -> runtimes.Runtime:
-    """Precision as the job asks for, and whatever the settings switch on."""
+    """Configure precision for the job, and the matrix library for its settings."""
     workspace = os.environ.get(WORKSPACE)
     runtime = runtimes.configure(job.dtype, job.device)
-    # A benchmark may choose kernels by speed; whether they are right, its certificate says.
+    # A benchmark may choose kernels by speed; its parity check shows whether they are right.
     torch.use_deterministic_algorithms(False)
     torch.backends.cuda.enable_cudnn_sdp(True)
     if workspace is None:
@@ -169,7 +179,7 @@ def prepare(job: Job) -> runtimes.Runtime:
     return runtime
 
 
-def torch_state(device: str, one_pass: Callable[[], Any]) -> dict[str, Any]:
+def torch_state(device: str, one_pass: Callable[[], object]) -> Json:
     """Settings and versions, and the names of the attention kernels that ``one_pass`` runs."""
     return {
         "settings": runtimes.settings(),
@@ -178,8 +188,8 @@ def torch_state(device: str, one_pass: Callable[[], Any]) -> dict[str, Any]:
     }
 
 
-def attention_kernels(device: str, one_pass: Callable[[], Any]) -> str:
-    """What a profiler sees of attention in one pass."""
+def attention_kernels(device: str, one_pass: Callable[[], object]) -> str:
+    """The attention kernels of one pass, by the profiler."""
     from torch.profiler import ProfilerActivity, profile
 
     activities = [ProfilerActivity.CPU]
@@ -188,6 +198,6 @@ def attention_kernels(device: str, one_pass: Callable[[], Any]) -> str:
     with profile(activities=activities) as seen:
         one_pass()
     names = {event.key for event in seen.key_averages()}
-    found = sorted(n for n in names if "attention" in n or "fmha" in n or "flash" in n)
-    kernels = [name for name in found if not name.startswith("aten::scaled_dot_product")]
-    return ", ".join(kernels or found) or "written out"
+    attention = sorted(n for n in names if "attention" in n or "fmha" in n or "flash" in n)
+    kernels = [name for name in attention if not name.startswith("aten::scaled_dot_product")]
+    return ", ".join(kernels or attention) or "written out"

@@ -1,19 +1,18 @@
 """The neuron and SimpleNet in PyTorch: eager, compiled, or replayed as one CUDA graph."""
 
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench.harness import frameworks, programs
 from bench.speed.backends.backend import Job
 from bench.speed.backends.torch_loop import TorchWaits, prepare
+from bench.speed.foreign import Array
+from bench.speed.json_form import Json
 from shared.params import Params
 from torch_impl.params import export_tensors, import_tensors
 
 
-class Racer(TorchWaits):
+class Backend(TorchWaits):
     """SGD, batch after batch, where arithmetic costs nothing and calls cost everything."""
 
     def __init__(self, job: Job, params: Params):
@@ -27,12 +26,12 @@ class Racer(TorchWaits):
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=rate)
         compiled = self.settings.compiled != "none"
         self._loss = torch.compile(self._loss_of) if compiled else self._loss_of
-        self._graph: Any = None
+        self._graph: torch.cuda.CUDAGraph | None = None
 
     def _loss_of(self, x: Tensor, y: Tensor) -> Tensor:
         return self.loss_fn(self.model, x, y)[0]
 
-    def put(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[Tensor, ...]:
+    def put(self, inputs: Array, targets: Array) -> tuple[Tensor, ...]:
         """A batch on the device."""
         return self.runtime.batch(inputs, targets)
 
@@ -72,7 +71,7 @@ class Racer(TorchWaits):
         return self._captured
 
     def gradients(self) -> Params:
-        """What ``backward`` left on the parameters."""
+        """The gradients that ``backward`` left on the parameters."""
         named = self.model.named_parameters()
         return export_tensors(self.model, {name: p.grad for name, p in named})
 
@@ -87,7 +86,7 @@ class Racer(TorchWaits):
             for name, value in import_tensors(self.model, params, self.runtime).items():
                 own[name].copy_(value)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Json:
         """Switches as PyTorch reports them."""
         from torch_impl import runtime as runtimes
 

@@ -1,0 +1,81 @@
+"""The calls that JAX's ceilings are measured by."""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from bench.speed.ceiling_calls import DROP_RATE, Call, TimedPart, sizes
+from bench.speed.foreign import Array as NPArray
+from bench.speed.messages import MeasureCeilings
+from jax_impl import dropout, gpt2, loss, runtime
+from shared.config import GPTConfig
+
+
+class JaxCalls:
+    """Products, copies and other parts of a step, compiled, each waited for."""
+
+    def __init__(self, request: MeasureCeilings):
+        self.runtime = runtime.configure(request.dtype, request.device)
+        if request.fast:
+            runtime.tune(request.device, request.dtype, request.config.emb_dim)
+
+    def product(self, left: NPArray, right: NPArray) -> Call:
+        a, b = self.runtime.batch(left, right)
+        multiply = jax.jit(jnp.matmul)
+        return lambda: jax.block_until_ready(multiply(a, b))
+
+    def copy(self, source: NPArray) -> Call:
+        a = jax.device_put(source, self.runtime.device)
+        duplicate = jax.jit(jnp.copy)
+        return lambda: jax.block_until_ready(duplicate(a))
+
+    def parts(self, config: GPTConfig, batch_size: int, length: int) -> Iterator[TimedPart]:
+        size = sizes(config, batch_size, length)
+        targets = jnp.zeros(size.logits[0], jnp.int32)
+        for name, attention in (
+            ("attention", gpt2.reference_attention),
+            ("fused attention", gpt2.fused_attention),
+        ):
+            call = partial(attention, dropout=nnx.Dropout(0.0))
+            yield TimedPart(name, size.weights, self._passes(call, *[size.heads] * 3))
+        native = nnx.Dropout(DROP_RATE, rngs=nnx.Rngs(jax.random.key(0, impl="rbg")))
+        for name, layer in (
+            ("matched dropout", dropout.MatchedDropout(DROP_RATE)),
+            ("native dropout", native),
+        ):
+            graphdef, state = nnx.split(layer)
+            passes = self._passes(partial(_merged, graphdef), size.stream, state=(state,))
+            yield TimedPart(name, math.prod(size.stream), passes)
+        gelu = self._passes(partial(nnx.gelu, approximate=True), size.wide)
+        yield TimedPart("GELU", math.prod(size.wide), gelu)
+        mean = self._passes(lambda x: loss.cross_entropy(x, targets), size.logits)
+        yield TimedPart("loss", math.prod(size.logits), mean)
+
+    def _passes(
+        self,
+        function: Callable[..., Array],
+        *shapes: tuple[int, ...],
+        state: tuple[nnx.State, ...] = (),
+    ) -> Call:
+        """Forward and backward of ``function`` of arrays of these shapes, after ``state``."""
+        inputs = self.runtime.batch(*(np.full(shape, 0.5, np.float32) for shape in shapes))
+        d = jnp.ones_like(jax.eval_shape(function, *state, *inputs))
+
+        # Whatever is not an argument, XLA would compute while it compiles.
+        @jax.jit
+        def passes(d: Array, state: tuple[nnx.State, ...], *inputs: Array) -> object:
+            out, backward = jax.vjp(partial(function, *state), *inputs)
+            return out, backward(d)
+
+        return lambda: jax.block_until_ready(passes(d, state, *inputs))
+
+
+def _merged(graphdef: nnx.GraphDef, state: nnx.State, x: Array) -> Array:
+    """The module of ``graphdef`` and ``state``, called on ``x``."""
+    return nnx.merge(graphdef, state, copy=True)(x)

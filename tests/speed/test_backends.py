@@ -1,0 +1,95 @@
+"""Precision and kernels that backends switch on, and the batches that they read."""
+
+import os
+
+import numpy as np
+import pytest
+
+from bench.harness import frameworks
+from bench.speed import workloads
+from bench.speed.backends.backend import Job, read_batches, write_batches
+from bench.speed.contestants import alone
+
+
+def test_batches_are_read_as_they_were_written(tmp_path):
+    batches = [(np.arange(6).reshape(2, 3).T, np.arange(n)) for n in range(1, 12)]
+    write_batches(tmp_path / "batches", batches)
+    found = read_batches(str(tmp_path / "batches"))
+    assert [len(batch) for batch in found] == [2] * len(batches)
+    for (a, b), (x, y) in zip(found, batches, strict=True):
+        np.testing.assert_array_equal(a, x)
+        np.testing.assert_array_equal(b, y)
+
+
+@pytest.fixture
+def torch_runtime():
+    if not frameworks.installed("torch"):
+        pytest.skip("torch is not installed")
+    runtime = frameworks.one("torch").runtime
+    yield runtime
+    runtime.configure("float32", "cpu")
+
+
+@pytest.mark.parametrize(("error", "precision"), [(2e-7, "medium"), (4e-3, "highest")])
+def test_the_faster_library_is_taken_only_where_it_rounds_no_worse(
+    torch_runtime, monkeypatch, error, precision
+):
+    errors = {"highest": 1e-7, "medium": error}
+    monkeypatch.setattr(torch_runtime, "_product_error", errors.get)
+    torch_runtime.configure("float32", "cpu")
+    said = torch_runtime.tune("cpu", "float32", torch_runtime.ONEDNN_WIDTH)
+    assert torch_runtime.settings()["float32_matmul_precision"] == precision
+    assert ("oneDNN for matrix products" in said) == (precision == "medium")
+
+
+def _job(framework: str) -> Job:
+    return Job(
+        contestant=alone(framework),
+        optimizer=workloads.OPTIMIZER,
+        batch_size=1,
+        length=1,
+        dtype="float32",
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize("given", [None, ":16:8"])
+def test_contestants_of_pytorch_may_take_kernels_that_are_not_deterministic(
+    torch_runtime, monkeypatch, given
+):
+    import torch
+
+    from bench.speed.backends import torch_loop
+
+    monkeypatch.delenv(torch_loop.WORKSPACE, raising=False)
+    if given:
+        monkeypatch.setenv(torch_loop.WORKSPACE, given)
+    torch_loop.prepare(_job("torch"))
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    assert os.environ.get(torch_loop.WORKSPACE) == given
+
+
+@pytest.mark.parametrize("given", ["", "--xla_gpu_deterministic_ops=true"])
+def test_contestants_of_jax_may_take_kernels_that_are_not_deterministic(monkeypatch, given):
+    if not frameworks.installed("jax"):
+        pytest.skip("jax is not installed")
+    from bench.speed.backends import jax_loop
+
+    monkeypatch.setenv("XLA_FLAGS", given)
+    jax_loop.prepare(_job("jax"))
+    flags = os.environ["XLA_FLAGS"]
+    assert flags == (given or "--xla_gpu_exclude_nondeterministic_ops=false")
+
+
+@pytest.mark.parametrize(("dtype", "narrower"), [("float32", 1), ("float64", 0), ("bfloat16", 0)])
+def test_narrow_models_and_other_dtypes_keep_their_library(torch_runtime, dtype, narrower):
+    torch_runtime.configure(dtype, "cpu")
+    torch_runtime.tune("cpu", dtype, torch_runtime.ONEDNN_WIDTH - narrower)
+    assert torch_runtime.settings()["float32_matmul_precision"] == "highest"
+
+
+def test_the_error_of_a_product_is_that_of_its_precision(torch_runtime):
+    torch_runtime.configure("float32", "cpu")
+    assert 0 < torch_runtime._product_error("highest") < 1e-6
+    assert torch_runtime.settings()["float32_matmul_precision"] == "highest"
