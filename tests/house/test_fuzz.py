@@ -20,7 +20,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from bench.planning.options import PlanOptions
 from bench.planning.rates import MismatchedRates
 from bench.reporting import html, markdown, source_diff
 from bench.speed import record as speed_record
+from bench.speed.results import Configuration
 from bench.training import metrics, pretrained, run_folder
 from bench.training.config import RunConfig, RunSettings, changed, resolve
 from shared import checkpoint, corpus, data, params, safetensors_io, tokenizer, transformers_io
@@ -444,7 +445,7 @@ def _speed_record() -> dict[str, Any]:
     found = records.load("speed-small-cpu").as_object()
     found["results"] = found["results"][:2]
     first, second = found["results"]
-    keys = {key: first[key] for key in speed_record.KEYS}
+    keys = {field.name: first[field.name] for field in fields(Configuration)}
     keys |= {"numerator": first["contestant"], "denominator": second["contestant"]}
     found["ratios"] = [ratio for ratio in found["ratios"] if keys.items() <= ratio.items()]
     assert len(found["ratios"]) == 1

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -16,7 +16,8 @@ from bench.cli.main import main
 from bench.harness import frameworks, terminal
 from bench.harness import records as harness_records
 from bench.reporting import charts, html, markdown, source_diff, words
-from bench.speed import record, tables
+from bench.speed import derivation, record, tables
+from bench.speed.results import SpeedRecord
 
 SIDES = {"torch_impl": "PyTorch", "jax_impl": "JAX"}
 VOID = {"meta", "br", "wbr"}
@@ -460,19 +461,20 @@ def test_the_curves_have_every_step(page):
     "name", [path.stem for path in harness_records.RESULTS.glob("speed-*.json")]
 )
 def test_every_contestant_is_in_a_table_and_whoever_was_timed_in_a_plot(page, name):
-    section, found = page.one("section", id="speed"), harness_records.load(name)
-    for rows in tables.groups(found):
-        if rows[0]["workload"] == "growth":
+    section = page.one("section", id="speed")
+    for rows in tables.groups(record.load(name)):
+        if rows[0].workload == "growth":
             continue
         label = f"Table: {tables.title(rows[0])}, {name}.json"
         table = section.one("div", **{"aria-label": label})
         assert [th.text.removesuffix(" *") for th in table.one("tbody").all("th")] == [
-            row["contestant"] for row in rows
+            row.contestant for row in rows
         ]
         for row in rows:
-            if row["status"] == "timed":
-                assert terminal.seconds(row["median_s"]) in table.text
-                assert terminal.seconds(row["median_s"]) in [t.text for t in section.all("text")]
+            if row.timing:
+                median = terminal.seconds(row.timing.median_s)
+                assert median in table.text
+                assert median in [text.text for text in section.all("text")]
 
 
 def test_every_record_that_is_used_has_its_machine(page):
@@ -596,14 +598,15 @@ def test_what_a_default_costs_and_what_the_advice_leaves_of_it_stand_beside_it(p
 
 def test_growth_and_ladders_have_their_tables(records):
     found = json.loads((markdown.ROOT / "bench/results/speed-small-cpu.json").read_text())
-    racers = [row for row in found["results"] if row["workload"] == "train"][:2]
-    found["results"] = [{**row, "tier": "ladder", "variant": "ladder"} for row in racers]
+    rows = [row for row in found["results"] if row["workload"] == "train"][:2]
+    found["results"] = [{**row, "tier": "ladder", "variant": "ladder"} for row in rows]
     for length in (64, 128, 256, 512):
         grown = {"workload": "growth", "variant": f"length {length}", "length": length}
-        able = racers if length < 512 else racers[:1]  # the other one had no memory for it
+        able = rows if length < 512 else rows[:1]  # the other one had no memory for it
         found["results"] += [{**row, **grown, "median_s": length / 100} for row in able]
-    found["growth"] = record.growth(found["results"])
-    (records / "speed-growth-cpu.json").write_text(json.dumps(found))
+    measured = SpeedRecord.from_json(found)
+    measured = replace(measured, growth=tuple(derivation.growth(measured.results)))
+    (records / "speed-growth-cpu.json").write_text(json.dumps(measured.to_json()))
     section = read(html.make()).one("section", id="speed")
     titles = [_words(title) for title in section.all("h3")]
     assert titles[0].startswith("train, ladder")
