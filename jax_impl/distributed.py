@@ -1,18 +1,18 @@
 """One run in several processes, in JAX: a process a device, each with rows of every batch.
 
-All run one program on arrays that are everybody's: a sharding says which part of an array each
-process holds, and the compiler puts in the exchange.
+All run one program on global arrays: a sharding says which part of an array each process holds, and
+the compiler inserts the communication.
 """
 
 import os
-from typing import Any, TypeVar
+from typing import TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jax_impl.runtime import Runtime
 from shared.config import TrainConfig
@@ -25,14 +25,14 @@ Tree = TypeVar("Tree")
 def join(world: World, address: str, device: str) -> None:
     """Meet the other processes of ``world`` at rank 0's ``address``, ``HOST:PORT``.
 
-    Before ``configure``, and with every process: this waits for the last. A GPU is this process's
-    alone, the one that its number on its host says.
+    Call it before ``configure`` on every process: it waits for the last one. Each process has a GPU
+    of its own, number ``world.local_rank`` of its host.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # It would take over what a termination does. Who is told to stop is ours to say.
+    # It would handle SIGTERM itself; the run does that for all its processes.
     jax.config.update("jax_enable_preemption_service", False)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    # Where a launcher shows each process its own GPU only, that is number 0.
+    # Where a launcher shows each process its own GPU only, that GPU is number 0.
     alone = visible != [""] and len(visible) == 1
     jax.distributed.initialize(
         address,
@@ -44,7 +44,7 @@ def join(world: World, address: str, device: str) -> None:
 
 
 def leave() -> None:
-    """Part from the other processes, once nothing is waited for any more."""
+    """Leave the other processes, when no operation is pending."""
     jax.distributed.shutdown()
 
 
@@ -59,13 +59,13 @@ class ProcessGrid:
         self.config, self.runtime = config, runtime
         check_joined(config, jax.process_count())
         devices = jax.devices(runtime.device.platform) if config.processes > 1 else [runtime.device]
-        # Rank by rank, so that their rows are in that order too: ``jax.make_mesh`` would sort GPUs
-        # by the network between them, and does not span hosts that it sees as several slices.
+        # By rank, so that the rows of a batch are in that order too. ``jax.make_mesh`` would sort
+        # GPUs by the network between them, and does not span hosts that are several slices to it.
         ranked = sorted(devices, key=lambda device: device.process_index)
         self.mesh = Mesh(
             np.array(ranked).reshape(config.data_parallel, config.sharded),
             ("data", "sharded"),
-            # The compiler places what is not placed here. JAX's own default has changed.
+            # The compiler shards the rest. JAX's own default has changed.
             axis_types=(AxisType.Auto, AxisType.Auto),
         )
 
@@ -107,7 +107,7 @@ class ProcessGrid:
         return NamedSharding(self.mesh, spec)
 
 
-def shard_like(array: Array, like: Any) -> Array:
+def shard_like(array: Array, like: Array | jax.ShapeDtypeStruct) -> Array:
     """This process's shard of ``array`` where ``like`` is sharded, else all of it."""
     return _sharded(array, like.sharding) if _is_sharded(like) else array
 
@@ -121,11 +121,11 @@ def whole(array: Array) -> Array:
     return jax.jit(_same, out_shardings=everywhere)(array).addressable_data(0)
 
 
-def _is_sharded(array: Any) -> bool:
+def _is_sharded(array: Array | jax.ShapeDtypeStruct) -> TypeGuard[Array]:
     return isinstance(array, Array) and not array.is_fully_addressable
 
 
-def _sharded(array: Array, sharding: NamedSharding) -> Array:
+def _sharded(array: Array, sharding: Sharding) -> Array:
     # A copy of the part alone: ``array[index]`` may be ``array`` itself.
     return jax.make_array_from_callback(array.shape, sharding, lambda i: jnp.copy(array[i]))
 

@@ -1,8 +1,10 @@
-"""Dropout that draws the same units on both sides, in JAX.
+"""Dropout of the same units in both frameworks, in JAX.
 
-Each framework's own dropout draws from a generator of its own, and no seed makes two of them agree.
-Here the mask is a function of a key instead, and the keys of a step are the same for both sides.
+Each framework's own dropout has a generator of its own, and no seed makes the two agree. Here the
+mask is a function of a key, and both frameworks use the same keys at every step.
 """
+
+from collections.abc import Hashable
 
 import jax
 import jax.numpy as jnp
@@ -30,14 +32,14 @@ class MatchedDropout(nnx.Dropout):
         return jnp.where(self.dropped(x), 0.0, x / (1 - self.rate))
 
     def dropped(self, x: Float[Array, "*S"]) -> Bool[Array, "*S"]:
-        """Which elements of ``x`` fall."""
+        """Mask of the elements of ``x`` that are dropped."""
         # Not `bernoulli`: it draws 64 bits an element under x64, and so other units in float64.
         words = jax.random.bits(_key(self.key[...], "threefry2x32"), x.shape, jnp.uint32)
         return words >> 8 < threefry.threshold(self.rate)
 
 
 def match(model: nnx.Module) -> None:
-    """Put a ``MatchedDropout`` in the place of every dropout layer of ``model``."""
+    """Replace every dropout layer of ``model`` by a ``MatchedDropout``."""
     modules = {_name(path): module for path, module in nnx.iter_modules(model)}
     for name in sites(model):
         parent, _, attribute = name.rpartition(".")
@@ -46,20 +48,20 @@ def match(model: nnx.Module) -> None:
 
 
 def sites(model: nnx.Module) -> list[str]:
-    """Names of the dropout layers, in the order in which keys are given out."""
+    """Names of the dropout layers, in the order of their keys."""
     modules = nnx.iter_modules(model)
     return sorted(_name(path) for path, module in modules if isinstance(module, nnx.Dropout))
 
 
 def set_keys(model: nnx.Module, keys: UInt32[Array, "S 2"]) -> None:
-    """Seed the dropout of one pass: layer by layer, with JAX's faster generator if not matched."""
+    """Seed the dropout of one pass: each layer, by JAX's faster generator if not matched."""
     modules = {_name(path): module for path, module in nnx.iter_modules(model)}
     for name, key in zip(sites(model), keys, strict=True):
         layer = modules[name]
         if isinstance(layer, MatchedDropout):
             layer.key.set_value(key)
         else:
-            # Each layer has a stream of its own, and no generator serves them all.
+            # Each layer has a stream of its own, since no generator serves them all.
             layer.rngs.key.set_value(_key(jnp.tile(key, 2), "rbg"))
             layer.rngs.count.set_value(jnp.zeros((), jnp.uint32))
 
@@ -68,5 +70,5 @@ def _key(words: UInt32[Array, "N"], generator: str) -> Array:
     return jax.random.wrap_key_data(words, impl=generator)
 
 
-def _name(path: tuple) -> str:
+def _name(path: tuple[Hashable, ...]) -> str:
     return ".".join(map(str, path))

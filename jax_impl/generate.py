@@ -1,4 +1,4 @@
-"""Decoding with a key/value cache in JAX: it goes in and comes out of jit, in the same memory.
+"""Decoding with a key/value cache in JAX, which goes in and out of jit in the same memory.
 
 Shape letters: B batch, T time, C width, H heads, D head size (C = H D), V vocabulary, S cache
 length.
@@ -7,7 +7,7 @@ length.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +22,14 @@ from shared.sampling import Sampling, choose, pad
 
 
 class Cache(NamedTuple):
-    """The keys and values of every layer; heads come before time, as the products want them."""
+    """The keys and values of every layer; heads come before time, for the matrix products."""
 
     keys: list[Float[Array, "B H S D"]]
     values: list[Float[Array, "B H S D"]]
 
 
 def new_cache(model: GPT2, batch_size: int, length: int) -> Cache:
-    """Room for ``length`` positions a row, in the model's dtype, where the model is."""
+    """An empty cache for ``length`` positions a row, in the model's dtype and on its device."""
     weight, H = model.wte.embedding[...], model.h[0].attn.n_heads
     shape = (batch_size, H, length, weight.shape[1] // H)
 
@@ -47,15 +47,15 @@ def attend(
     keys: Float[Array, "B H S D"],
     values: Float[Array, "B H S D"],
 ) -> tuple[Float[Array, "B T C"], Float[Array, "B H S D"], Float[Array, "B H S D"]]:
-    """Each of ``positions`` attends to what it has ``seen``, in ``x`` or in the cache."""
+    """Attention of each of ``positions`` to those that ``seen`` allows; ``x`` joins the cache."""
     B, T, C = x.shape
     q, k, v = jnp.split(attn.c_attn(x), 3, axis=-1)
     q, k, v = (z.reshape(B, T, attn.n_heads, -1) for z in (q, k, v))  # (B, T, H, D)
     rows = jnp.arange(B)[:, None]
-    # Indices on both sides of a slice put their own axes first: (B, T, H, D) is what is written.
+    # Indices on both sides of a slice put their own axes first: the values are (B, T, H, D).
     keys = keys.at[rows, :, positions].set(k)
     values = values.at[rows, :, positions].set(v)
-    # Else XLA would fuse the writing into the products as well, and copy the cache to write twice.
+    # XLA otherwise fuses the write into the products, and copies the cache to write it twice.
     keys, values = jax.lax.optimization_barrier((keys, values))
     scores = jnp.einsum("bhqd,bhkd->bhqk", q.swapaxes(1, 2), keys) / math.sqrt(q.shape[-1])
     scores = jnp.where(seen, scores, -jnp.inf)
@@ -81,14 +81,14 @@ def decode(
     positions: Int[Array, "B T"],
     last: Int[Array, "B"],
 ) -> tuple[Float[Array, "B V"], Cache]:
-    """Logits for what follows the token at index ``last`` of each row, and the cache to go on with.
+    """Logits of the token after index ``last`` of each row, and the updated cache.
 
     One function for the prompt, T tokens at once, and for every later token, T = 1.
     """
     x = model.wte(tokens) + model.wpe(positions)  # (B, T, C)
-    # All of the cache at every step, since a shape that grew would be compiled anew each time.
+    # All of the cache at every step, since each new shape would be compiled anew.
     S = cache.keys[0].shape[2]
-    # Hides the future, and with it what the padding of a shorter prompt has written there.
+    # Hides later positions, and so the padding of shorter prompts too.
     seen = jnp.arange(S) <= positions[:, None, :, None]  # (B, 1, T, S)
     new = Cache(keys=[], values=[])
     for block, keys, values in zip(model.h, *cache, strict=True):
@@ -105,8 +105,8 @@ def decode(
 def compiled(model: GPT2, runtime: Runtime) -> Callable[..., tuple[Array, Cache]]:
     """``decode`` of ``model`` as a program for T of the prompt and one for T = 1.
 
-    A module is a pytree, so its parameters are arguments and not baked in as constants. It is taken
-    apart once, since Python would need milliseconds for that at every token. The cache is donated:
+    A module is a pytree, so its parameters are arguments and not constants of the program. It is
+    flattened once, since Python takes milliseconds for that at every token. The cache is donated:
     XLA writes the new one over it.
     """
     leaves, structure = jax.tree.flatten(model)
@@ -114,8 +114,10 @@ def compiled(model: GPT2, runtime: Runtime) -> Callable[..., tuple[Array, Cache]
 
 
 @lru_cache
-def _program(structure: jax.tree_util.PyTreeDef, runtime: Runtime) -> Callable[..., Any]:
-    """The same for every model of this structure; later calls of the same sizes find it again."""
+def _program(
+    structure: jax.tree_util.PyTreeDef, runtime: Runtime
+) -> Callable[..., tuple[Array, Cache]]:
+    """The program of every model of this structure, cached over calls."""
 
     def step(leaves: list[Array], cache: Cache, *batch: Array) -> tuple[Array, Cache]:
         return decode(jax.tree.unflatten(structure, leaves), cache, *batch)
@@ -130,10 +132,10 @@ def generate(
     sampling: Sampling,
     runtime: Runtime,
 ) -> Iterator[Int[np.ndarray, "B"]]:
-    """The token that follows each prompt, then the one after it, ``new_tokens`` times.
+    """The next token of each prompt, int64 [B], ``new_tokens`` times.
 
-    A text depends on its prompt, the sampling and, where that draws, its place among the prompts.
-    Raises ``ValueError``, here and not at the first token, for prompts that the model cannot take.
+    A text depends on its prompt, the sampling and, if that draws, its place among the prompts.
+    Raises ``ValueError``, at the call and not at the first token, for prompts that do not fit.
     """
     if not model.drop.deterministic:
         raise ValueError("the model is in training mode, with dropout: call model.eval() first")
@@ -155,7 +157,7 @@ def _generate(
     positions, last = np.tile(np.arange(T), (B, 1)), lengths - 1
     for i in range(new_tokens):
         logits, cache = step(cache, *runtime.batch(tokens, positions, last))
-        noise = sampling.noise(i, logits.shape)  # drawn while a GPU is still computing
+        noise = sampling.noise(i, logits.shape)  # drawn while a GPU still computes
         ids = choose(to_numpy(logits), noise, sampling)
         yield ids
         tokens, positions, last = ids[:, None], (lengths + i)[:, None], np.zeros_like(lengths)

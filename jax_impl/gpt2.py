@@ -40,11 +40,11 @@ def fused_attention(
     v: Float[Array, "B T H D"],
     dropout: nnx.Dropout,
 ) -> Float[Array, "B T H D"]:
-    """The same by JAX's kernels, which want time before heads and know no dropout."""
-    # They take the softmax in float32 whatever they are given, which spoils float64.
+    """The same by JAX's kernels, which take time before heads and have no dropout."""
+    # They compute the softmax in float32 whatever the dtype of q, too coarse for float64.
     if q.dtype == jnp.float64 or (dropout.rate > 0 and not dropout.deterministic):
         return reference_attention(q, k, v, dropout)
-    # Never chosen by JAX itself: cuDNN's flash attention exists for 16-bit floats on a GPU only.
+    # Named, since JAX never picks it: cuDNN's flash attention, for 16-bit floats on a GPU only.
     flash = jax.default_backend() == "gpu" and q.dtype.itemsize == 2
     kernel: Literal["cudnn", "xla"] = "cudnn" if flash else "xla"
     return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=kernel)
@@ -75,7 +75,7 @@ class CausalSelfAttention(nnx.Module):
 
 
 class MLP(nnx.Module):
-    """Each position on its own: out to four times the width and back."""
+    """Each position by itself: from width C to 4 C and back."""
 
     def __init__(self, config: GPTConfig, *, rngs: nnx.Rngs):
         C = config.emb_dim
@@ -111,7 +111,7 @@ class Block(nnx.Module):
 class GPT2(nnx.Module):
     """Token ids in, logits over the next token out; parameters come from ``shared.params``.
 
-    ``recompute`` keeps a block's input alone for the backward pass, and computes the rest again.
+    ``recompute`` keeps only each block's input for the backward pass, and computes the rest again.
     """
 
     def __init__(
@@ -139,26 +139,26 @@ class GPT2(nnx.Module):
         return self.logits(self.features(tokens))
 
     def features(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T C"]:
-        """What the head reads: the residual stream after the last norm."""
+        """Input of the head: the residual stream after the last norm."""
         T = tokens.shape[1]
         x = self.wte(tokens) + self.wpe(jnp.arange(T))  # (B, T, C)
         x = self.drop(x)
         for block in self.h:
             x = nnx.remat(Block.__call__)(block, x) if self.recompute else block(x)
-            # Else XLA would fuse every later block's gradient into each of the earlier ones.
+            # On a CPU XLA otherwise recomputes later blocks' gradients in fusions of earlier ones.
             x = jax.lax.optimization_barrier(x)
         return self.ln_f(x)
 
     def logits(self, x: Float[Array, "*N C"]) -> Float[Array, "*N V"]:
         """Unnormalised log-probabilities of the next token."""
-        # Tied: the token embedding read backwards, so its gradient has two parts.
+        # Tied: the token embedding, transposed, so its gradient has two parts.
         return self.wte.attend(x) if self.lm_head is None else self.lm_head(x)
 
 
 def loss_fn(
     model: GPT2, inputs: Int[Array, "B T"], targets: Int[Array, "B T"]
 ) -> tuple[Float[Array, ""], Float[Array, "B T V"]]:
-    """Mean cross-entropy in nats over all positions that count, and the logits."""
+    """Mean cross-entropy in nats over the targets that are not ``IGNORED``, and the logits."""
     logits = model(inputs)
     count = (targets != IGNORED).sum()
     return cross_entropy(logits, targets) / count, logits
@@ -167,7 +167,7 @@ def loss_fn(
 def summed_loss(
     model: GPT2, inputs: Int[Array, "B T"], targets: Int[Array, "B T"], chunk: int
 ) -> Float[Array, ""]:
-    """Sum of the same, with the logits of ``chunk`` positions in memory at once; 0 means all."""
+    """Summed cross-entropy in nats, with logits of ``chunk`` positions in memory; 0 means all."""
     x, y = model.features(inputs), targets.flatten()  # (B, T, C), (B T)
     x = x.reshape(len(y), -1)  # (B T, C)
     if not chunk:

@@ -1,4 +1,4 @@
-"""Cross-entropy, whole or with the head in chunks, in JAX.
+"""Cross-entropy from logits, or from the head in chunks of positions, in JAX.
 
 Shape letters: N positions, C width, V vocabulary.
 """
@@ -16,7 +16,7 @@ from shared.config import IGNORED
 
 def cross_entropy(logits: Float[Array, "*N V"], targets: Int[Array, "*N"]) -> Float[Array, ""]:
     """Sum of the cross-entropies in nats over the positions whose target is not ``IGNORED``."""
-    # In float32 at least: log-sum-exp over V terms is no work for 8 bits.
+    # In float32 at least: the 8 bits of bfloat16 are too few for a log-sum-exp over V terms.
     wide = logits.astype(_wide(logits))
     losses = optax.softmax_cross_entropy_with_integer_labels(wide, targets)
     return jnp.where(targets == IGNORED, 0.0, losses).sum()
@@ -26,15 +26,15 @@ def cross_entropy(logits: Float[Array, "*N V"], targets: Int[Array, "*N"]) -> Fl
 def chunked_loss(
     x: Float[Array, "N C"], weight: Float[Array, "V C"], targets: Int[Array, "N"], chunk: int
 ) -> Float[Array, ""]:
-    """Head and cross-entropy, whose gradients are taken on the way forward.
+    """Summed cross-entropy in nats of the head's logits; gradients are computed going forward.
 
-    Only ``chunk`` positions' logits exist at once, and nothing is computed twice.
+    Logits of ``chunk`` positions exist at once, and nothing is computed twice.
     """
     return jax.lax.map(lambda part: _part(weight, *part), _parts(x, targets, chunk)).sum()
 
 
 def _parts(x: Array, targets: Array, chunk: int) -> tuple[Array, Array]:
-    """Positions in parts of ``chunk``: one program for all of them, so the last is filled up."""
+    """Positions in parts of ``chunk``: one program serves all, so the last part is padded."""
     rest = -len(targets) % chunk
     x = jnp.pad(x, ((0, rest), (0, 0))).reshape(-1, chunk, x.shape[-1])
     y = jnp.pad(targets, (0, rest), constant_values=IGNORED).reshape(-1, chunk)
@@ -45,7 +45,9 @@ def _part(weight: Array, x: Array, targets: Array) -> Array:
     return cross_entropy(x @ weight.T, targets)
 
 
-def _forward(x: Array, weight: Array, targets: Array, chunk: int) -> tuple[Array, tuple]:
+def _forward(
+    x: Array, weight: Array, targets: Array, chunk: int
+) -> tuple[Array, tuple[Array, Array]]:
     def add(dweight: Array, piece: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
         part, y = piece
         loss, share, e = _softmax(part, weight, y)
@@ -56,8 +58,8 @@ def _forward(x: Array, weight: Array, targets: Array, chunk: int) -> tuple[Array
     start = jnp.zeros_like(weight, dtype=_wide(weight))
     dweight, (losses, dx) = jax.lax.scan(add, start, _parts(x, targets, chunk))
     dx = dx.reshape(-1, x.shape[-1])[: len(x)]
-    # The logits' gradient is softmax minus one at the target. The one is taken off here: in a
-    # product it would outweigh the other V terms of its sum, and round them away.
+    # The logits' gradient is the softmax, minus one at the target. The one is subtracted here:
+    # in a product it would outweigh the other V terms of the sum, and round them away.
     counts, index = (targets != IGNORED)[:, None], jnp.maximum(targets, 0)
     dx -= weight[index] * counts
     dweight = dweight.at[index].add(-(x * counts).astype(dweight.dtype))
@@ -72,7 +74,7 @@ def _backward(chunk: int, saved: tuple[Array, Array], d: Array) -> tuple[Array, 
 def _softmax(
     x: Float[Array, "N C"], weight: Float[Array, "V C"], targets: Int[Array, "N"]
 ) -> tuple[Float[Array, ""], Float[Array, "N 1"], Float[Array, "N V"]]:
-    """Summed loss, and the softmax in two factors: each position's share, and exponentials."""
+    """Summed loss, and the softmax as two factors: one for each position, and exponentials."""
     logits = (x @ weight.T).astype(_wide(x))  # (N, V)
     counts, index = targets != IGNORED, jnp.maximum(targets, 0)
     top, chosen = logits.max(1), jnp.take_along_axis(logits, index[:, None], 1)[:, 0]

@@ -12,9 +12,9 @@ from shared.schedule import learning_rate
 
 
 class Optimizer(nnx.Optimizer):
-    """An optax transformation and its state, with clipping and schedule chained into it.
+    """An optax transformation and its state, with clipping and the learning rate schedule.
 
-    ``update(model, gradients)`` takes the gradients as a value; nothing accumulates unasked.
+    ``update(model, gradients)`` takes the gradients as a value; nothing accumulates.
     """
 
     def __init__(self, model: nnx.Module, config: OptimizerConfig):
@@ -26,10 +26,10 @@ class Optimizer(nnx.Optimizer):
         return optax.tree.get(self.opt_state, "mu"), optax.tree.get(self.opt_state, "nu")
 
     def restore(self, first: nnx.State, second: nnx.State, steps: int) -> None:
-        """Go on as the optimizer did that had these moments after ``steps`` steps."""
+        """Continue from these moments after ``steps`` steps."""
         for average, value in zip(self.moments(), (first, second), strict=True):
             nnx.update(average, value)
-        # Three count: the optimizer, Adam for its bias correction, and the schedule.
+        # Three counters: of the optimizer, of Adam for its bias correction, and of the schedule.
         counts = [count for _, count in optax.tree.get_all_with_path(self.opt_state, "count")]
         for count in (self.step, *counts):
             count.set_value(jnp.full_like(count[...], steps))

@@ -16,7 +16,7 @@ from shared.params import Params, forward_order
 Model = TypeVar("Model", bound=nnx.Module)
 Path = tuple[Hashable, ...]
 
-# What Flax calls the leaf that everybody else calls ``weight``.
+# Flax's names of leaves that are ``weight`` elsewhere.
 _WEIGHTS = {"kernel", "scale", "embedding"}
 
 
@@ -33,9 +33,9 @@ def build(make: Callable[[], Model], params: Params, runtime: Runtime) -> Model:
 
 
 def compute_in(model: nnx.Module, dtype: jnp.dtype) -> None:
-    """Have ``model`` compute in ``dtype`` once its parameters are of that dtype.
+    """Make ``model`` compute in ``dtype``, which is that of its parameters.
 
-    Linear and LayerNorm follow their parameters; Embed keeps to the dtype it was made with, and
+    Linear and LayerNorm follow their parameters; Embed keeps the dtype of its construction, and
     would silently round a float64 embedding to float32.
     """
     for _, module in nnx.iter_modules(model):
@@ -46,15 +46,15 @@ def compute_in(model: nnx.Module, dtype: jnp.dtype) -> None:
 def import_tensors(
     model: nnx.Module, params: Mapping[str, np.ndarray], runtime: Runtime
 ) -> nnx.State:
-    """``params``, or gradients under the same names, as copies in the model's own layout.
+    """``params``, or gradients under the same names, as copies in the model's tensor layout.
 
-    Where processes hold parts of the model, each keeps its parts of them, one after the other.
+    Where the model is sharded, each process keeps its shards, tensor by tensor.
     """
     own = nnx.to_flat_state(nnx.state(model, nnx.Param))
 
     def read(name: str, variable: nnx.Variable) -> nnx.Variable:
         value = params[name].T if _is_transposed(name) else params[name]
-        # A copy of our own, since on a CPU the device array may be this very memory.
+        # A copy, since on a CPU the device array may share this memory.
         array = jax.device_put(value.astype(runtime.dtype, order="C", copy=True), runtime.device)
         return variable.replace(shard_like(array, variable.get_value()))
 
@@ -71,7 +71,7 @@ def export_tensors(state: nnx.State) -> Params:
 
 
 def export_each(state: nnx.State) -> Iterator[tuple[str, np.ndarray]]:
-    """The same one after the other: parts of a model are put together tensor by tensor."""
+    """The same one after the other: shards are put together tensor by tensor."""
     named = {_canonical_name(path): variable for path, variable in nnx.to_flat_state(state)}
     for name in sorted(named, key=forward_order):  # Flax sorts by the alphabet
         value = to_numpy(named[name][...])
@@ -79,7 +79,7 @@ def export_each(state: nnx.State) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def to_numpy(array: Array) -> np.ndarray:
-    """All of ``array`` in NumPy, without a copy where there need be none."""
+    """All of ``array`` in NumPy, without a copy where possible; bfloat16 becomes float32."""
     array = whole(array)
     return np.asarray(array.astype(jnp.float32) if array.dtype == jnp.bfloat16 else array)
 

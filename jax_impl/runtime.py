@@ -22,19 +22,19 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where arrays live and in which dtype the model computes."""
+    """Device of the arrays and dtype of the model's computation."""
 
     device: jax.Device
     dtype: jnp.dtype
 
     @property
     def master(self) -> "Runtime":
-        """The same in the dtype that parameters and moments are kept in: float32 at least."""
+        """The same in the dtype of parameters and moments: float32 at least."""
         return replace(self, dtype=jnp.promote_types(self.dtype, jnp.float32))
 
     @property
     def compiler_options(self) -> dict[str, str] | None:
-        """What XLA is told besides. On a CPU it would forget barriers before it fuses."""
+        """Options for XLA. On a CPU it otherwise removes optimization barriers before it fuses."""
         keep = {"xla_disable_hlo_passes": "cse_barrier_expander"}
         return keep if self.device.platform == "cpu" else None
 
@@ -56,7 +56,7 @@ def devices() -> list[str]:
 
 
 def _prepare() -> None:
-    """What JAX's backend reads once, when it starts."""
+    """Set the variables that JAX's backend reads once, when it starts."""
     # By default JAX takes three quarters of a GPU's memory at once, and leaves PyTorch none.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     flags = os.environ.get("XLA_FLAGS", "")
@@ -65,7 +65,7 @@ def _prepare() -> None:
 
 
 def configure(dtype: str, device: str) -> Runtime:
-    """Set every switch that changes numbers and return what to build models with.
+    """Set every switch that changes numbers, and return device and dtype for models.
 
     ``float32`` means float32: on recent GPUs JAX would multiply matrices in TF32 by itself. Without
     ``jax_enable_x64`` float64 is truncated silently, so it is on for float64 alone. Raises
@@ -74,7 +74,7 @@ def configure(dtype: str, device: str) -> Runtime:
     if device not in devices():
         raise ValueError(f"JAX sees no {device} device here: use --device cpu")
     jax.config.update("jax_enable_x64", dtype == "float64")
-    # float64 is the oracle: its answer matters, not its speed, so the compiler is told to hurry.
+    # float64 is the reference: its speed does not matter, so let the compiler be quick.
     quick = dtype == "float64" and device == "cpu"
     jax.config.update("jax_disable_most_optimizations", quick)
     precision = "tensorfloat32" if dtype == "tf32" else "highest"
@@ -83,7 +83,7 @@ def configure(dtype: str, device: str) -> Runtime:
 
 
 def tune(device: str, dtype: str, width: int) -> list[str]:
-    """Switch on what makes a model of ``width`` faster and rounds no worse; returns what that was.
+    """Choose faster kernels that round no worse for a model of ``width``; returns their names.
 
     XLA has one library for matrix products, so dtype and width make no difference here.
     """
@@ -112,7 +112,7 @@ def _read(name: str) -> object:
 
 
 def peak_memory(device: str) -> int:
-    """Bytes in use at most so far: by arrays on a GPU, by the whole process on a CPU."""
+    """Peak memory so far in bytes: of arrays on a GPU, of the whole process on a CPU."""
     if device == "cuda":
         return jax.local_devices(backend=device)[0].memory_stats()["peak_bytes_in_use"]
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -38,7 +38,7 @@ def loss_fn(
 def textbook_loss_fn(
     model: Neuron, x: Float[Array, "*N"], y: Float[Array, "*N"]
 ) -> tuple[Float[Array, ""], Float[Array, "*N"]]:
-    """The textbook form, from the activation: what goes wrong with it where a rounds to 0 or 1."""
+    """The textbook form, from the activation, which is wrong where a rounds to 0 or 1."""
     a = model(x)
     return -(y * jnp.log(a) + (1 - y) * jnp.log(1 - a)).mean(), a
 

@@ -1,4 +1,4 @@
-"""What a model computes, by module path, in JAX: calls intercepted, the model's code untouched."""
+"""Every activation and gradient of a model by name, in JAX: recorded by intercepted calls."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ def observe(
 
     def forward(
         params: nnx.State, probes: Probes, tensors: tuple[Array, ...]
-    ) -> tuple[Array, tuple]:
+    ) -> tuple[Array, tuple[Array, Probes]]:
         model = nnx.merge(graphdef, params, rest)
         with _recording(model, probes) as outputs:
             loss, output = loss_fn(model, *tensors)
@@ -54,9 +54,9 @@ def observe(
 
 @contextmanager
 def _recording(model: nnx.Module, probes: Probes) -> Iterator[Probes]:
-    """Within, the output of every submodule lands in the dictionary, in the order of completion.
+    """Within, the output of every submodule goes to the dictionary, in the order of completion.
 
-    Dropout is left out: the module around it shows what it did.
+    Dropout is left out: its effect is in the output of the module around it.
     NNX has no hooks, and its ``capture`` loses modules that stand in an ``nnx.List`` (Flax 0.12.8),
     so the classes' own ``__call__`` is replaced for the time being.
     """
@@ -69,7 +69,7 @@ def _recording(model: nnx.Module, probes: Probes) -> Iterator[Probes]:
     classes = {type(m) for _, m in nnx.iter_modules(model) if callable(m)}
     own = {cls: vars(cls).get("__call__") for cls in classes}
 
-    def hooked(call: Callable) -> Callable:
+    def hooked(call: Callable[..., Array]) -> Callable[..., Array]:
         @wraps(call)
         def record(module: nnx.Module, *args: Array) -> Array:
             output = call(module, *args)

@@ -35,7 +35,7 @@ def train_step(
 
 
 def passes(model: nnx.Module, loss_fn: LossFn) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Forward alone, and forward with backward, as functions of a batch that return when done."""
+    """Forward pass, and forward with backward, as functions of a batch that return when done."""
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
     def loss_of(params: nnx.State, *batch: Array) -> Array:
@@ -84,8 +84,8 @@ class Trainer:
     ``model`` is in the dtype of ``runtime.master``. Where the compute dtype is narrower, passes go
     through a copy of it in that dtype.
 
-    In a run of several processes each has a trainer, which is given its own rows of every batch;
-    whatever one of them is called for, all must be called for.
+    In a run of several processes each has a trainer, which takes its own rows of every batch. All
+    processes must call the same methods in the same order.
     """
 
     def __init__(self, model: GPT2, config: TrainConfig, runtime: Runtime):
@@ -100,7 +100,7 @@ class Trainer:
         optimizer = Optimizer(model, config.optimizer)
         self.graphdef, state = nnx.split((model, optimizer))
         self.grid = ProcessGrid(config, runtime)
-        # A copy: what is donated must not be referred to from anywhere else.
+        # A copy: a donated array must have no other reference.
         self.state = self.grid.distribute(state)
         jit = partial(jax.jit, compiler_options=runtime.compiler_options)
         self._step = jit(self._updated, donate_argnums=0)
@@ -140,7 +140,7 @@ class Trainer:
             after = nnx.state((model, optimizer))
             return self.grid.shard(after)
 
-        # Decided on the device: what is chosen between with ``where`` is computed both ways.
+        # ``cond`` decides on the device; with ``where`` both branches would be computed.
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         after = jax.lax.cond(finite, updated, lambda: self.grid.shard(state))
         return after, loss, norm
@@ -150,21 +150,23 @@ class Trainer:
     ) -> tuple[Array, nnx.State]:
         model = nnx.merge(self.graphdef, state, copy=True)[0]
         modeldef, params, rest = nnx.split(model, nnx.Param, ...)
-        # The mean over all micro-batches, which their means' mean is not where targets are ignored.
+        # The mean over all targets: a mean of means would differ where some are IGNORED.
         count = jnp.maximum((batch[1] != IGNORED).sum(), 1)
 
         def loss_of(params: nnx.State, inputs: Array, targets: Array, keys: Array) -> Array:
-            # A copy, since what is traced outside must not be written to from inside.
+            # A copy, since variables traced outside must not be written to inside.
             model = nnx.merge(modeldef, self._narrow(params), rest, copy=True)
             set_keys(model, keys)
             return summed_loss(model, inputs, targets, self.config.loss_chunk) / count
 
         gradient = jax.value_and_grad(loss_of)
 
-        def accumulate(total: tuple, micro_batch: tuple[Array, ...]) -> tuple[tuple, None]:
+        def accumulate(
+            total: tuple[Array, nnx.State], micro_batch: tuple[Array, ...]
+        ) -> tuple[tuple[Array, nnx.State], None]:
             return jax.tree.map(jnp.add, total, gradient(params, *micro_batch)), None
 
-        if len(batch[0]) == 1:  # a loop over one would only make room for sums
+        if len(batch[0]) == 1:  # a loop over one would only allocate sums
             return gradient(params, *(array[0] for array in batch))
         # A loop in the program, not in Python: traced and compiled once for all micro-batches.
         nothing = (jnp.zeros((), self.runtime.master.dtype), jax.tree.map(jnp.zeros_like, params))
@@ -180,7 +182,7 @@ class Trainer:
         return summed_loss(self._computing(state), *batch, self.config.loss_chunk)
 
     def computing_model(self) -> GPT2:
-        """The live model in the compute dtype, without dropout, for looking at."""
+        """The model in the compute dtype, without dropout, to inspect or decode with."""
         return self._computing(self.state)
 
     def _computing(self, state: nnx.State) -> GPT2:
@@ -199,7 +201,7 @@ class Trainer:
     def export_each(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """Part of the state, canonical name and value, tensor by tensor, in canonical order.
 
-        Where processes hold parts, each is asked for the next tensor by all of them.
+        Where the model is sharded, all processes must ask for each tensor together.
         """
         model, optimizer = nnx.merge(self.graphdef, self.state)
         params = nnx.state(model, nnx.Param)
@@ -208,7 +210,7 @@ class Trainer:
                 yield part, name, value
 
     def restore(self, state: TrainState) -> None:
-        """Go on from ``state``, whichever framework it comes from."""
+        """Continue from ``state``, of either framework."""
         self.steps, master = state.step, self.runtime.master
         model, optimizer = nnx.merge(self.graphdef, self.state)
         nnx.update(model, import_tensors(model, state.params, master))

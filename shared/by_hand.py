@@ -28,7 +28,7 @@ def bce_with_logits(z: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def neuron(params: Params, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, Params]:
-    """Loss, activation a and gradients of z = wx + b, a = sigmoid(z), L = BCE(a, y).
+    """Loss in nats, activation a and gradients of z = wx + b, a = sigmoid(z), L = BCE(a, y).
 
     Chain rule: dL/dw = dL/da da/dz dz/dw. The first two factors collapse to a - y, which is how
     the product stays finite where da/dz underflows and dL/da overflows.
@@ -42,7 +42,7 @@ def neuron(params: Params, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np
 def simple_net(
     params: Params, x: Float[np.ndarray, "B 10"], y: Float[np.ndarray, "B 1"]
 ) -> tuple[np.ndarray, Float[np.ndarray, "B 1"], Params]:
-    """Loss, probabilities and gradients of the 10-5-1 net, walked from output back to input."""
+    """Mean loss in nats, probabilities and gradients of the 10-5-1 net, from output to input."""
     z1 = x @ params["fc1.weight"] + params["fc1.bias"]  # (B, 5)
     a1 = np.maximum(z1, 0)
     z2 = a1 @ params["fc2.weight"] + params["fc2.bias"]  # (B, 1)
@@ -62,7 +62,7 @@ def simple_net(
 def optimizer_steps(
     start: np.ndarray, gradients: list[np.ndarray], norms: list[float], config: OptimizerConfig
 ) -> Iterator[np.ndarray]:
-    """One parameter tensor in float64 after each step of SGD or AdamW on given gradients.
+    """One parameter tensor, float64, after each step of SGD or AdamW on ``gradients``.
 
     ``norms[i]`` is the joint norm of all parameters' gradients at step i, by which AdamW's are
     clipped. AdamW: Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019, algorithm 2,
@@ -89,7 +89,7 @@ def optimizer_steps(
 def central_difference(
     loss: Callable[[Params], float], params: Mapping[str, np.ndarray], step: float = 1e-6
 ) -> Params:
-    """Gradient of ``loss`` by (f(p + step) - f(p - step)) / (2 step), two forwards a scalar."""
+    """Gradient of ``loss`` by (f(p + step) - f(p - step)) / (2 step), two calls a scalar."""
     gradients: Params = {}
     for name, value in params.items():
         gradient = np.empty(value.shape)
@@ -97,7 +97,7 @@ def central_difference(
             up, down = value.copy(), value.copy()
             up[index] += step
             down[index] -= step
-            width = up[index] - down[index]  # what the two points are apart after rounding
+            width = up[index] - down[index]  # distance of the two points after rounding
             change = loss({**params, name: up}) - loss({**params, name: down})
             gradient[index] = change / width
         gradients[name] = gradient

@@ -6,7 +6,7 @@ from typing import TypeGuard
 
 # GPT-2's own value. Flax defaults to 1e-6 and PyTorch to 1e-5, so both sides write it out.
 LAYER_NORM_EPSILON = 1e-5
-# A target that no position is asked to predict: it counts neither in the loss nor in its mean.
+# A target to ignore: its position counts neither in the loss nor in the mean.
 IGNORED = -1
 
 
@@ -33,7 +33,7 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def require_whole(name: str, value: object, least: int) -> None:
-    """``ValueError`` unless ``value`` is a whole number, ``least`` or more, that 32 bits hold."""
+    """Raise ``ValueError`` unless ``value`` is a whole number from ``least`` that fits 32 bits."""
     most = (1 << 32) - 1
     _require(
         is_whole(value) and least <= value <= most,
@@ -92,7 +92,7 @@ PRESETS: dict[str, GPTConfig] = {
     "tiny": GPTConfig(
         vocab_size=256, context_length=128, emb_dim=64, n_heads=4, n_layers=2, qkv_bias=True
     ),
-    # The vocabulary of the large ones on a body that two cores can train: for measuring.
+    # The large vocabulary on blocks that two cores can train: for measurements.
     "small": GPTConfig(emb_dim=256, n_heads=4, n_layers=4),
     "124m": GPT_CONFIG_124M,
     # The shapes of the released checkpoints.
@@ -104,7 +104,7 @@ PRESETS: dict[str, GPTConfig] = {
 
 
 def preset(name: str) -> GPTConfig:
-    """The configuration called ``name``; ``ValueError`` lists the names there are."""
+    """The configuration called ``name``. Raises ``ValueError``, listing the names, for another."""
     _require(name in PRESETS, f"unknown preset {name!r}: choose from {', '.join(PRESETS)}")
     return PRESETS[name]
 
@@ -127,7 +127,8 @@ class AdamWConfig:
     """AdamW (Loshchilov and Hutter, 2019) with GPT-2's usual settings, clipping and schedule.
 
     Weight decay applies to matrices only. The learning rate climbs linearly over ``warmup_steps``
-    and falls along a cosine to ``min_learning_rate`` at step ``total_steps``.
+    and falls along a cosine to ``min_learning_rate`` at step ``total_steps``. Raises ``ValueError``
+    naming the field that is wrong.
     """
 
     learning_rate: float = 6e-4
@@ -183,18 +184,18 @@ DROPOUTS = ("matched", "native")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a GPT-2 is trained; ``optimizer.total_steps`` is the length of the whole run.
+    """Settings of a GPT-2's training; ``optimizer.total_steps`` is the length of the whole run.
 
-    ``batch_size`` counts the sequences of a step, over all its micro-batches. ``dtype`` is what the
-    model computes in; parameters and moments are float32 at least. ``dropout`` is ``matched``, the
-    same units on both sides, or ``native``, each framework's own generator. The logits of
-    ``loss_chunk`` positions exist at once, 0 meaning all. ``recompute`` trades time for memory by
-    computing each block's activations again in the backward pass. ``compile`` asks PyTorch for
+    ``batch_size`` counts the sequences of a step, over all its micro-batches. ``dtype`` is that of
+    the computation; parameters and moments are float32 at least. ``dropout`` is ``matched``, the
+    same units in both frameworks, or ``native``, each framework's own generator. The logits of
+    ``loss_chunk`` positions exist at once, 0 meaning all. ``recompute`` saves memory by computing
+    each block's activations again in the backward pass. ``compile`` asks PyTorch for
     ``torch.compile``; JAX is always compiled.
 
     ``data_parallel`` times ``sharded`` processes divide each micro-batch between them. ``sharded``
-    of them hold the parameters, gradients and moments together, each a part; ``data_parallel``
-    such groups hold the same.
+    of them hold the parameters, gradients and moments together, a shard each; ``data_parallel``
+    such groups hold copies. Raises ``ValueError`` naming the field.
     """
 
     optimizer: AdamWConfig

@@ -1,4 +1,4 @@
-"""Batches that both sides read: seeded or from a file, checked before a framework sees them."""
+"""Batches for both frameworks: seeded or from a file, checked before a framework reads them."""
 
 import math
 import os
@@ -12,7 +12,7 @@ from numpy.lib import format as npy
 from shared import files
 from shared.config import GPTConfig
 
-# What NumPy raises on damaged files: a header is parsed as Python.
+# Errors that NumPy raises on damaged files, whose header it parses as Python.
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -27,10 +27,9 @@ _UNREADABLE = (
 
 
 def check_tokens(tokens: np.ndarray, config: GPTConfig, source: str = "tokens") -> np.ndarray:
-    """``tokens`` as int32 [B, T+1]; ``ValueError`` names what is wrong with them.
+    """``tokens`` as int32 [B, T+1]. Raises ``ValueError`` for another shape, dtype or id.
 
-    Checked here because the frameworks differ: PyTorch raises on an id that is out of range, JAX
-    clamps it or returns NaN.
+    The frameworks differ on ids out of range: PyTorch raises, JAX clamps them or returns NaN.
     """
     if tokens.dtype.kind not in "iu":
         raise ValueError(f"{source} is of dtype {tokens.dtype}: expected integers")
@@ -97,9 +96,9 @@ def split_tokens(
 
 
 def labelled_batch(batch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features [B, 10] and labels [B, 1] in {0, 1}, float32: what ``SimpleNet`` learns from.
+    """Features [B, 10] and labels [B, 1] in {0, 1}, float32, for ``SimpleNet``.
 
-    The label is the sign of the features' sum, so that there is something to learn.
+    A label is 1 where the features' sum is positive, so that it can be learnt.
     """
     x = np.random.default_rng(seed).standard_normal((batch_size, 10)).astype(np.float32)
     y = (x.sum(axis=1, keepdims=True) > 0).astype(np.float32)

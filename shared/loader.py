@@ -1,29 +1,29 @@
 """Batches of a long text for training and validation: shuffled, sharded, prefetched, resumable.
 
-On Grain, which computes what stands at any place of the endless stream of batches: going on from a
-checkpoint costs one assignment, and no batch is drawn twice or left out.
+Grain computes the batch at any position of the endless stream, so resuming from a checkpoint is one
+assignment, and no batch is drawn twice or left out.
 """
 
 import sys
 from collections.abc import Iterator, Mapping
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
 
 from shared.config import IGNORED
 from shared.corpus import Tokens
+from shared.files import Json, JsonObject
 
-# Threads that read ahead, and how many batches; the disk is waited for while a step is computed.
+# Threads that read ahead, and how many batches, so that no step waits for the disk.
 _THREADS, _AHEAD = 2, 8
 
 
 class Windows:
-    """Overlapping by one token: window ``i`` is ``tokens[i*T : i*T + T + 1]``, int32 [T+1].
+    """Windows that overlap by one token: ``tokens[i*T : i*T + T + 1]``, int32 [T+1], is number i.
 
     Each token is an input once and a target once. Raises ``ValueError`` if ``tokens``, called
-    ``part`` in the message, have not one window.
+    ``part`` in the message, are shorter than one window.
     """
 
     def __init__(self, tokens: Tokens, length: int, part: str = "data") -> None:
@@ -93,8 +93,8 @@ class Loader:
             # Grain adds the epoch to the seed: neighbouring seeds would share their epochs.
             mixed = int(np.random.SeedSequence(seed).generate_state(1)[0])
             dataset = dataset.shuffle(seed=mixed)
-        # Dealt out in runs of rows: the ranks' runs make a micro-batch, in their order. What never
-        # ends has no remainder to drop, but Grain then counts in whole numbers.
+        # Each rank takes a run of rows; the runs of all ranks, in their order, are a micro-batch.
+        # An endless stream has no remainder to drop, but Grain then counts in whole numbers.
         rows = batch_size // (micro_batches * count)
         runs = dataset.repeat().batch(rows, drop_remainder=True)[rank::count]
         dataset = runs.batch(micro_batches, drop_remainder=True)
@@ -110,20 +110,20 @@ class Loader:
 
     @property
     def epoch(self) -> float:
-        """How often the text has been gone through, 0.5 meaning half of it."""
+        """Number of passes over the text so far; 0.5 is half a pass."""
         return self._handed_out() * self._order["batch_size"] / self._windows
 
-    def state(self) -> dict[str, Any]:
-        """Where the loader is, as plain JSON: the batches handed out, and what orders them.
+    def state(self) -> JsonObject:
+        """Position of the loader, as plain JSON: batches handed out, and settings of their order.
 
-        It holds for any number of processes and micro-batches.
+        It is valid for any number of processes and micro-batches.
         """
         return {"batches": self._handed_out(), **self._order}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on with the very next batch after ``state()``.
+    def restore(self, state: Mapping[str, Json]) -> None:
+        """Continue with the batch that follows ``state``.
 
-        Raises ``ValueError`` naming the field in which ``state`` is of another order of the data.
+        Raises ``ValueError`` naming the field in which the order of the data differs.
         """
         for name, asked in self._order.items():
             if name not in state:
@@ -160,7 +160,7 @@ def validation_batches(
         raise ValueError(f"limit is {limit}: expected 1 or more batches")
     windows = Windows(tokens, length, "validation part")
     count = len(windows) if limit is None else min(len(windows), limit * batch_size)
-    # A function of its own, for a generator would raise only when it is asked for its first batch.
+    # Not a generator itself, which would raise at its first batch only.
     return _in_order(windows, np.arange(count) * len(windows) // count, length, batch_size)
 
 
@@ -179,15 +179,15 @@ def _in_order(
 def _grain() -> ModuleType:
     """Grain, loaded at its first use and without JAX.
 
-    Grain loads JAX wherever it is installed, for its trees and its profiler: seconds that a program
-    in PyTorch has no use for. It has trees of its own for where JAX is not installed, so it is told
-    just that; whoever imports JAX later gets it.
+    Grain loads JAX where that is installed, for its trees and its profiler: seconds that a program
+    in PyTorch need not spend. Without JAX it uses trees of its own, so JAX is hidden from it here.
+    A later import of JAX works as usual.
     """
     if "grain" not in sys.modules:
         from absl import logging
 
         hidden, verbosity = "jax" not in sys.modules, logging.get_verbosity()
-        logging.set_verbosity(logging.ERROR)  # the missing profiler is a warning
+        logging.set_verbosity(logging.ERROR)  # it warns of the missing profiler
         if hidden:
             sys.modules["jax"] = None  # type: ignore[assignment]
         try:

@@ -1,4 +1,4 @@
-"""What one run of a program computed, by canonical name: the unit that the engine compares."""
+"""All tensors that one run of a program computes, by name: the unit of comparison."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,10 @@ from shared.params import Params
 class Observation:
     """One forward and backward pass in NumPy.
 
-    ``activations`` holds every submodule's output by module path, in the order they were computed;
-    ``activation_gradients`` the loss's gradient at those outputs; ``gradients`` the gradient of
-    every parameter under its canonical name and layout. ``dtype`` is the compute dtype.
+    ``activations`` holds every submodule's output by module path, in the order of computation;
+    ``activation_gradients`` the gradient of the loss at those outputs; ``gradients`` the gradient
+    of every parameter under its canonical name and layout. ``loss`` is in nats; ``dtype`` is the
+    compute dtype.
     """
 
     dtype: str

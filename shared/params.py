@@ -2,8 +2,8 @@
 
 ``dict[str, np.ndarray]`` with the names and layout of Hugging Face's GPT-2: projection weights are
 (in, out), ``lm_head.weight`` is (vocabulary, width). Initialisation, import, export, gradients and
-optimizer updates of both sides all use these names, so that a tensor of one side can be held
-against its twin. Layout: https://huggingface.co/openai-community/gpt2.
+optimizer updates of both frameworks all use these names, so that any tensor can be compared with
+its twin. Layout: https://huggingface.co/openai-community/gpt2.
 """
 
 import math
@@ -26,7 +26,7 @@ SIMPLE_NET_SHAPES: Shapes = {
 }
 
 INIT_STD = 0.02
-# Each module after those that run before it, and weights before biases.
+# Names of modules in the order in which they run, weights before biases.
 _FORWARD = " wte wpe h ln_1 attn c_attn ln_2 mlp c_fc c_proj ln_f lm_head weight bias "
 
 
@@ -51,7 +51,7 @@ def gpt2_shapes(config: GPTConfig) -> Shapes:
 
 
 def forward_order(name: str) -> tuple[tuple[int, int], ...]:
-    """What to sort canonical names by, so that they stand as ``gpt2_shapes`` has them."""
+    """Sort key that puts canonical names in the order of ``gpt2_shapes``."""
     return tuple(
         (-1, int(part)) if part.isdecimal() else (_FORWARD.find(f" {part} "), 0)
         for part in name.split(".")
@@ -64,12 +64,14 @@ def count(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def _stream(seed: int, name: str) -> np.random.Generator:
-    """A generator for each name, so that adding a tensor leaves the others as they were."""
+    """A generator for each name, so that one more tensor does not change the others."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
 def init_gpt2(config: GPTConfig, seed: int = 0, spread: float = 0.0) -> Params:
     """GPT-2's initial parameters, float32: N(0, 0.02), residual projections 0.02/sqrt(2 n_layers).
+
+    Radford et al., Language Models are Unsupervised Multitask Learners, 2019, section 2.3.
 
     ``spread`` adds N(0, spread) to gains and biases, which otherwise start at one and zero and
     would hide a dropped bias or an ignored gain from a comparison.
@@ -92,7 +94,7 @@ def init_gpt2(config: GPTConfig, seed: int = 0, spread: float = 0.0) -> Params:
 def init_uniform(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> Params:
     """Small nets' initial parameters, float32: U(-b, b) with b = 1/sqrt(fan in).
 
-    What ``torch.nn.Linear`` draws weight and bias from (He et al. 2015 with a = sqrt 5).
+    The distribution of weight and bias in ``torch.nn.Linear`` (He et al. 2015 with a = sqrt 5).
     """
     params: Params = {}
     for name, shape in shapes.items():
@@ -112,18 +114,18 @@ def check(params: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]
 
 
 def check_names(names: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """``ValueError`` names the first tensor that is missing among ``names``, or unknown."""
-    given = list(names)
+    """Raise ``ValueError`` naming the first tensor that is missing in ``names``, or unknown."""
+    present = list(names)
     for name in shapes:
-        if name not in given:
+        if name not in present:
             raise ValueError(f"tensor {name!r} is missing: expected shape {shapes[name]}")
-    for name in given:
+    for name in present:
         if name not in shapes:
             raise ValueError(f"unknown tensor {name!r}: the configuration has no such parameter")
 
 
 def check_tensor(name: str, value: np.ndarray, shape: tuple[int, ...]) -> None:
-    """``ValueError`` if ``value`` is not of ``shape``, not of floating point, or not finite."""
+    """Raise ``ValueError`` unless ``value`` is of ``shape``, floating point and finite."""
     if value.shape != shape:
         raise ValueError(f"tensor {name!r} has shape {value.shape}: expected {shape}")
     if value.dtype.kind != "f" and value.dtype.name != "bfloat16":

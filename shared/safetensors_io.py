@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -16,9 +15,9 @@ from shared.params import Params, check_names, check_tensor
 
 
 class Stored(Mapping[str, np.ndarray]):
-    """The tensors of a safetensors file in the order of ``shapes``, read when they are asked for.
+    """The tensors of a safetensors file in the order of ``shapes``, read when they are looked up.
 
-    Never more than one is in memory, also when all are checked at the beginning. Raises
+    At most one is in memory at a time, also while all are checked at the start. Raises
     ``ValueError`` naming the file, or the first wrong tensor.
     """
 
@@ -49,16 +48,16 @@ class Stored(Mapping[str, np.ndarray]):
 def read_safetensors(path: str | os.PathLike[str]) -> Params:
     """Every tensor of one safetensors file; 16-bit floats are widened to float32, losslessly.
 
-    Raises ``ValueError`` when the file is absent, truncated or not of that format. The library maps
-    it, and holds header, offsets and shapes against its size before it copies any tensor.
+    Raises ``ValueError`` when the file is absent, truncated or not of that format. The library
+    checks header, offsets and shapes against the file's size before it copies any tensor.
     """
     with _opened(path) as file:
         return {name: _tensor(path, file, name) for name in file.keys()}  # noqa: SIM118
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """The safetensors file ``path``, open for reading; ``ValueError`` if it is none."""
+def _opened(path: str | os.PathLike[str]) -> Iterator[safe_open]:
+    """The safetensors file ``path``, open for reading. Raises ``ValueError`` if it is not one."""
     try:
         files.require_regular(path)
         with safe_open(path, framework="numpy") as file:
@@ -72,7 +71,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         ) from None
 
 
-def _tensor(path: str | os.PathLike[str], file: Any, name: str) -> np.ndarray:
+def _tensor(path: str | os.PathLike[str], file: safe_open, name: str) -> np.ndarray:
     stored = file.get_slice(name)
     dtype = stored.get_dtype()
     if dtype == "BF16":

@@ -1,8 +1,8 @@
-"""How the next token is chosen from logits, in NumPy and float64, so that both sides choose alike.
+"""Choice of the next token from logits, in NumPy and float64, so that both frameworks agree.
 
-Logits of the two frameworks differ in their last bits. What follows, a sort, a sum and a largest
-element, is done here once and wide: two float32 runs then part only where two candidates, or a sum
-and ``top_p``, agree in all the digits that float32 has.
+Logits of the two frameworks differ in their last bits. The steps that follow, a sort, a sum and a
+maximum, are done here once and in float64: two float32 runs then choose differently only where two
+candidates, or a sum and ``top_p``, agree in all the digits of float32.
 """
 
 import math
@@ -17,7 +17,7 @@ from shared import threefry
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """At temperature 0 the likeliest token, else one drawn from ``top_k`` and ``top_p``, where set.
+    """Settings of the draw: at temperature 0 the likeliest token, else one of ``top_k``, ``top_p``.
 
     Raises ``ValueError``, naming the field, the value got and what was expected.
     """
@@ -37,10 +37,10 @@ class Sampling:
             raise ValueError(f"top_k is {self.top_k}: expected 1 or more tokens to choose from")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}: expected a probability over 0, at most 1")
-        threefry.key(self.seed)  # which says what a seed may be
+        threefry.key(self.seed)  # raises for a seed out of range
 
     def noise(self, position: int, shape: tuple[int, ...]) -> Float[np.ndarray, "B V"] | None:
-        """What is added to the logits of the new token at ``position``; ``None`` if nothing is."""
+        """Gumbel noise for the logits of the token at ``position``; ``None`` at temperature 0."""
         return threefry.gumbel(self.seed, position, shape) if self.temperature > 0 else None
 
 
@@ -59,7 +59,7 @@ def choose(
         )
     if noise is None:
         return logits.argmax(axis=1)
-    # The largest becomes zero, so that a low temperature moves the others away from it and no more.
+    # Subtract the largest, so that a low temperature cannot make it overflow.
     wide = logits.astype(np.float64)
     with np.errstate(over="ignore"):
         scaled = (wide - wide.max(axis=1, keepdims=True)) / sampling.temperature
@@ -73,16 +73,16 @@ def choose(
 def candidates(
     scaled: Float[np.ndarray, "V"], top_k: int | None, top_p: float | None
 ) -> Int[np.ndarray, "N"]:
-    """The ids that may be drawn: the first of all ids in order of falling logit, ties of rising id.
+    """The ids that may be drawn, by falling logit and, for equal logits, by rising id.
 
-    At most ``top_k`` of them, and of those no more than it takes for their probabilities, taken
-    among these ``top_k``, to sum to ``top_p``: always one.
+    At most ``top_k``, and of these the fewest whose probabilities, normalised over the ``top_k``,
+    sum to ``top_p`` (Holtzman et al., 2020); at least one.
     """
     ids = np.arange(len(scaled))
     if top_k is None and top_p is None:
         return ids
     if top_k is not None and top_k < len(ids):
-        # A full sort of the vocabulary costs more than all the rest; ties of the last one stay in.
+        # A partition: a full sort of the vocabulary costs more than all the rest. Ties stay in.
         ids = np.flatnonzero(scaled >= np.partition(scaled, -top_k)[-top_k])
     ids = ids[np.argsort(-scaled[ids], kind="stable")][:top_k]
     if top_p is not None:
@@ -99,7 +99,7 @@ def pad(
     vocab_size: int,
     context_length: int,
 ) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B"]]:
-    """``prompts`` as one array, short rows filled up with zeros on the right, and their lengths.
+    """``prompts`` as one int64 array, padded with zeros on the right, and their lengths.
 
     Raises ``ValueError`` naming the first prompt that is empty, holds an id that is no token of the
     model, or leaves no room for ``new_tokens`` more.

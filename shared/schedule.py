@@ -1,18 +1,19 @@
-"""The learning rate as one pure function of the step, read by both sides."""
+"""The learning rate as one pure function of the step, for both frameworks."""
 
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
+from shared.arrays import AnyArray
 from shared.config import AdamWConfig, OptimizerConfig
 
 
-def learning_rate(step: Any, config: OptimizerConfig, xp: Any = np) -> Any:
+def learning_rate(step: AnyArray, config: OptimizerConfig, xp: ModuleType = np) -> AnyArray:
     """Learning rate of step ``step``, counted from 0: linear warm-up, then a cosine.
 
-    ``xp`` is the array module that computes it: NumPy for a Python step, ``jax.numpy`` for a traced
-    one. Step 0 already moves (its rate is ``1 / warmup_steps`` of the peak), which settles the
-    off-by-one between a scheduler that steps before the optimizer and one that steps after.
+    Cosine without restarts: Loshchilov and Hutter, SGDR, 2017. ``xp`` is the array module that
+    computes it: NumPy for a Python step, ``jax.numpy`` for a traced one. Step 0 already has
+    ``1 / warmup_steps`` of the peak, where schedulers differ by one step.
     """
     if not isinstance(config, AdamWConfig):
         return config.learning_rate

@@ -1,25 +1,24 @@
-"""Random bits that both sides can draw alike: JAX's own generator, written out in NumPy.
+"""Random bits that both frameworks can draw: JAX's own generator, written in NumPy.
 
 Threefry-2x32 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) is a block
-cipher: a key and a counter go in, two random words come out, and nothing is remembered in between.
-JAX numbers the elements of an array and enciphers each one's number, with
-``jax_threefry_partitionable`` as it is by default, so that ``bits(key, n)`` here is
-``jax.random.bits(key, (n,))`` there, bit for bit.
+cipher without state: a key and a counter go in, two random words come out. JAX numbers the elements
+of an array and enciphers these numbers, with ``jax_threefry_partitionable`` as by default, so that
+``bits(key, n)`` is ``jax.random.bits(key, (n,))``, bit for bit.
 """
-
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt32
 
+from shared.arrays import AnyArray
+
 Key = UInt32[np.ndarray, "2"]
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-PARITY = 0x1BD11BDA  # of the three words that are added in turn, two are the key's
+PARITY = 0x1BD11BDA  # xor of the three words that are added in turn
 _WORD = 0xFFFFFFFF
 _BLOCK = 1 << 16  # counters enciphered at once: few enough to stay in the cache
 
-# What each stream of random numbers is for: a key is folded with one of these before use.
+# Purposes of random numbers: a key is folded with one of these before use.
 DROPOUT, SAMPLING = 0, 1
 
 
@@ -44,18 +43,18 @@ def schedule(key: Key) -> UInt32[np.ndarray, "3"]:
     return np.array([*key, key[0] ^ key[1] ^ np.uint32(PARITY)], np.uint32)
 
 
-def encipher(words: Any, high: Any, low: Any) -> tuple[Any, Any]:
+def encipher(words: AnyArray, high: AnyArray, low: AnyArray) -> tuple[AnyArray, AnyArray]:
     """Threefry-2x32 of the counters ``high * 2**32 + low``, which are overwritten.
 
-    ``words`` is a key's ``schedule``. Any arrays of 32-bit integers that wrap around will do,
-    signed ones as well, so that this runs on NumPy's and on PyTorch's, wherever they are.
+    ``words`` is a key's ``schedule``. The arrays hold 32-bit integers that wrap around, signed or
+    not, of NumPy or PyTorch, on any device.
     """
     high += words[0]
     low += words[1]
     for i in range(5):
         for distance in _ROTATIONS[i % 2]:
             high += low
-            # The mask makes the shift of a signed number that of an unsigned one.
+            # The mask makes the shift of a signed number an unsigned one.
             wrapped = (low >> (32 - distance)) & ((1 << distance) - 1)
             low <<= distance
             low |= wrapped
@@ -67,7 +66,7 @@ def encipher(words: Any, high: Any, low: Any) -> tuple[Any, Any]:
 
 
 def bits(key: Key, size: int, first: int = 0) -> UInt32[np.ndarray, "N"]:
-    """``size`` random words, the ``first`` and those after it of ``jax.random.bits(key, ...)``."""
+    """``size`` random words of ``jax.random.bits(key, ...)``, from number ``first`` on."""
     words = schedule(key)
     drawn = np.empty(size, np.uint32)
     for start in range(0, size, _BLOCK):
@@ -90,7 +89,7 @@ def dropout_keys(seed: int, step: int, micro_batch: int, sites: int) -> UInt32[n
 
 
 def threshold(rate: float) -> int:
-    """What the upper 24 bits of a random word are under with probability ``rate``."""
+    """The number that the upper 24 bits of a random word are below with probability ``rate``."""
     return round(rate * (1 << 24))
 
 

@@ -11,31 +11,36 @@ import json
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt
 
 from shared import files
+from shared.files import Json, JsonObject
+
+if TYPE_CHECKING:
+    import tiktoken
 
 END_OF_TEXT = "<|endoftext|>"
-# How other families of models spell it.
+# Its spellings in other families of models.
 _ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
 CHOICES = ("bytes", "gpt2", "bpe")
-# What an id that has no piece of its own reads as, like the bytes that are no character.
+# Text of an id without a piece of its own, as of bytes that are not UTF-8.
 _UNKNOWN = "\N{REPLACEMENT CHARACTER}".encode()
-# More than any vocabulary has. Each id takes memory, also one that stands for nothing.
+# More than any vocabulary has. Each id takes memory, also an unused one.
 _MOST_IDS = 1 << 22
 _PATIENCE = 60.0  # seconds for the download of two files, a megabyte and a half
 
 
 class Tokenizer(ABC):
-    """Encodes text as ids under ``vocab_size``; ``end`` is the id that stands between documents.
+    """Encoder of text as ids under ``vocab_size``; ``end`` is the id between two documents.
 
-    ``pieces[i]`` is what id ``i`` stands for in UTF-8. ``fingerprint`` is the SHA-256 of all that
-    defines the tokenizer, which ``to_json`` gives and ``from_json`` takes.
+    ``pieces[i]`` is the UTF-8 text of id ``i``. ``fingerprint`` is the SHA-256 of the tokenizer's
+    definition, which ``to_json`` returns and ``from_json`` takes.
     """
 
     name: str
@@ -54,7 +59,7 @@ class Tokenizer(ABC):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, of what defines this tokenizer."""
+        """SHA-256, in hexadecimal, of this tokenizer's definition."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     def encode(self, text: str) -> UInt[np.ndarray, "N"]:
@@ -76,16 +81,16 @@ class Tokenizer(ABC):
         return b"".join(self.piece(int(i)) for i in ids).decode(errors="replace")
 
     def piece(self, i: int) -> bytes:
-        """What id ``i`` stands for; U+FFFD for an id beyond the vocabulary."""
+        """UTF-8 text of id ``i``; U+FFFD for an id beyond the vocabulary."""
         return self.pieces[i] if 0 <= i < self.vocab_size else _UNKNOWN
 
     @abstractmethod
-    def _encode(self, text: str) -> Any:
-        """The ids of ``text``, which UTF-8 can write, as whatever NumPy takes."""
+    def _encode(self, text: str) -> Sequence[int] | np.ndarray:
+        """The ids of ``text``, which is valid UTF-8."""
 
     @abstractmethod
-    def to_json(self) -> dict[str, Any]:
-        """What ``from_json`` makes this tokenizer from: plain JSON, complete in itself."""
+    def to_json(self) -> JsonObject:
+        """Definition of this tokenizer, for ``from_json``: plain JSON, complete in itself."""
 
 
 class Bytes(Tokenizer):
@@ -97,11 +102,11 @@ class Bytes(Tokenizer):
     def __init__(self) -> None:
         self.pieces = [bytes([i]) for i in range(256)]
 
-    def _encode(self, text: str) -> Any:
+    def _encode(self, text: str) -> Sequence[int] | np.ndarray:
         return np.frombuffer(text.encode(), np.uint8)
 
-    def to_json(self) -> dict[str, Any]:
-        """Its kind says it all."""
+    def to_json(self) -> JsonObject:
+        """Its kind, which is a complete definition."""
         return {"kind": "bytes"}
 
 
@@ -116,39 +121,39 @@ class GPT2(Tokenizer):
         decode = self._encoding.decode_single_token_bytes
         self.pieces = [decode(i) for i in range(self._encoding.n_vocab)]
 
-    def _encode(self, text: str) -> Any:
+    def _encode(self, text: str) -> Sequence[int] | np.ndarray:
         return self._encoding.encode_ordinary(text)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Its kind alone: tiktoken checks the hash of its files."""
         return {"kind": "gpt2"}
 
 
-def _gpt2_encoding() -> Any:
+def _gpt2_encoding() -> "tiktoken.Encoding":
     try:
         import tiktoken
     except ImportError:
         raise ValueError(
             "the gpt2 tokenizer needs tiktoken: run pip install 'twingrad[text]'"
         ) from None
-    outcome: list[Any] = []
+    outcome: list[tiktoken.Encoding | Exception] = []
 
     def fetch() -> None:
         try:
             outcome.append(tiktoken.get_encoding("gpt2"))
-        except Exception as error:  # whatever the network and the disk can do wrong
+        except Exception as error:  # any failure of the network or the disk
             outcome.append(error)
 
-    # tiktoken downloads without a time limit; a thread can be left behind.
+    # tiktoken downloads without a time limit, so in a thread that can be abandoned.
     thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
     thread.join(_PATIENCE)
-    if outcome and not isinstance(outcome[0], Exception):
-        return outcome[0]
-    why = _brief(outcome[0]) if outcome else f"no answer in {_PATIENCE:.0f} s"
+    result = outcome[0] if outcome else TimeoutError(f"no answer in {_PATIENCE:.0f} s")
+    if not isinstance(result, Exception):
+        return result
     raise ValueError(
-        f"GPT-2's tokenizer files are not at hand ({why}): connect to the network once, set "
-        "TIKTOKEN_CACHE_DIR to a folder that holds them, or use --tokenizer bytes or bpe"
+        f"GPT-2's tokenizer files are not at hand ({_brief(result)}): connect to the network once, "
+        "set TIKTOKEN_CACHE_DIR to a folder that holds them, or use --tokenizer bytes or bpe"
     )
 
 
@@ -167,15 +172,15 @@ class BPE(Tokenizer):
             self._model = library.Tokenizer.from_str(definition)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # it has no class for it, and its panics are no Exceptions
+        except BaseException as error:  # its panics are not Exceptions
             raise ValueError(
                 f"{source} is no tokenizer.json ({_brief(error)}): give one that transformers saved"
             ) from None
-        # Before all else: the library, too, takes its time for every id that there could be.
+        # First of all, since the library itself takes time for every id up to the largest.
         largest = max(self._model.get_vocab().values(), default=0)
         if largest >= _MOST_IDS:
             raise ValueError(f"{source} has id {largest}: expected ids under {_MOST_IDS}")
-        # Text that names a special token is a text about it, and must not end a document.
+        # A special token's name within a text is ordinary text, and must not end a document.
         self._model.encode_special_tokens = True
         self.definition = self._model.to_str()
         raw = json.loads(self.definition)
@@ -241,10 +246,10 @@ class BPE(Tokenizer):
             path /= "tokenizer.json"
         return cls(read_definition(path), str(path))
 
-    def _encode(self, text: str) -> Any:
+    def _encode(self, text: str) -> Sequence[int] | np.ndarray:
         return self._model.encode(text, add_special_tokens=False).ids
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """All of its ``tokenizer.json``, as the text that the fingerprint is taken of."""
         return {"kind": "bpe", "definition": self.definition}
 
@@ -261,7 +266,7 @@ def read_definition(path: Path) -> str:
         ) from None
 
 
-def _tokenizers() -> Any:
+def _tokenizers() -> ModuleType:
     try:
         import tokenizers
     except ImportError:
@@ -272,7 +277,7 @@ def _tokenizers() -> Any:
 
 
 def _brief(error: BaseException) -> str:
-    """The first line of what ``error`` says, or its name."""
+    """The first line of the message of ``error``, or its class."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
@@ -312,8 +317,8 @@ def make(
     )
 
 
-def from_json(raw: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that ``to_json`` described; ``ValueError`` if nothing of ours did."""
+def from_json(raw: Mapping[str, Json]) -> Tokenizer:
+    """The tokenizer that ``to_json`` defined as ``raw``. Raises ``ValueError`` for another."""
     kind = raw.get("kind")
     if kind == "bytes":
         return Bytes()
@@ -327,16 +332,16 @@ def from_json(raw: Mapping[str, Any]) -> Tokenizer:
 
 
 class Stream:
-    """Decodes ids one at a time, giving text out as soon as it is whole characters."""
+    """Decoder of ids one at a time, which returns text as soon as characters are complete."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, i: int) -> str:
-        """The text that id ``i`` completes, perhaps none."""
+        """The characters that id ``i`` completes, perhaps none."""
         return self._decoder.decode(self._tokenizer.piece(int(i)))
 
     def flush(self) -> str:
-        """What is left at the end: U+FFFD for a character cut short."""
+        """The rest of the text: U+FFFD for a character cut short, else nothing."""
         return self._decoder.decode(b"", final=True)

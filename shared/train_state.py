@@ -1,4 +1,4 @@
-"""What both sides' trainers hand out: a step's figures, and the state that a run goes on from."""
+"""Results of both frameworks' trainers: the metrics of a step, and the state to resume from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Step:
 
 @dataclass(frozen=True)
 class TrainState:
-    """All that a training run has computed, under canonical names, after ``step`` steps.
+    """Parameters and AdamW's moments after ``step`` steps, under canonical names.
 
-    A value may be read from the disk when it is asked for: nobody asks for two at a time.
+    A tensor may be read from the disk when it is looked up, so use one at a time.
     """
 
     step: int
@@ -34,17 +34,17 @@ PARTS = ("params", "first_moment", "second_moment")
 
 
 def counted(targets: np.ndarray) -> int:
-    """How many targets are not ``IGNORED``."""
+    """Number of targets that are not ``IGNORED``."""
     return int((targets != IGNORED).sum())
 
 
 def check_joined(config: TrainConfig, joined: int) -> None:
-    """Raise ``ValueError`` unless as many processes have joined as ``config`` lays out."""
+    """Raise ``ValueError`` unless ``joined`` is the number of processes of ``config``."""
     if joined != config.processes:
         raise ValueError(
             f"data_parallel {config.data_parallel} times sharded {config.sharded} is "
             f"{config.processes} processes, but {joined} run together: start {config.processes}, "
-            "or choose a layout of that many"
+            "or choose sizes with that product"
         )
 
 

@@ -4,13 +4,12 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from shared import files
 from shared.config import LAYER_NORM_EPSILON, GPTConfig
-from shared.files import write_bytes
+from shared.files import Json, JsonObject, write_bytes
 from shared.params import Params, check, gpt2_shapes
 from shared.safetensors_io import read_safetensors, write_safetensors
 
@@ -43,7 +42,7 @@ def canonical(tensors: Mapping[str, np.ndarray], config: GPTConfig) -> Params:
     return check(named, gpt2_shapes(config))
 
 
-# What transformers calls our fields, and what its other fields must be for the model to be ours.
+# transformers' names of our fields, and the values that its other fields must have.
 _FIELDS = {
     "vocab_size": "vocab_size",
     "n_positions": "context_length",
@@ -51,7 +50,7 @@ _FIELDS = {
     "n_head": "n_heads",
     "n_layer": "n_layers",
 }
-_FIXED: dict[str, tuple[Any, ...]] = {
+_FIXED: dict[str, tuple[str | float | bool, ...]] = {
     "model_type": ("gpt2",),
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "layer_norm_epsilon": (LAYER_NORM_EPSILON,),
@@ -61,7 +60,7 @@ _FIXED: dict[str, tuple[Any, ...]] = {
 }
 
 
-def config_from_transformers(raw: Mapping[str, Any]) -> GPTConfig:
+def config_from_transformers(raw: Mapping[str, Json]) -> GPTConfig:
     """The ``GPTConfig`` of a transformers GPT-2 ``config.json``.
 
     Raises ``ValueError`` naming the field that is missing or that asks for another architecture.
@@ -90,8 +89,8 @@ def config_from_transformers(raw: Mapping[str, Any]) -> GPTConfig:
     return config
 
 
-def config_to_transformers(config: GPTConfig) -> dict[str, Any]:
-    """The ``config.json`` with which transformers loads an exported model."""
+def config_to_transformers(config: GPTConfig) -> JsonObject:
+    """The ``config.json`` of an exported model, for transformers."""
     fixed = {name: allowed[0] for name, allowed in _FIXED.items()}
     return fixed | {
         "architectures": ["GPT2LMHeadModel"],
@@ -105,7 +104,7 @@ def load(path: str | os.PathLike[str], config: GPTConfig | None = None) -> tuple
     """Configuration and canonical parameters of ``path``.
 
     ``path`` is a folder as transformers saves it, or a ``.safetensors`` file, with ``config``.
-    Raises ``ValueError`` in one sentence, for whatever is wrong with it.
+    Raises ``ValueError`` naming the file, field or tensor that is wrong.
     """
     path = Path(path)
     if path.is_dir():

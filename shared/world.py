@@ -1,24 +1,24 @@
 """The processes of one run: how many there are, which of them this is, and where they meet.
 
-Read from what the launcher says in the environment: ``torchrun``, or SLURM's ``srun``.
+Read from the environment variables of the launcher: ``torchrun``, or SLURM's ``srun``.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# SLURM names no port: one above those that systems give out, by the job's number.
+# SLURM names no port: take one above those that systems hand out, by the job's number.
 _FIRST_PORT, _PORTS = 61440, 4096
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-# What a process has that srun started, and a batch script has not.
+# Variables of a process that srun started, which a batch script has not.
 _SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """This process is the one numbered ``rank`` of ``size``, and ``local_rank`` of its host.
+    """Process number ``rank`` of ``size``, and number ``local_rank`` of its host.
 
-    The process of rank 0 is met at ``host:port``. The default is a world of one.
+    The process of rank 0 listens at ``host:port``. The default is a world of one process.
     """
 
     rank: int = 0
@@ -59,7 +59,7 @@ def _read(
 
 
 def _address(environ: Mapping[str, str]) -> tuple[str, int]:
-    """Where torchrun's processes meet."""
+    """Host and port of rank 0 under torchrun."""
     for name in _TORCHRUN:
         if not environ.get(name):
             raise ValueError(
@@ -70,7 +70,7 @@ def _address(environ: Mapping[str, str]) -> tuple[str, int]:
 
 
 def _meeting_point(environ: Mapping[str, str]) -> tuple[str, int]:
-    """Where the processes of an srun meet: on the first node, unless the job script says where."""
+    """Host and port of rank 0 under srun: on the first node, unless the job script sets them."""
     job = _whole(environ, "SLURM_JOB_ID", 0)
     host = environ.get("MASTER_ADDR") or first_host(environ["SLURM_STEP_NODELIST"])
     if "MASTER_PORT" in environ:

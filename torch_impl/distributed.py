@@ -1,14 +1,13 @@
 """One run in several processes, in PyTorch: a process a device, each with rows of every batch.
 
-What every process holds whole goes through ``DistributedDataParallel``; what they hold in parts,
-through ``fully_shard``, whose parameters are then ``DTensor``s. The latter is loaded where it is
-needed, for that takes a second.
+Replicated models use ``DistributedDataParallel``; sharded ones ``fully_shard``, whose parameters
+are then ``DTensor``s. The latter is imported where it is needed, since that takes a second.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -19,18 +18,22 @@ from torch.nn.parallel import DistributedDataParallel
 from shared.config import TrainConfig
 from shared.train_state import check_joined, counted
 from shared.world import World
+from torch_impl.gpt2 import GPT2
 from torch_impl.runtime import Runtime
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
 
 
 def join(world: World, address: str, device: str) -> None:
     """Meet the other processes of ``world`` at rank 0's ``address``, ``HOST:PORT``.
 
-    Before ``configure``, and with every process: this waits for the last. A GPU is this process's
-    alone, the one that its number on its host says. Raises ``ValueError`` where there is none.
+    Call it before ``configure`` on every process: it waits for the last one. Each process has a GPU
+    of its own, number ``world.local_rank`` of its host. Raises ``ValueError`` where there is none.
     """
     has_gpu = device != "cpu" and torch.cuda.is_available()
     if has_gpu:
-        # Where a launcher shows each process its own GPU only, that is number 0.
+        # Where a launcher shows each process its own GPU only, that GPU is number 0.
         count = torch.cuda.device_count()
         alone = count == 1
         if not alone and world.local_rank >= count:
@@ -40,14 +43,14 @@ def join(world: World, address: str, device: str) -> None:
             )
         torch.cuda.set_device(0 if alone else world.local_rank)
     host, _, port = address.rpartition(":")
-    # A store of our own: told the address alone, PyTorch would expect torchrun's there.
+    # A store of our own: given the address alone, PyTorch would expect torchrun's there.
     store = dist.TCPStore(host, int(port), world.size, is_master=world.rank == 0)
     backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size)
 
 
 def leave() -> None:
-    """Part from the other processes, once nothing is waited for any more."""
+    """Leave the other processes, when no operation is pending."""
     dist.destroy_process_group()
 
 
@@ -62,9 +65,9 @@ class ProcessGrid:
         self.config, self.runtime = config, runtime
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         check_joined(config, dist.get_world_size() if dist.is_initialized() else 1)
-        self.module: Any = None
+        self.module: nn.Module | None = None
 
-    def distribute(self, model: nn.Module, loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def distribute(self, model: GPT2, loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """``loss`` of ``model`` as a function of a batch; ``model``'s parameters are sharded.
 
         Gradients are then those of the sum of all processes' losses. They are not averaged, since
@@ -73,8 +76,8 @@ class ProcessGrid:
         if self.config.processes == 1:
             return partial(loss, model)
         module = _Loss(model, loss)
-        # DDP knows one dtype. Where gradients are wider than what is computed with, FSDP is used,
-        # though each process has all of the parameters.
+        # DDP has one dtype. Where gradients are wider than the compute dtype, FSDP is used, also if
+        # each process has all of the parameters.
         mixed = self.runtime.dtype != self.runtime.master.dtype
         shard = _fully_shard if self.config.sharded > 1 or mixed else _replicate
         self.module = shard(module, self.config, self.runtime)
@@ -82,34 +85,34 @@ class ProcessGrid:
 
     @contextmanager
     def exchanging(self, last: bool) -> Iterator[None]:
-        """Within, one micro-batch's pass; with the ``last`` one, gradients become global."""
+        """Within, the pass of one micro-batch; at the ``last``, processes sum their gradients."""
         if isinstance(self.module, DistributedDataParallel):
             with nullcontext() if last else self.module.no_sync():
                 yield
             return
         if self.module is not None:
-            # Shards are added up at once, so that no process ever holds the whole gradient.
-            self.module.set_requires_all_reduce(last)
+            # Shards are summed at once, so that no process ever holds the whole gradient.
+            cast("FSDPModule", self.module).set_requires_all_reduce(last)
         yield
 
     def total(self, x: Tensor) -> Tensor:
-        """The sum of all processes' ``x``, on each of them."""
+        """The sum of ``x`` over all processes, on each of them."""
         if self.module is not None:
             x = x.clone()
             dist.all_reduce(x)
         return x
 
     def count(self, targets: np.ndarray) -> int:
-        """How many targets of all processes are not ``IGNORED``, 1 at least."""
+        """Number of all processes' targets that are not ``IGNORED``, at least 1."""
         own = counted(targets)
         if self.module is not None:
             own = int(self.total(torch.tensor(own, device=self.runtime.device)))
         return max(own, 1)
 
 
-def shard_like(tensor: Tensor, like: Any) -> Tensor:
+def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     """This process's shard of ``tensor`` where ``like`` is sharded, else all of it."""
-    if not _is_sharded(like):
+    if not (hasattr(like, "device_mesh") and hasattr(like, "placements")):
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
@@ -117,23 +120,19 @@ def shard_like(tensor: Tensor, like: Any) -> Tensor:
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def whole(tensor: Any) -> Tensor:
+def whole(tensor: Tensor) -> Tensor:
     """All of ``tensor``; where it is sharded, every process must call this."""
-    return tensor.full_tensor() if _is_sharded(tensor) else tensor
-
-
-def _is_sharded(tensor: Any) -> bool:
-    return hasattr(tensor, "full_tensor")
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 class _Loss(nn.Module):
     """A model and its loss as one module, whose forward pass gathers sharded parameters."""
 
-    def __init__(self, model: Any, loss: Callable[..., Tensor]):
+    def __init__(self, model: GPT2, loss: Callable[..., Tensor]):
         super().__init__()
         self.model, self.loss = model, loss
 
-    def forward(self, *batch: Any) -> Tensor:
+    def forward(self, *batch: Tensor) -> Tensor:
         return self.loss(self.model, *batch)
 
 
@@ -144,7 +143,7 @@ def _replicate(module: _Loss, config: TrainConfig, runtime: Runtime) -> Distribu
 
 
 def _add_up(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """A bucket of gradients, summed: DDP by itself would average."""
+    """A bucket of gradients, summed, where DDP by itself would average."""
     done = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
     return done.then(lambda future: future.value()[0])
 
@@ -156,10 +155,9 @@ def _fully_shard(module: _Loss, config: TrainConfig, runtime: Runtime) -> nn.Mod
     shape, names = (config.data_parallel, config.sharded), ("data", "sharded")
     mesh = init_device_mesh(runtime.device.type, shape, mesh_dim_names=names)
     policy = MixedPrecisionPolicy(param_dtype=runtime.dtype, reduce_dtype=runtime.master.dtype)
-    blocks: Any = module.model.h
-    for part in (*blocks, module):
-        # Also the outermost gives its parameters back after its pass: what reads them between two
-        # steps finds the parts.
+    for part in (*module.model.h, module):
+        # The outermost module, too, frees its gathered parameters after its pass: code that reads
+        # them between two steps finds the shards.
         fully_shard(part, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)

@@ -1,7 +1,7 @@
-"""Dropout that draws the same units on both sides, in PyTorch.
+"""Dropout of the same units in both frameworks, in PyTorch.
 
-Each framework's own dropout draws from a generator of its own, and no seed makes two of them agree.
-Here the mask is a function of a key instead, and the keys of a step are the same for both sides.
+Each framework's own dropout has a generator of its own, and no seed makes the two agree. Here the
+mask is a function of a key, and both frameworks use the same keys at every step.
 """
 
 import numpy as np
@@ -15,13 +15,13 @@ from shared import threefry
 class MatchedDropout(nn.Dropout):
     """Dropout by ``key``: the same key drops the same units, in every dtype, on every device.
 
-    The processes of a run share a batch: this one has the rows after those of the ranks below it.
+    The processes of a run share a batch; each has the rows after those of the ranks below its own.
     """
 
     def __init__(self, rate: float):
         super().__init__(rate)
         self.rank = 0
-        # No buffer, which processes would send each other before every pass.
+        # Not a buffer: DistributedDataParallel would broadcast it before every pass.
         self.key = torch.zeros(2, dtype=torch.int32)
 
     def forward(self, x: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
@@ -30,14 +30,14 @@ class MatchedDropout(nn.Dropout):
         return torch.where(self.dropped(x), 0.0, x / (1 - self.p))
 
     def dropped(self, x: Float[Tensor, "*S"]) -> Bool[Tensor, "*S"]:
-        """Which elements of ``x`` fall."""
+        """Mask of the elements of ``x`` that are dropped."""
         words = _bits(self.key, x.numel(), x.device, self.rank * x.numel())
-        # The mask makes the shift of a signed word that of an unsigned one.
+        # The mask makes the shift of a signed word an unsigned one.
         return ((words >> 8) & 0xFFFFFF < threefry.threshold(self.p)).view(x.shape)
 
 
 def match(model: nn.Module) -> None:
-    """Put a ``MatchedDropout`` in the place of every dropout layer of ``model``."""
+    """Replace every dropout layer of ``model`` by a ``MatchedDropout``."""
     for name in sites(model):
         parent, _, attribute = name.rpartition(".")
         dropout = model.get_submodule(name)
@@ -46,13 +46,13 @@ def match(model: nn.Module) -> None:
 
 
 def sites(model: nn.Module) -> list[str]:
-    """Names of the dropout layers, in the order in which keys are given out."""
+    """Names of the dropout layers, in the order of their keys."""
     modules = model.named_modules()
     return sorted(name for name, module in modules if isinstance(module, nn.Dropout))
 
 
 def set_keys(model: nn.Module, keys: UInt32[np.ndarray, "S 2"], rank: int = 0) -> None:
-    """Seed the dropout of one pass: layer by layer where it is matched, else PyTorch as a whole.
+    """Seed the dropout of one pass: each layer where it is matched, else PyTorch as a whole.
 
     Processes of another ``rank`` have other rows of the batch, and drop other units.
     """
@@ -62,7 +62,7 @@ def set_keys(model: nn.Module, keys: UInt32[np.ndarray, "S 2"], rank: int = 0) -
             # int32, since PyTorch has few operations on unsigned words.
             layer.key, layer.rank = torch.from_numpy(key.view(np.int32)), rank
         else:
-            # One generator serves all layers, so the first one's key seeds it.
+            # One generator serves all layers, seeded by the key of the first.
             torch.manual_seed((int(key[0]) << 32 | int(key[1])) ^ rank)
             break
 

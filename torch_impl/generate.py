@@ -1,4 +1,4 @@
-"""Decoding with a key/value cache in PyTorch: allocated once, then written to in place.
+"""Decoding with a key/value cache in PyTorch, which is allocated once and updated in place.
 
 Shape letters: B batch, T time, C width, H heads, D head size (C = H D), V vocabulary, S cache
 length.
@@ -7,7 +7,7 @@ length.
 import math
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,26 +15,25 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from shared.sampling import Sampling, choose, pad
-from torch_impl.gpt2 import GPT2, CausalSelfAttention
+from torch_impl.gpt2 import GPT2, Block, CausalSelfAttention
 from torch_impl.params import to_numpy
 from torch_impl.runtime import Runtime
 
 
 class Cache(NamedTuple):
-    """The keys and values of every layer; heads come before time, as the products want them."""
+    """The keys and values of every layer; heads come before time, for the matrix products."""
 
     keys: list[Float[Tensor, "B H S D"]]
     values: list[Float[Tensor, "B H S D"]]
 
 
 def new_cache(model: GPT2, batch_size: int, length: int) -> Cache:
-    """Room for ``length`` positions a row, in the model's dtype, where the model is."""
-    blocks: Any = model.h  # a ModuleList does not say what modules it holds
-    weight, H = model.wte.weight, blocks[0].attn.n_heads
+    """An empty cache for ``length`` positions a row, in the model's dtype and on its device."""
+    weight, H = model.wte.weight, _blocks(model)[0].attn.n_heads
     shape = (batch_size, H, length, weight.shape[1] // H)
 
     def room() -> list[Tensor]:
-        return [torch.zeros(shape, dtype=weight.dtype, device=weight.device) for _ in blocks]
+        return [torch.zeros(shape, dtype=weight.dtype, device=weight.device) for _ in model.h]
 
     return Cache(keys=room(), values=room())
 
@@ -47,12 +46,12 @@ def attend(
     keys: Float[Tensor, "B H S D"],
     values: Float[Tensor, "B H S D"],
 ) -> Float[Tensor, "B T C"]:
-    """Each of ``positions`` attends to what it has ``seen``, in ``x`` or in the cache."""
+    """Attention of each of ``positions`` to those that ``seen`` allows; ``x`` joins the cache."""
     B, T, C = x.shape
     q, k, v = attn.c_attn(x).chunk(3, dim=-1)
     q, k, v = (z.reshape(B, T, attn.n_heads, -1) for z in (q, k, v))  # (B, T, H, D)
     rows = torch.arange(B, device=x.device)[:, None]
-    # Indices on both sides of a slice put their own axes first: (B, T, H, D) is what is written.
+    # Indices on both sides of a slice put their own axes first: the values are (B, T, H, D).
     keys[rows, :, positions] = k
     values[rows, :, positions] = v
     scores = torch.einsum("bhqd,bhkd->bhqk", q.transpose(1, 2), keys) / math.sqrt(q.shape[-1])
@@ -71,7 +70,7 @@ def decode_layout(model: GPT2) -> GPT2:
     CPU, in float32 and with out > in, reading it as [in, out] is faster, as Flax stores kernels.
     Only strides differ. All other parameters are shared with ``model``, so do not train the copy.
     """
-    shared: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
+    shared = {id(parameter): parameter for parameter in model.parameters()}
     copy = deepcopy(model, shared)
     head = copy.wte if copy.lm_head is None else copy.lm_head
     for module in (m for m in copy.modules() if m is head or isinstance(m, nn.Linear)):
@@ -82,6 +81,11 @@ def decode_layout(model: GPT2) -> GPT2:
     return copy
 
 
+def _blocks(model: GPT2) -> list[Block]:
+    """A ``ModuleList`` does not say of which class its modules are."""
+    return cast("list[Block]", list(model.h))
+
+
 @torch.inference_mode()
 def decode(
     model: GPT2,
@@ -90,18 +94,17 @@ def decode(
     positions: Int[Tensor, "B T"],
     last: Int[Tensor, "B"],
 ) -> Float[Tensor, "B V"]:
-    """Logits for what follows the token at index ``last`` of each row; the cache is written to.
+    """Logits of the token after index ``last`` of each row; the cache is updated.
 
     One function for the prompt, T tokens at once, and for every later token, T = 1.
     """
     x = model.wte(tokens) + model.wpe(positions)  # (B, T, C)
-    # No more of the cache than is in use: a step costs what its position makes it cost.
+    # Only the part of the cache that is in use, so early steps cost less.
     S = int(positions.max()) + 1
-    # Hides the future, and with it what the padding of a shorter prompt has written there.
+    # Hides later positions, and so the padding of shorter prompts too.
     seen = torch.arange(S, device=x.device) <= positions[:, None, :, None]  # (B, 1, T, S)
-    blocks: Any = model.h
-    for block, keys, values in zip(blocks, *cache, strict=True):
-        keys, values = keys[:, :, :S], values[:, :, :S]  # views: writing to them is writing there
+    for block, keys, values in zip(_blocks(model), *cache, strict=True):
+        keys, values = keys[:, :, :S], values[:, :, :S]  # views of the cache
         x = x + attend(block.attn, block.ln_1(x), positions, seen, keys, values)
         x = x + block.mlp(block.ln_2(x))
     rows = torch.arange(len(x), device=x.device)
@@ -116,10 +119,10 @@ def generate(
     sampling: Sampling,
     runtime: Runtime,
 ) -> Iterator[Int[np.ndarray, "B"]]:
-    """The token that follows each prompt, then the one after it, ``new_tokens`` times.
+    """The next token of each prompt, int64 [B], ``new_tokens`` times.
 
-    A text depends on its prompt, the sampling and, where that draws, its place among the prompts.
-    Raises ``ValueError``, here and not at the first token, for prompts that the model cannot take.
+    A text depends on its prompt, the sampling and, if that draws, its place among the prompts.
+    Raises ``ValueError``, at the call and not at the first token, for prompts that do not fit.
     """
     if model.training:
         raise ValueError("the model is in training mode, with dropout: call model.eval() first")
@@ -141,7 +144,7 @@ def _generate(
     positions, last = np.tile(np.arange(T), (B, 1)), lengths - 1
     for i in range(new_tokens):
         logits = decode(model, cache, *runtime.batch(tokens, positions, last))
-        noise = sampling.noise(i, logits.shape)  # drawn while a GPU is still computing
+        noise = sampling.noise(i, logits.shape)  # drawn while a GPU still computes
         ids = choose(to_numpy(logits), noise, sampling)
         yield ids
         tokens, positions, last = ids[:, None], (lengths + i)[:, None], np.zeros_like(lengths)

@@ -40,8 +40,8 @@ def fused_attention(
     v: Float[Tensor, "B T H D"],
     dropout: nn.Dropout,
 ) -> Float[Tensor, "B T H D"]:
-    """The same by PyTorch's kernels, which want heads before time and take the dropout rate."""
-    # They draw the mask themselves, which no matched dropout could follow.
+    """The same by PyTorch's kernels, which take heads before time and the dropout rate."""
+    # They draw the mask themselves, so matched dropout cannot use them.
     if isinstance(dropout, MatchedDropout) and dropout.training and dropout.p > 0:
         return reference_attention(q, k, v, dropout)
     q, k, v = (z.transpose(1, 2) for z in (q, k, v))  # (B, H, T, D)
@@ -76,7 +76,7 @@ class CausalSelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Each position on its own: out to four times the width and back."""
+    """Each position by itself: from width C to 4 C and back."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -113,7 +113,7 @@ class Block(nn.Module):
 class GPT2(nn.Module):
     """Token ids in, logits over the next token out; parameters come from ``shared.params``.
 
-    ``recompute`` keeps a block's input alone for the backward pass, and computes the rest again.
+    ``recompute`` keeps only each block's input for the backward pass, and computes the rest again.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class GPT2(nn.Module):
         return self.logits(self.features(tokens))
 
     def features(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T C"]:
-        """What the head reads: the residual stream after the last norm."""
+        """Input of the head: the residual stream after the last norm."""
         T = tokens.shape[1]
         x = self.wte(tokens) + self.wpe(torch.arange(T, device=tokens.device))  # (B, T, C)
         x = self.drop(x)
@@ -147,14 +147,14 @@ class GPT2(nn.Module):
 
     def logits(self, x: Float[Tensor, "*N C"]) -> Float[Tensor, "*N V"]:
         """Unnormalised log-probabilities of the next token."""
-        # Tied: the token embedding read backwards, so its gradient has two parts.
+        # Tied: the token embedding, transposed, so its gradient has two parts.
         return F.linear(x, self.wte.weight) if self.lm_head is None else self.lm_head(x)
 
 
 def loss_fn(
     model: GPT2, inputs: Int[Tensor, "B T"], targets: Int[Tensor, "B T"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "B T V"]]:
-    """Mean cross-entropy in nats over all positions that count, and the logits."""
+    """Mean cross-entropy in nats over the targets that are not ``IGNORED``, and the logits."""
     logits = model(inputs)
     count = (targets != IGNORED).sum()
     return cross_entropy(logits, targets) / count, logits
@@ -163,7 +163,7 @@ def loss_fn(
 def summed_loss(
     model: GPT2, inputs: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], chunk: int
 ) -> Float[Tensor, ""]:
-    """Sum of the same, with the logits of ``chunk`` positions in memory at once; 0 means all."""
+    """Summed cross-entropy in nats, with logits of ``chunk`` positions in memory; 0 means all."""
     x, y = model.features(inputs).flatten(0, 1), targets.flatten()  # (B T, C), (B T)
     if not chunk:
         return cross_entropy(model.logits(x), y)

@@ -1,21 +1,20 @@
-"""Cross-entropy, whole or with the head in chunks, in PyTorch.
+"""Cross-entropy from logits, or from the head in chunks of positions, in PyTorch.
 
 Shape letters: N positions, C width, V vocabulary.
 """
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from shared.config import IGNORED
 
 
 def cross_entropy(logits: Float[Tensor, "*N V"], targets: Int[Tensor, "*N"]) -> Float[Tensor, ""]:
     """Sum of the cross-entropies in nats over the positions whose target is not ``IGNORED``."""
-    # In float32 at least: log-sum-exp over V terms is no work for 8 bits.
+    # In float32 at least: the 8 bits of bfloat16 are too few for a log-sum-exp over V terms.
     wide = logits.to(_wide(logits)).flatten(0, -2)
     return F.cross_entropy(wide, targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
@@ -23,10 +22,10 @@ def cross_entropy(logits: Float[Tensor, "*N V"], targets: Int[Tensor, "*N"]) -> 
 def chunked_loss(
     x: Float[Tensor, "N C"], weight: Float[Tensor, "V C"], targets: Int[Tensor, "N"], chunk: int
 ) -> Float[Tensor, ""]:
-    """Head and cross-entropy, whose gradients are taken on the way forward.
+    """Summed cross-entropy in nats of the head's logits; gradients are computed going forward.
 
-    Only ``chunk`` positions' logits exist at once, and nothing is computed twice. Where a gradient
-    is asked for, it can be asked for once.
+    Logits of ``chunk`` positions exist at once, and nothing is computed twice. ``backward()`` can
+    be called once.
     """
     if torch.is_grad_enabled():
         return _ChunkedLoss.apply(x, weight, targets, chunk)
@@ -34,9 +33,16 @@ def chunked_loss(
     return torch.stack([cross_entropy(F.linear(z, weight), y) for z, y in parts]).sum()
 
 
+class _Context(FunctionCtx):
+    """What ``forward`` leaves for ``backward``."""
+
+    dtype: torch.dtype
+    saved_tensors: tuple[Tensor, ...]
+
+
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+    def forward(ctx: _Context, x: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
         losses, dx = [], torch.empty_like(x, dtype=_wide(x))
         dweight = torch.zeros_like(weight, dtype=_wide(weight))
         pieces = (z.split(chunk) for z in (x, dx, targets))
@@ -46,11 +52,11 @@ class _ChunkedLoss(torch.autograd.Function):
             dpart.copy_(e.T @ weight * share)
             scaled = (part * share).to(e.dtype)
             if dweight.dtype == e.dtype:
-                dweight.addmm_(e, scaled)  # without room for the product
+                dweight.addmm_(e, scaled)  # without memory for the product
             else:
                 dweight += e @ scaled
-        # The logits' gradient is softmax minus one at the target. The one is taken off here: in a
-        # product it would outweigh the other V terms of its sum, and round them away.
+        # The logits' gradient is the softmax, minus one at the target. The one is subtracted here:
+        # in a product it would outweigh the other V terms of the sum, and round them away.
         counts, index = (targets != IGNORED)[:, None], targets.clamp(min=0)
         dx -= weight[index] * counts
         dweight.index_add_(0, index, (x * counts).to(dweight.dtype), alpha=-1)
@@ -59,7 +65,7 @@ class _ChunkedLoss(torch.autograd.Function):
         return torch.stack(losses).sum()
 
     @staticmethod
-    def backward(ctx: Any, *d: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, *d: Tensor) -> tuple[Tensor | None, ...]:
         dx, dweight = (z.mul_(d[0]).to(ctx.dtype) for z in ctx.saved_tensors)
         return dx, dweight, None, None
 
@@ -67,13 +73,12 @@ class _ChunkedLoss(torch.autograd.Function):
 def _softmax(
     x: Float[Tensor, "N C"], weight: Float[Tensor, "V C"], targets: Int[Tensor, "N"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "N 1"], Float[Tensor, "V N"]]:
-    """Summed loss, and the softmax in two factors: each position's share, and exponentials."""
-    # Vocabulary first: rows of an odd length begin anywhere, which slows the products that write
-    # and read them.
+    """Summed loss, and the softmax as two factors: one for each position, and exponentials."""
+    # Vocabulary first: rows of V, an odd number, would not be aligned, which slows the products.
     logits = (weight @ x.T).to(_wide(x))  # (V, N)
     counts, index = targets != IGNORED, targets.clamp(min=0)
     top, chosen = logits.amax(0), logits.gather(0, index[None])[0]
-    e = logits.sub_(top).exp_()  # over the logits, as XLA would have it by itself
+    e = logits.sub_(top).exp_()  # in place, as XLA does by itself
     total = e.sum(0)
     loss = torch.where(counts, total.log() + top - chosen, 0.0).sum()
     return loss, (counts / total)[:, None], e.to(x.dtype)

@@ -10,7 +10,7 @@ from torch_impl.distributed import whole
 
 
 class Optimizer:
-    """A ``torch.optim`` optimizer, with the clipping and the schedule that training loops add.
+    """A ``torch.optim`` optimizer with clipping and the learning rate schedule.
 
     ``backward()`` leaves gradients on the parameters; ``step()`` moves the parameters in place.
     """
@@ -24,21 +24,21 @@ class Optimizer:
         )
 
     def zero_grad(self) -> None:
-        """Forget the gradients: ``backward()`` adds to whatever ``.grad`` holds."""
+        """Reset the gradients: ``backward()`` adds to the content of ``.grad``."""
         self.inner.zero_grad()
 
     def step(self, loss: Float[Tensor, ""] | None = None) -> Float[Tensor, ""]:
         """Clip the gradients, set this step's learning rate, and move the parameters.
 
-        Returns the gradients' joint norm before clipping. Where that or ``loss`` is not finite,
-        AdamW stays put.
+        Returns the gradients' joint L2 norm before clipping. Where that or ``loss`` is not finite,
+        AdamW moves no parameter.
         """
         gradients = [p.grad for p in self.model.parameters()]
         squares = torch.stack([_sum_of_squares(gradient) for gradient in gradients])
         norm = whole(squares.sum()).sqrt()
         if isinstance(self.config, AdamWConfig):
             _clip(gradients, norm, self.config.max_grad_norm)
-            # What a GradScaler would set: the fused kernel looks at it without asking the host.
+            # As a GradScaler sets it: the fused kernel reads it on the device.
             finite = norm.isfinite() if loss is None else norm.isfinite() & loss.isfinite()
             setattr(self.inner, "found_inf", (~finite).float())  # noqa: B010
         for group in self.inner.param_groups:
@@ -52,7 +52,7 @@ class Optimizer:
         return self._averages("exp_avg"), self._averages("exp_avg_sq")
 
     def restore(self, first: dict[str, Tensor], second: dict[str, Tensor], steps: int) -> None:
-        """Go on as the optimizer did that had these moments after ``steps`` steps."""
+        """Continue from these moments after ``steps`` steps."""
         self.steps = steps
         for name, p in self.model.named_parameters():
             count = torch.tensor(float(steps), device=p.device)
@@ -62,7 +62,7 @@ class Optimizer:
     def _averages(self, key: str) -> dict[str, Tensor]:
         state = self.inner.state
         named = self.model.named_parameters()
-        # PyTorch makes the averages when the first step is taken.
+        # PyTorch makes the averages at the first step.
         return {name: state[p][key] if p in state else torch.zeros_like(p) for name, p in named}
 
 
@@ -94,10 +94,10 @@ def _decays(p: Tensor) -> bool:
 
 
 def _sum_of_squares(gradient: Tensor) -> Tensor:
-    """Row by row: all squares at once would take as much memory as the gradient.
+    """Sum of squares, row by row: all squares at once would take the memory of the gradient.
 
-    Over a whole matrix ``vector_norm`` adds up float32 one by one on a CPU: too coarse for a large
-    embedding.
+    Over a whole matrix ``vector_norm`` on a CPU adds float32 numbers one by one: too coarse for a
+    large embedding.
     """
     rows = torch.linalg.vector_norm(gradient, dim=-1) if gradient.ndim > 1 else gradient
     return rows.square().sum()

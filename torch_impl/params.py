@@ -28,9 +28,9 @@ def build(make: Callable[[], Model], params: Params, runtime: Runtime) -> Model:
 def import_tensors(
     model: nn.Module, params: Mapping[str, np.ndarray], runtime: Runtime
 ) -> dict[str, Tensor]:
-    """``params``, or gradients under the same names, as copies in the model's own layout.
+    """``params``, or gradients under the same names, as copies in the model's tensor layout.
 
-    Where processes hold parts of the model, each keeps its parts of them, one after the other.
+    Where the model is sharded, each process keeps its shards, tensor by tensor.
     """
     linear, own = _transposed(model), dict(model.named_parameters())
 
@@ -53,14 +53,14 @@ def export_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> Params:
 def export_each(
     model: nn.Module, tensors: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The same one after the other: parts of a model are put together tensor by tensor."""
+    """The same one after the other: shards are put together tensor by tensor."""
     linear = _transposed(model)
     for name, tensor in tensors.items():
         yield name, to_numpy(tensor).T if name in linear else to_numpy(tensor)
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
-    """All of ``tensor`` in NumPy, without a copy where there need be none."""
+    """All of ``tensor`` in NumPy, without a copy where possible; bfloat16 becomes float32."""
     tensor = whole(tensor).detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 

@@ -17,20 +17,20 @@ DTYPES = {
     "tf32": torch.float32,
     "bfloat16": torch.bfloat16,
 }
-# Narrower matrices are multiplied sooner than oneDNN is called.
+# For narrower matrices a call of oneDNN takes longer than the product.
 ONEDNN_WIDTH = 256
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where tensors live and in which dtype the model computes."""
+    """Device of the tensors and dtype of the model's computation."""
 
     device: torch.device
     dtype: torch.dtype
 
     @property
     def master(self) -> "Runtime":
-        """The same in the dtype that parameters and moments are kept in: float32 at least."""
+        """The same in the dtype of parameters and moments: float32 at least."""
         return replace(self, dtype=torch.promote_types(self.dtype, torch.float32))
 
     def batch(self, *arrays: np.ndarray) -> tuple[Tensor, ...]:
@@ -52,7 +52,7 @@ def devices() -> list[str]:
 
 
 def configure(dtype: str, device: str) -> Runtime:
-    """Set every switch that changes numbers and return what to build models with.
+    """Set every switch that changes numbers, and return device and dtype for models.
 
     ``float32`` means float32: PyTorch multiplies matrices in full precision unless told otherwise,
     but lets cuDNN use TF32. ``tf32`` asks for it in both. Raises ``ValueError`` when the device is
@@ -77,17 +77,17 @@ def configure(dtype: str, device: str) -> Runtime:
 
 
 def tune(device: str, dtype: str, width: int) -> list[str]:
-    """Switch on what makes a model of ``width`` faster and rounds no worse; returns what that was.
+    """Choose faster kernels that round no worse for a model of ``width``; returns their names.
 
     By rule, never by a stopwatch: the same run must choose the same kernels when it is resumed.
     """
-    # Deterministic mode fills every new tensor, in case somebody reads it before writing to it.
+    # Deterministic mode fills every new tensor, in case it is read before it is written to.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device != "cpu":
         return []
     done = ["freed memory kept"] if allocator.keep_freed() else []
-    # "medium" allows bfloat16. Where a processor multiplies that no faster than float32, it means
-    # oneDNN in float32: faster than MKL on some processors, but dearer to call.
+    # "medium" allows bfloat16. On a processor without fast bfloat16 it means oneDNN in float32,
+    # which is faster than MKL on some processors, but takes longer to call.
     wide = dtype == "float32" and width >= ONEDNN_WIDTH
     if wide and _product_error("medium") <= 4 * _product_error("highest"):
         torch.set_float32_matmul_precision("medium")
@@ -118,7 +118,7 @@ def settings() -> dict[str, str]:
 
 
 def peak_memory(device: str) -> int:
-    """Bytes in use at most so far: by tensors on a GPU, by the whole process on a CPU."""
+    """Peak memory so far in bytes: of tensors on a GPU, of the whole process on a CPU."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -37,7 +37,7 @@ def loss_fn(
 def textbook_loss_fn(
     model: Neuron, x: Float[Tensor, "*N"], y: Float[Tensor, "*N"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "*N"]]:
-    """The textbook form, from the activation: what goes wrong with it where a rounds to 0 or 1."""
+    """The textbook form, from the activation, which is wrong where a rounds to 0 or 1."""
     a = model(x)
     return F.binary_cross_entropy(a, y), a
 
@@ -49,7 +49,7 @@ def graph(model: Neuron, x: Float[Tensor, "*N"], y: Float[Tensor, "*N"]) -> str:
     lines: list[str] = []
 
     def visit(node: torch.autograd.graph.Node | None, depth: int) -> None:
-        if node is None:  # x and y ask for no gradient
+        if node is None:  # x and y require no gradient
             return
         leaf = leaves.get(id(getattr(node, "variable", None)))
         lines.append("  " * depth + node.name() + (f"  ({leaf})" if leaf else ""))

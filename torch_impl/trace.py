@@ -1,4 +1,4 @@
-"""What a model computes, by module path, in PyTorch: by hooks, the model's code untouched."""
+"""Every activation and gradient of a model by name, in PyTorch: recorded by hooks."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -39,15 +39,15 @@ def observe(
 
 @contextmanager
 def _recording(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Within, the output of every submodule lands in the dictionary, in the order of completion.
+    """Within, the output of every submodule goes to the dictionary, in the order of completion.
 
-    Dropout is left out: the module around it shows what it did.
+    Dropout is left out: its effect is in the output of the module around it.
     """
     outputs: dict[str, Tensor] = {}
 
-    def hook(name: str) -> Callable:
-        def record(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            output.retain_grad()  # autograd frees gradients of what is not a leaf
+    def hook(name: str) -> Callable[..., None]:
+        def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            output.retain_grad()  # autograd frees gradients of tensors that are not leaves
             outputs[name] = output
 
         return record

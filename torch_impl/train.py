@@ -33,7 +33,7 @@ def train_step(
 
 
 def passes(model: nn.Module, loss_fn: LossFn) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Forward alone, and forward with backward, as functions of a batch that return when done."""
+    """Forward pass, and forward with backward, as functions of a batch that return when done."""
 
     def forward(*batch: Tensor) -> None:
         with torch.no_grad():
@@ -65,8 +65,8 @@ class Trainer:
     ``model`` is in the dtype of ``runtime.master``. Where the compute dtype is narrower, passes go
     through ``self.computing``, a copy of it in that dtype.
 
-    In a run of several processes each has a trainer, which is given its own rows of every batch;
-    whatever one of them is called for, all must be called for.
+    In a run of several processes each has a trainer, which takes its own rows of every batch. All
+    processes must call the same methods in the same order.
     """
 
     def __init__(self, model: GPT2, config: TrainConfig, runtime: Runtime):
@@ -84,7 +84,7 @@ class Trainer:
         if config.compile and not config.loss_chunk:
             loss = torch.compile(summed_loss)
         elif config.compile:
-            # In chunks the loss is written out already. All blocks are one program, compiled once.
+            # The chunked loss needs no compiler. All blocks are one program, compiled once.
             for block in self.computing.h:
                 block.compile()
         self._summed_loss = self.grid.distribute(self.computing, loss)
@@ -118,9 +118,9 @@ class Trainer:
     def _accumulate(
         self, inputs: np.ndarray, targets: np.ndarray, keys: np.ndarray, count: int
     ) -> Tensor:
-        """Add one micro-batch's gradients to those on the parameters; its share of the loss."""
+        """Add the gradients of one micro-batch to the parameters'; returns its part of the loss."""
         set_keys(self.computing, keys, self.grid.rank)
-        # The mean over all micro-batches, which their means' mean is not where targets are ignored.
+        # The mean over all targets: a mean of means would differ where some are IGNORED.
         loss = self._sum(inputs, targets) / count
         loss.backward()
         self._widen()
@@ -139,7 +139,7 @@ class Trainer:
         return self._summed_loss(x, y, self.config.loss_chunk)
 
     def computing_model(self) -> GPT2:
-        """The live model in the compute dtype, without dropout, for looking at."""
+        """The model in the compute dtype, without dropout, to inspect or decode with."""
         return self.computing.eval()
 
     def export(self) -> TrainState:
@@ -152,7 +152,7 @@ class Trainer:
     def export_each(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """Part of the state, canonical name and value, tensor by tensor, in canonical order.
 
-        Where processes hold parts, each is asked for the next tensor by all of them.
+        Where the model is sharded, all processes must ask for each tensor together.
         """
         params: dict[str, Tensor] = dict(self.model.named_parameters())
         for part, tensors in zip(PARTS, (params, *self.optimizer.moments()), strict=True):
@@ -160,7 +160,7 @@ class Trainer:
                 yield part, name, value
 
     def restore(self, state: TrainState) -> None:
-        """Go on from ``state``, whichever framework it comes from."""
+        """Continue from ``state``, of either framework."""
         self.steps, master = state.step, self.runtime.master
         params = import_tensors(self.model, state.params, master)
         self.model.load_state_dict(params, strict=True)
@@ -177,7 +177,7 @@ class Trainer:
                     narrow.copy_(p)
 
     def _widen(self) -> None:
-        """Add the gradients of the compute dtype to those of the parameters, and forget them."""
+        """Add the gradients of the compute dtype to those of the parameters, and reset them."""
         if self.computing is not self.model:
             for narrow, p in self._both():
                 wide = narrow.grad.to(p.dtype)

@@ -58,7 +58,9 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         return Checkpoint(
             step=state["step"],
-            **tensors,
+            params=tensors["params"],
+            first_moment=tensors["first_moment"],
+            second_moment=tensors["second_moment"],
             model=model,
             train=_config(TrainConfig, train, where),
             framework=state["framework"],
