@@ -2,17 +2,14 @@
 
 import argparse
 import time
-from pathlib import Path
 
-from bench.cli.options import Commands, choice
+from bench.cli.options import Commands
+from bench.diagnosis.options import DiagnoseOptions
 from bench.mutation.options import MutantsOptions
 from bench.parity.options import CompareOptions, TensorsOptions
-from shared.config import PRESETS
 from twingrad.cli.options import add_options, read_options
 from twingrad.files import require_writable, write_json
 from twingrad.terminal import new_console
-
-DIAGNOSED = ("sigmoid-bce", "simple-net", "gpt2")
 
 
 def add_verify(commands: Commands) -> None:
@@ -39,15 +36,7 @@ def add_diagnose(commands: Commands) -> None:
     diagnose = commands.add_parser(
         "diagnose", help="find where two models that should be one first part, and why"
     )
-    diagnose.add_argument(
-        "program",
-        nargs="?",
-        default="gpt2",
-        help=f"{', '.join(DIAGNOSED)}, or a pair file, which is run; default gpt2",
-    )
-    diagnose.add_argument("--preset", help=f"size of GPT-2: {', '.join(PRESETS)}; default tiny")
-    diagnose.add_argument("--all", action="store_true", help="every place, not the first alone")
-    diagnose.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
+    add_options(diagnose, DiagnoseOptions)
     diagnose.set_defaults(run=run_diagnose)
 
     commands.add_parser("init-pair", help="write a pair file to fill in")
@@ -78,21 +67,11 @@ def run_compare(arguments: argparse.Namespace) -> int:
 
 def run_diagnose(arguments: argparse.Namespace) -> int:
     """Diagnose a program."""
-    from bench.diagnosis import command as diagnosis_command
+    from bench.diagnosis import command
 
-    require_writable(arguments.json)
-    choice("program", arguments.program, DIAGNOSED)
-    if arguments.preset is not None:
-        if arguments.program != "gpt2":
-            raise ValueError("--preset is for gpt2: say twingrad diagnose gpt2 --preset ...")
-        choice("preset", arguments.preset, tuple(PRESETS))
-    asked = diagnosis_command.Asked(
-        program=arguments.program,
-        preset=arguments.preset,
-        every=arguments.all,
-        json=arguments.json,
-    )
-    return diagnosis_command.run(asked, new_console())
+    options = read_options(DiagnoseOptions, arguments)
+    require_writable(options.json)
+    return command.run(options, new_console())
 
 
 def run_mutants(arguments: argparse.Namespace) -> int:

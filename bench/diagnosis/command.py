@@ -1,45 +1,36 @@
-"""One call of ``diagnose``: what was asked for becomes findings, shown and written."""
+"""Run ``twingrad diagnose`` for a built-in program: find, print and write the divergences."""
 
-from dataclasses import dataclass
-from pathlib import Path
+import time
 
 from rich.console import Console
 
 from bench.diagnosis import builtin
-from bench.harness import frameworks, machine, programs, records, terminal
+from bench.diagnosis.options import DiagnoseOptions
+from bench.harness import frameworks, machine, programs
+from bench.harness.programs import Program
 from twingrad.cli.pair_commands import show_findings
-from twingrad.diagnosis import engine
-from twingrad.diagnosis import finding as diagnosis_finding
-from twingrad.diagnosis.engine import Say
-from twingrad.diagnosis.finding import Finding
+from twingrad.diagnosis.finding import as_object
+from twingrad.files import write_json
+from twingrad.terminal import saying
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A call of ``diagnose``, its words already checked."""
-
-    program: str = "gpt2"
-    preset: str | None = None
-    every: bool = False
-    json: Path | None = None
-
-
-def run(asked: Asked, console: Console) -> int:
-    """Look, show, and write; 0 if nothing diverges, else 1. Raises ``ValueError``."""
+def run(options: DiagnoseOptions, console: Console) -> int:
+    """Diagnose the program; 0 if nothing diverges, else 1. Raises ``ValueError``."""
+    if options.preset is not None and options.program != "gpt2":
+        raise ValueError("--preset is for gpt2: say twingrad diagnose gpt2 --preset ...")
     both = frameworks.both()
+    started = time.perf_counter()
     with console.status("starting") as status:
-        found, seconds = engine.timed(lambda: _found(asked, both, terminal.saying(status)))
-    if asked.json:
-        environment = machine.environment(both, "cpu")
-        records.write_json(asked.json, diagnosis_finding.as_object(found, seconds, environment))
-    show_findings(console, asked.program, found, seconds)
-    return 1 if found else 0
+        findings = builtin.find(_program(options), both, saying(status), options.all)
+    seconds = time.perf_counter() - started
+    if options.json:
+        write_json(options.json, as_object(findings, seconds, machine.environment(both, "cpu")))
+    show_findings(console, options.program, findings, seconds)
+    return 1 if findings else 0
 
 
-def _found(asked: Asked, both: frameworks.Frameworks, say: Say) -> list[Finding]:
-    if asked.program == "gpt2":
-        preset = asked.preset or "tiny"
-        program = programs.gpt2(preset, optimizer_layers=None if preset == "tiny" else 1)
-    else:
-        program = programs.make(asked.program)
-    return builtin.find(program, both, say, asked.every)
+def _program(options: DiagnoseOptions) -> Program:
+    if options.program != "gpt2":
+        return programs.make(options.program)
+    preset = options.preset or "tiny"
+    return programs.gpt2(preset, optimizer_layers=None if preset == "tiny" else 1)
