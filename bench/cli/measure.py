@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 from bench.cli.options import Commands
 from bench.planning.options import STEP_SETTINGS, PlanOptions
