@@ -1,81 +1,33 @@
 """Facts about the machine and the commit that a measurement was made on."""
 
 import os
-import platform
 import subprocess
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
-from typing import NotRequired, TypeAlias, TypedDict
+from typing import TypeAlias
 
 from bench.harness.frameworks import Framework
-from bench.harness.records import ROOT, load
+from bench.harness.records import load
+from twingrad import environment as facts
 
 Clocks: TypeAlias = dict[str, object]
 
 
-class Hardware(TypedDict):
-    """The processor and memory of a machine."""
+class Environment(facts.Environment, total=False):
+    """Machine, versions and commit of a record; of a benchmark also the machine's state."""
 
-    processor: str
-    cores: int | None
-    memory_bytes: int
-    system: str
-
-
-class Environment(TypedDict):
-    """The machine, versions and commit of a record, in their JSON form."""
-
-    device: str
-    hardware: Hardware
-    versions: dict[str, str]
-    commit: dict[str, str | bool]
-    load_average: NotRequired[list[float]]
-    threads: NotRequired[int]
-    environment_variables: NotRequired[dict[str, str]]
-    clocks: NotRequired[Clocks]
+    load_average: list[float]
+    threads: int
+    environment_variables: dict[str, str]
+    clocks: Clocks
 
 
-def environment(sides: tuple[Framework, ...], device: str) -> Environment:
+def environment(sides: tuple[Framework, ...], device: str) -> facts.Environment:
     """Hardware, versions and commit; numeric settings stand with each outcome."""
-    versions = {"python": platform.python_version(), "numpy": version("numpy")}
+    versions: dict[str, str] = {}
     for side in sides:
         versions |= side.runtime.versions()
-    return {
-        "device": device,
-        "hardware": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            "system": f"{platform.system()} {platform.machine()}",
-        },
-        "versions": versions,
-        "commit": commit(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or "unknown")
-
-
-def commit() -> dict[str, str | bool]:
-    """The commit of this code, and whether files differ from it; empty outside a clone."""
-    commands = {"id": ["rev-parse", "HEAD"], "changes": ["status", "--porcelain"]}
-    output = {}
-    for key, arguments in commands.items():
-        try:
-            run = subprocess.run(
-                ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return {}
-        output[key] = run.stdout.strip()
-    return {"id": output["id"], "dirty": bool(output["changes"])}
+    return facts.environment(device, versions)
 
 
 def measured_on(argument: str) -> str:

@@ -20,8 +20,8 @@ from bench.reporting.planted_bugs import diagnosed, planted
 from bench.reporting.speed_charts import speed
 from bench.reporting.verdict import summary
 from bench.speed.results import SpeedRecord
-from shared.files import write_bytes
 from twingrad import outcome as twingrad_outcome
+from twingrad.files import write_bytes
 
 COMPARISON, TRAINING, MUTANTS, DEFAULTS, TIMES, DIAGNOSIS = (
     f"{name}-cpu"
