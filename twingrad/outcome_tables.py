@@ -20,6 +20,10 @@ RULES = {
     "tf32": "each side against the float64 oracle",
 }
 
+DEFINITIONS = (
+    "u: one unit of rounding error of the dtype, 2^-24 for float32; limit: what the gate allows."
+)
+
 
 def outcomes(console: Console, title: str, of_program: list[Outcome]) -> None:
     """All gates of one program, one row a gate, with the tensor that comes nearest to its limit."""
@@ -105,10 +109,11 @@ def _power(dtype: str) -> str:
 
 
 def closing(console: Console, judged: list[Outcome], seconds: float) -> None:
-    """The last line: how much was judged, and the verdict on all of it."""
+    """The last lines: what u and limit mean, how much was judged, and the verdict on all of it."""
     tensors = sum(len(gate.tensors) for outcome in judged for gate in outcome.gates)
     programs = {(outcome.program, outcome.preset) for outcome in judged}
     ok = all(outcome.ok for outcome in judged)
+    console.print(DEFINITIONS)
     word = "[bold green]Equal[/]" if ok else "[bold red]Not equal[/]"
     console.print(
         f"{word}: {len(programs)} program{'s' * (len(programs) != 1)}, {tensors:,} tensors judged "
