@@ -1,0 +1,84 @@
+"""The engine of ``compare``: what it refuses, and that what computes for it can be replaced."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from bench.harness import programs
+from bench.harness.frameworks import Framework, Frameworks
+from bench.harness.training_steps import StepMetrics, steps_with_detour
+from bench.parity.comparison import Comparison
+from bench.parity.program_runs import LiveRuns, UnexpectedDtype
+from shared.observation import Observation
+
+
+def test_another_dtype_than_the_one_asked_for_is_an_error(
+    framework: Framework, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = framework.trace.observe
+
+    def narrowed(*arguments: object) -> Observation:
+        return replace(right(*arguments), dtype="float16")
+
+    monkeypatch.setattr(framework.trace, "observe", narrowed)
+    runs = LiveRuns(program=programs.sigmoid_bce(), device="cpu")
+    with pytest.raises(UnexpectedDtype, match=f"{framework.name} computed in float16, not float64"):
+        runs.observe(framework, "float64")
+
+
+def test_float64_comes_first(frameworks: Frameworks) -> None:
+    comparison = Comparison(program=programs.sigmoid_bce(), frameworks=frameworks, device="cpu")
+    with pytest.raises(ValueError, match="float64 is judged before anything else"):
+        comparison.run("float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneFrameworkOff(LiveRuns):
+    """Runs in which the last training loss of JAX is a thousandth too large."""
+
+    def train(self, framework: Framework, dtype: str, start: object = None) -> StepMetrics:
+        metrics = super().train(framework, dtype)
+        factor = np.ones(len(metrics["loss"]))
+        factor[-1] = 1.001 if framework.name == "jax" else 1.0
+        return {"loss": metrics["loss"] * factor}
+
+
+def test_what_computes_is_handed_in_and_its_error_is_located(frameworks: Frameworks) -> None:
+    program = programs.sigmoid_bce(steps=3)
+    runs = OneFrameworkOff(program=program, device="cpu")
+    comparison = Comparison(program=program, frameworks=frameworks, device="cpu", runs=runs)
+    outcome = comparison.run("float64")
+    *before, last = outcome.gates
+    assert all(gate.ok for gate in before)
+    assert last.name == "trajectory"
+    assert [tensor.name for tensor in last.tensors if not tensor.ok] == ["loss[2]"]
+
+
+class Counter:
+    """A run whose state is how many steps it has taken."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def export(self) -> int:
+        return self.taken
+
+    def restore(self, state: int) -> None:
+        self.taken = state
+
+    def step(self, batch: object) -> int:
+        self.taken += 1
+        return self.taken
+
+
+def test_a_detour_starts_anew_and_leaves_no_trace() -> None:
+    run, seen = Counter(), []
+
+    def detour(halfway: int) -> None:
+        seen.append((halfway, run.taken))
+        run.step(None)
+
+    batches = [()] * 5
+    assert list(steps_with_detour(run, batches, run.step, detour)) == [1, 2, 3, 4, 5]
+    assert seen == [(2, 0)]
