@@ -48,7 +48,7 @@ def jax_loss(model, x, y):
 random = np.random.default_rng(0)
 pair = Pair(
     torch=make_torch,
-    # Or a Linen module, or a function of parameters and inputs, with its parameters: (it, them).
+    # Or a tuple: (Linen module, its variables), or (function of parameters and inputs, parameters).
     jax=lambda: Port(nnx.Rngs(0)),
     torch_loss=torch_loss,
     jax_loss=jax_loss,

@@ -164,7 +164,7 @@ def test_the_checkout_is_not_importable_from_an_editable_install(installed, tmp_
     assert installed.run(tmp_path, "python", "-c", code).stdout == "[]\n"
 
 
-def test_a_pair_is_not_hidden_by_the_checkout_that_the_command_runs_in(from_wheel, tmp_path):
+def test_running_in_the_checkout_hides_no_folder_of_a_pair(from_wheel, tmp_path):
     _write_project(tmp_path, packages=False)
     call = ("python", "-m", "bench", "compare", str(tmp_path / "my_pair.py"))
     done = from_wheel.run(ROOT, *call)

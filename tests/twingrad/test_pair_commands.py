@@ -1,7 +1,6 @@
 """The command line for pairs: which calls it answers, and whose packages a pair file imports."""
 
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,7 @@ import shared.params
 from twingrad.cli import pair_commands
 from twingrad.cli.imports import without_checkout
 from twingrad.cli.main import main
-from twingrad.environment import Environment, checkout
-from twingrad.numerics import Verdict
-from twingrad.outcome import Gate, Outcome
-from twingrad.page import comparison_page
+from twingrad.environment import checkout
 from twingrad.pair import importing_beside, load
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +91,7 @@ def test_a_pair_may_add_to_the_path(tmp_path):
     sys.path.remove("more")
 
 
-def test_a_dataclass_of_a_pair_file_may_have_annotations_that_are_strings(tmp_path):
+def test_a_pair_file_may_have_string_annotations(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("""
 from __future__ import annotations
@@ -116,53 +112,3 @@ pair = Pair(
 
 def test_this_is_a_checkout():
     assert checkout() == ROOT
-
-
-# The page.
-
-EVIL = "<script>alert(1)</script>&\"'$x"
-
-
-class _Reader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
-
-
-def _page(name: str, ok: bool) -> _Reader:
-    errors = {"torch_error_u": 1e300, "jax_error_u": 2.0, "mutual_error_u": 3.0}
-    limits = {"peak_error_u": 1.0, "limit_u": 4.0, "peak_limit_u": 4.0}
-    verdict = Verdict(name=name, kind="activation", **errors, **limits, ok=ok, factor=0.5)
-    outcome = Outcome(
-        program=name, preset=None, dtype="float32", device="cpu",
-        gates=[Gate(name="float32", tensors=[verdict])], first_forward=None if ok else name,
-    )  # fmt: skip
-    hardware = {"processor": EVIL, "cores": 2, "memory_bytes": 1, "system": "Linux"}
-    facts: Environment = {
-        "device": "cpu", "hardware": hardware, "versions": {"torch": EVIL}, "commit": {},
-    }  # type: ignore[typeddict-item]  # fmt: skip
-    reader = _Reader()
-    reader.feed(comparison_page([outcome], facts))
-    return reader
-
-
-@pytest.mark.parametrize("ok", [True, False])
-def test_every_name_on_the_page_is_text(ok):
-    page = _page(EVIL, ok)
-    assert "script" not in {tag for tag, _ in page.tags}
-    assert page.text.count(EVIL) == (5 if ok else 6)
-
-
-def test_the_page_asks_for_nothing_outside_itself():
-    page = _page("pair", ok=True)
-    assert not any({"src", "href", "srcset"} & {*names} for _, names in page.tags)
-    policy = [names["content"] for _, names in page.tags if "http-equiv" in names]
-    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
-    assert "2−24 for float32" in page.text
