@@ -87,7 +87,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("rate", [0.0, 0.1])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_what_is_kept_is_byte_for_byte_what_pytorch_saves(name, rate):
+def test_kept_bytes_are_those_that_pytorch_saves(name, rate):
     import torch
 
     one = planned(replace(MODEL, drop_rate=rate), **SETTINGS[name])
@@ -167,7 +167,7 @@ def test_one_device_sends_nothing():
 
 
 @each_framework
-def test_a_ring_sends_each_gradient_twice_but_for_its_own_share(framework):
+def test_a_ring_sends_gradients_twice_but_its_own_share(framework):
     one = planned(batch_size=4, data_parallel=4)
     found = timing.communication(one, framework)
     assert found == {"all-reduce": pytest.approx(2 * 3 / 4 * 4 * one.parameters)}
@@ -222,7 +222,7 @@ def test_a_plan_is_shown_and_written(tmp_path, capsys):
     assert sum(row["chosen"] for row in found["activations"]) == 2
 
 
-def test_the_record_of_the_check_is_what_its_plans_say():
+def test_the_record_holds_what_its_plans_say():
     """Figures in the record are of the formulas as they are now."""
     found = json.loads(rates.RECORD.read_text())
     assert len(found["sizes"]) == len(validation.SIZES)
@@ -306,7 +306,7 @@ def test_a_record_without_ceilings_is_refused_by_its_path(capsys, tmp_path, cont
 
 
 @each_framework
-def test_what_processes_send_is_measured(framework):
+def test_bandwidth_between_processes_is_measured(framework):
     if not frameworks.installed(framework):
         pytest.skip(f"{framework} is not installed")
     assert validation.bandwidth(framework, 2) > 1e6

@@ -209,5 +209,6 @@ def _help(default: object, declared: Option) -> str:
     missing = declared.required or default is None or default is False or default == ()
     if declared.show_default and not missing:
         shown = " ".join(default) if isinstance(default, tuple) else default
+        shown = f"{shown:g}" if isinstance(shown, float) else shown
         text += f"; default {shown}"
     return text.replace("%", "%%")
