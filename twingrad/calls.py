@@ -1,9 +1,9 @@
-"""What is seen of one pass through a model, in NumPy: calls of modules, in their order."""
+"""One pass through a model as it was observed, in NumPy: calls of modules, in their order."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
-import numpy as np
+from twingrad.foreign import Array, Tensor, Tree
 
 
 class Key(NamedTuple):
@@ -16,34 +16,37 @@ class Key(NamedTuple):
         return self.path + (f" (call {self.number + 1})" if self.number else "")
 
 
+Event = tuple[Literal["enter", "leave"], Key]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """Floating-point inputs and outputs of a call with their gradients; integer inputs beside."""
 
     key: Key
     kind: str
-    inputs: list[np.ndarray]
-    integers: list[np.ndarray]
-    outputs: list[np.ndarray]
-    input_gradients: list[np.ndarray]
-    output_gradients: list[np.ndarray]
+    inputs: list[Array]
+    integers: list[Array]
+    outputs: list[Array]
+    input_gradients: list[Array]
+    output_gradients: list[Array]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
     """A forward and a backward pass.
 
-    ``events`` are ("enter" or "leave", call) in the order in which they happened. ``statistics``
-    are running ones, as they stand afterwards.
+    ``events`` are in the order in which they happened. ``statistics`` are running ones, as they
+    stand afterwards.
     """
 
     loss: float
     calls: dict[Key, Call]
-    events: list[tuple[str, Key]]
-    gradients: dict[str, np.ndarray]
-    statistics: dict[str, np.ndarray] = field(default_factory=dict)
+    events: list[Event]
+    gradients: dict[str, Array]
+    statistics: dict[str, Array] = field(default_factory=dict)
 
 
-def only_loss(found: Any) -> Any:
-    """The loss, of what may be a loss and an output."""
-    return found[0] if isinstance(found, tuple | list) else found
+def only_loss(result: Tree) -> Tensor:
+    """The loss of ``result``, which is a loss, or a loss and an output."""
+    return result[0] if isinstance(result, tuple | list) else result

@@ -8,8 +8,9 @@ import numpy as np
 from twingrad import numerics
 from twingrad.calls import Pass
 from twingrad.foreign import Array
-from twingrad.jax_probe import Plain, laid
-from twingrad.live import Both, arithmetic
+from twingrad.jax_probe import Plain
+from twingrad.jax_replay import in_layout
+from twingrad.live import LivePair, arithmetic
 from twingrad.numerics import Verdict, gaps, judge_float64, judge_rounded
 from twingrad.outcome import Gate, Outcome, first_divergence
 from twingrad.pair import Pair
@@ -35,7 +36,7 @@ def compare(
         started = time.perf_counter()
         say(f"{pair.name}, {dtype}: forward and backward on both sides")
         with arithmetic(dtype):
-            torch, jax = _values(Both.build(pair, dtype))
+            torch, jax = _values(LivePair.build(pair, dtype))
         oracle = oracle or torch
         gate = Gate(name=dtype, tensors=_verdicts(torch, jax, oracle, dtype))
         forward, backward = first_divergence(gate)
@@ -49,23 +50,25 @@ def compare(
     return outcomes
 
 
-def _values(both: Both) -> tuple[Values, Values]:
+def _values(live: LivePair) -> tuple[Values, Values]:
     """Every tensor of both sides in PyTorch's layout, in the order of computation."""
-    torch, jax = both.run_torch(), both.run_jax()
+    torch, jax = live.run_torch(), live.run_jax()
     ours: Values = {}
     theirs: Values = {}
-    last = both.channels_last(torch)
-    _outputs(both, torch, jax, last, ours, theirs)
+    last = live.channels_last(torch)
+    _outputs(live, torch, jax, last, ours, theirs)
     ours["loss", "loss"], theirs["loss", "loss"] = np.asarray(torch.loss), np.asarray(jax.loss)
-    gradients, others = both.ours(torch.gradients), both.in_torch(jax.gradients)
+    gradients, others = live.torch_parts(torch.gradients), live.in_torch(jax.gradients)
     for name, value in reversed(gradients.items()):  # the last parameter's comes first
         ours["gradient", name] = value
         theirs["gradient", name] = others.get(name, np.full(0, np.nan))
     return ours, theirs
 
 
-def _outputs(both: Both, torch: Pass, jax: Plain, last: bool, ours: Values, theirs: Values) -> None:
-    back = {other: key for key, other in both.names(torch).items()}
+def _outputs(
+    live: LivePair, torch: Pass, jax: Plain, last: bool, ours: Values, theirs: Values
+) -> None:
+    back = {other: key for key, other in live.names(torch).items()}
     for way, key in torch.events:
         if way == "enter" or key not in back:
             continue
@@ -74,7 +77,7 @@ def _outputs(both: Both, torch: Pass, jax: Plain, last: bool, ours: Values, thei
             name = str(key) if key.path else "output"
             name += f"[{number}]" if number else ""
             other = found[number] if number < len(found) else np.full(0, np.nan)
-            turned = laid(value, other.shape, last)
+            turned = in_layout(value, other.shape, last)
             ours["activation", name] = value if turned is None else turned
             theirs["activation", name] = other
 

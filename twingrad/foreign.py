@@ -10,3 +10,7 @@ Model: TypeAlias = Any  # nn.Module | nnx.Module | linen.Module | a function
 Optimizer: TypeAlias = Any  # torch.optim.Optimizer | optax.GradientTransformation
 Loss: TypeAlias = Callable[..., Any]  # (model, *batch) -> loss, or (loss, output)
 OptimizerOf: TypeAlias = Callable[[Any], Any]  # parameters -> an optimizer
+Tensor: TypeAlias = Any  # torch.Tensor | jax.Array
+Tree: TypeAlias = Any  # tensors in whatever containers a module takes or returns
+Untyped: TypeAlias = Any  # an object whose methods have no annotations
+ModuleCall: TypeAlias = Callable[..., Any]  # (*arguments) -> a tree

@@ -7,11 +7,12 @@ leave open has to be stated, and is never guessed.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from twingrad.foreign import Array
 
 # What a layer's leaf is called, by either framework's words.
 _LEAVES = {
@@ -52,20 +53,20 @@ class Partner:
     part: int = 0
     parts: int = 1
 
-    def to_jax(self, value: np.ndarray) -> np.ndarray:
+    def to_jax(self, value: Array) -> Array:
         """The JAX tensor that holds the same numbers as PyTorch's ``value``."""
         size = value.shape[0] // self.parts if self.parts > 1 else 0
         piece = value[self.part * size : (self.part + 1) * size] if size else value
         return np.ascontiguousarray(piece.transpose(self.axes)).reshape(self.shape)
 
-    def to_torch(self, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def to_torch(self, value: Array, shape: tuple[int, ...]) -> Array:
         """The JAX tensor in the layout of its part of the PyTorch one, whose shape is ``shape``."""
         if self.parts > 1:
             shape = (shape[0] // self.parts, *shape[1:])
         inner = [shape[axis] for axis in self.axes]
         return value.reshape(inner).transpose(np.argsort(self.axes))
 
-    def piece(self, value: np.ndarray) -> np.ndarray:
+    def piece(self, value: Array) -> Array:
         """This part of a PyTorch tensor, in its own layout."""
         if self.parts == 1:
             return value
@@ -165,7 +166,9 @@ def _holds(inner: list[int], outer: tuple[int, ...]) -> bool:
     return len(outer) > len(inner) > 0 and math.prod(outer) == math.prod(inner) > 0
 
 
-def _mutual(left: list[Leaf], free: list[Leaf], rule: Any) -> list[tuple[Leaf, Leaf]]:
+def _mutual(
+    left: list[Leaf], free: list[Leaf], rule: Callable[[Leaf, Leaf], int]
+) -> list[tuple[Leaf, Leaf]]:
     """Pairs that the rule ranks first for both, alone."""
     fits = [(a, b, rule(a, b)) for a in left for b in free if _axes(a, b) is not None]
     best: dict[tuple[str, str], int] = {}

@@ -1,4 +1,4 @@
-"""How far apart two tensors are, in units of rounding error, and the bounds that decide.
+"""Distances of tensors in units of rounding error, and the bounds that decide.
 
 Every bound of the project stands in this file. u is the unit roundoff of the dtype under test: the
 largest relative error of rounding one real number to it (Higham, Accuracy and Stability of
@@ -9,9 +9,11 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
+
+from twingrad.foreign import Array
 
 UNIT_ROUNDOFF = {
     "float64": 2.0**-53,
@@ -66,21 +68,21 @@ class Size:
         return Size(max(self.l2, other.l2), max(self.peak, other.peak))
 
 
-def size(x: np.ndarray) -> Size:
+def size(x: Array) -> Size:
     """Norms of ``x``, accumulated in float64."""
     return _norms(_chunks(x))
 
 
-def distance(x: np.ndarray, y: np.ndarray) -> Size:
+def distance(x: Array, y: Array) -> Size:
     """Norms of ``x - y``, taken in float64; infinite where the shapes differ or a value is NaN."""
     if x.shape != y.shape:
         return Size(math.inf, math.inf)
     pairs = zip(_chunks(x), _chunks(y), strict=True)
-    found = _norms(np.subtract(a, b, dtype=np.float64) for a, b in pairs)
-    return found if math.isfinite(found.l2) else Size(math.inf, math.inf)
+    norms = _norms(np.subtract(a, b, dtype=np.float64) for a, b in pairs)
+    return norms if math.isfinite(norms.l2) else Size(math.inf, math.inf)
 
 
-def blocks(shape: tuple[int, ...]) -> Iterator[slice | EllipsisType]:
+def blocks(shape: tuple[int, ...]) -> "Iterator[slice[int, int, None] | EllipsisType]":
     """Indices that cut an array of ``shape`` into rows few enough to stay in the cache."""
     elements = math.prod(shape)
     if not shape or elements <= _CHUNK:
@@ -91,11 +93,11 @@ def blocks(shape: tuple[int, ...]) -> Iterator[slice | EllipsisType]:
         yield slice(start, start + rows)
 
 
-def _chunks(x: np.ndarray) -> Iterator[np.ndarray]:
+def _chunks(x: Array) -> Iterator[Array]:
     return (x[block] for block in blocks(x.shape))
 
 
-def _norms(chunks: Iterator[np.ndarray]) -> Size:
+def _norms(chunks: Iterator[Array]) -> Size:
     square, peak = 0.0, 0.0
     for chunk in chunks:
         wide = np.abs(chunk, dtype=np.float64)
@@ -139,14 +141,14 @@ class Verdict:
     factor: float
 
 
-def scales(oracle: Mapping[str, np.ndarray]) -> dict[str, Size]:
-    """What each tensor's error is relative to: its own size, or that of all where it is noise."""
+def scales(oracle: Mapping[str, Array]) -> dict[str, Size]:
+    """The scale of each tensor's error: its own size, or that of all tensors where it is noise."""
     sizes = {name: size(value) for name, value in oracle.items()}
     whole = Size(
         math.sqrt(sum(s.l2**2 for s in sizes.values())),
         max((s.peak for s in sizes.values()), default=0.0),
     )
-    return {name: own if own.l2 > NOISE * whole.l2 else whole for name, own in sizes.items()}
+    return {name: size if size.l2 > NOISE * whole.l2 else whole for name, size in sizes.items()}
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ class Gaps:
         )
 
 
-def gaps(torch: np.ndarray, jax: np.ndarray, reference: np.ndarray | None = None) -> Gaps:
+def gaps(torch: Array, jax: Array, reference: Array | None = None) -> Gaps:
     """Gaps of the two results; without a reference each is held against the other."""
     mutual = distance(torch, jax)
     if reference is None:
@@ -186,46 +188,57 @@ def judge_rounded(
     name: str, kind: str, apart: Gaps, scale: Size, dtype: str, elements: int
 ) -> Verdict:
     """Two rounded results against the float64 oracle, and against each other's error."""
-    ceiling = CEILING_U[dtype]
+    smaller = min(apart.torch.l2, apart.jax.l2)
+    limit = _rounded_limit(in_units(smaller, scale.l2, dtype), dtype, elements)
+    return _verdict(name, kind, apart, scale, dtype, limit, CEILING_U[dtype])
+
+
+def _rounded_limit(other_error_u: float, dtype: str, elements: int) -> float:
+    """The limit of a rounded result's error, in units, beside another result's error."""
     floor = FLOOR_OF_FEW_U if elements < FEW else FLOOR_U
-    smaller = min(in_units(side.l2, scale.l2, dtype) for side in (apart.torch, apart.jax))
-    limit = min(ceiling, max(RATIO * smaller, floor))
-    return _verdict(name, kind, apart, scale, dtype, limit, ceiling)
+    return min(CEILING_U[dtype], max(RATIO * other_error_u, floor))
+
+
+class ContestantVerdict(TypedDict):
+    """One tensor of a benchmark's contestant judged, as its record has it."""
+
+    name: str
+    error_u: float
+    peak_error_u: float
+    limit_u: float
+    ok: bool
 
 
 def judge_contestant(
-    name: str, error: Size, owed: float, scale: Size, dtype: str, elements: int
-) -> dict[str, Any]:
+    name: str, error: Size, plain_error: float, scale: Size, dtype: str, elements: int
+) -> ContestantVerdict:
     """One result against the float64 oracle, by the rule of ``judge_rounded``.
 
-    ``owed`` is the error (L2) of a plain run in the same dtype, which stands in for the other side.
+    ``plain_error`` (L2), of a plain run in the same dtype, stands in for the other framework's.
     """
-    ceiling = CEILING_U[dtype]
-    floor = FLOOR_OF_FEW_U if elements < FEW else FLOOR_U
-    limit = min(ceiling, max(RATIO * in_units(owed, scale.l2, dtype), floor))
-    ours, peak = in_units(error.l2, scale.l2, dtype), in_units(error.peak, scale.peak, dtype)
-    ok = ours <= limit and peak <= ceiling
-    return {"name": name, "error_u": ours, "peak_error_u": peak, "limit_u": limit, "ok": ok}
+    limit = _rounded_limit(in_units(plain_error, scale.l2, dtype), dtype, elements)
+    error_u, peak = in_units(error.l2, scale.l2, dtype), in_units(error.peak, scale.peak, dtype)
+    ok = error_u <= limit and peak <= CEILING_U[dtype]
+    return {"name": name, "error_u": error_u, "peak_error_u": peak, "limit_u": limit, "ok": ok}
 
 
 def judge_step(
     name: str, kind: str, torch: float, jax: float, oracle: float, limit: float, dtype: str
 ) -> Verdict:
-    """A figure of one training step on both sides; ``limit`` bounds how far they may be apart.
+    """A metric of one training step in both frameworks, at most ``limit`` units apart.
 
     Their distances from the float64 trajectory are reported beside it.
     """
-    figures = [np.asarray(figure) for figure in (torch, jax, oracle)]
-    scale = size(figures[2])
-    ours, theirs, apart = (
-        in_units(distance(a, b).l2, scale.l2, dtype)
-        for a, b in ((figures[0], figures[2]), (figures[1], figures[2]), (figures[0], figures[1]))
+    values = gaps(np.asarray(torch), np.asarray(jax), np.asarray(oracle))
+    scale = size(np.asarray(oracle)).l2
+    torch_error, jax_error, apart = (
+        in_units(gap.l2, scale, dtype) for gap in (values.torch, values.jax, values.mutual)
     )
     return Verdict(
         name=name,
         kind=kind,
-        torch_error_u=ours,
-        jax_error_u=theirs,
+        torch_error_u=torch_error,
+        jax_error_u=jax_error,
         mutual_error_u=apart,
         peak_error_u=apart,
         limit_u=limit,
@@ -264,10 +277,10 @@ def _over(error: float, limit: float) -> float:
     return BEYOND if error >= BEYOND else error / limit
 
 
-def envelope(run: np.ndarray, neighbours: np.ndarray, dtype: str) -> np.ndarray:
-    """Per step, how far in units of u a correct twin's figure may stray from ``run`` [N].
+def envelope(run: Array, neighbours: Array, dtype: str) -> Array:
+    """Per step, how far in units of u a correct twin's metric may stray from ``run`` [N].
 
-    ``neighbours`` [K, N] are the figures of the same framework from starts moved by one ulp: what
+    ``neighbours`` [K, N] are the metrics of the same framework from starts moved by one ulp: what
     they stray is what rounding alone does to this run, and it can only grow along the way.
     """
     u = UNIT_ROUNDOFF[dtype]
@@ -275,7 +288,7 @@ def envelope(run: np.ndarray, neighbours: np.ndarray, dtype: str) -> np.ndarray:
     return ENVELOPE_FACTOR * np.maximum(np.maximum.accumulate(strayed), FLOOR_U)
 
 
-def one_ulp_away(params: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+def one_ulp_away(params: Mapping[str, Array], seed: int) -> dict[str, Array]:
     """``params`` with every number moved to a neighbouring one, up or down at random."""
     random = np.random.default_rng(seed)
     moved = {}

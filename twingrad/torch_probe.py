@@ -1,15 +1,16 @@
-"""One pass of any PyTorch model with every module call in sight: what went in, what came out."""
+"""One pass of any PyTorch model, with the inputs and outputs of every module call recorded."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch.utils.hooks import RemovableHandle
 
-from twingrad.calls import Call, Key, Pass, only_loss
+from twingrad.calls import Call, Event, Key, Pass, only_loss
+from twingrad.foreign import Array, Loss, ModuleCall, Tree
 from twingrad.matching import Leaf
 
 # Running statistics count as state; counters and masks do not.
@@ -37,7 +38,7 @@ def leaves(model: nn.Module) -> list[Leaf]:
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What ``leaves`` speaks of, live."""
+    """The tensors that ``leaves`` describes, live."""
     return {**dict(model.named_parameters()), **_statistics(model)}
 
 
@@ -45,29 +46,29 @@ def _statistics(model: nn.Module) -> dict[str, Tensor]:
     return {n: b for n, b in model.named_buffers() if n.rpartition(".")[2] in _STATE}
 
 
-def views(model: nn.Module) -> dict[str, np.ndarray]:
+def views(model: nn.Module) -> dict[str, Array]:
     """The same in NumPy, in the model's own memory."""
     return {name: tensor.detach().numpy() for name, tensor in tensors(model).items()}
 
 
-def statistics(model: nn.Module) -> dict[str, np.ndarray]:
+def statistics(model: nn.Module) -> dict[str, Array]:
     """Copies of the running statistics."""
     return {name: tensor.numpy().copy() for name, tensor in _statistics(model).items()}
 
 
-def restore(model: nn.Module, values: dict[str, np.ndarray]) -> None:
+def restore(model: nn.Module, values: Mapping[str, Array]) -> None:
     """Write running statistics back into the live model."""
     for name, tensor in _statistics(model).items():
         tensor.copy_(torch.from_numpy(values[name]))
 
 
-def batch_of(batch: Sequence[np.ndarray], dtype: str) -> tuple[Tensor, ...]:
+def batch_of(batch: Sequence[Array], dtype: str) -> tuple[Tensor, ...]:
     """Arrays as tensors: floats in ``dtype``, integers as int64."""
     kind = getattr(torch, dtype)
     return tuple(torch.tensor(x).to(kind if x.dtype.kind == "f" else torch.int64) for x in batch)
 
 
-def observe(model: nn.Module, loss_fn: Callable, batch: Sequence[np.ndarray], dtype: str) -> Pass:
+def observe(model: nn.Module, loss_fn: Loss, batch: Sequence[Array], dtype: str) -> Pass:
     """Forward and backward, with every call's tensors and their gradients.
 
     A module's own input is a view of what it was given, so that the gradient at it is what flows
@@ -89,31 +90,50 @@ def observe(model: nn.Module, loss_fn: Callable, batch: Sequence[np.ndarray], dt
     model.zero_grad()  # forgets them without writing to them
     return Pass(
         loss=float(loss.detach()),
-        calls={key: found.finished() for key, found in watch.calls.items()},
+        calls={key: call.finished() for key, call in watch.calls.items()},
         events=watch.events,
         gradients=gradients,
         statistics=statistics(model),
     )
 
 
-def applied(model: nn.Module, path: str, x: np.ndarray) -> np.ndarray:
-    """What the submodule at ``path`` makes of ``x``."""
+def applied(model: nn.Module, path: str, x: Array) -> Array:
+    """The output of the submodule at ``path`` for ``x``."""
     with torch.no_grad():
-        return model.get_submodule(path)(torch.from_numpy(x)).numpy()
+        output: Tensor = model.get_submodule(path)(torch.from_numpy(x))
+    return output.numpy()
 
 
-def dropouts(model: nn.Module) -> dict[str, tuple[float, np.ndarray]]:
+def copies(parameters: Mapping[str, Tensor]) -> dict[str, Array]:
+    """Parameters in NumPy, in memory of their own."""
+    return {name: p.detach().numpy().copy() for name, p in parameters.items()}
+
+
+def write(parameters: Mapping[str, Tensor], values: Mapping[str, Array]) -> None:
+    """Write values into live parameters."""
+    with torch.no_grad():
+        for name, p in parameters.items():
+            p.copy_(torch.from_numpy(values[name]))
+
+
+def set_gradients(parameters: Mapping[str, Tensor], gradients: Mapping[str, Array]) -> None:
+    """Give live parameters these gradients."""
+    for name, p in parameters.items():
+        p.grad = torch.from_numpy(gradients[name].copy())
+
+
+def dropouts(model: nn.Module) -> dict[str, tuple[float, Array]]:
     """Rate and key of every layer at work whose mask is a function of a key."""
-    found = {}
+    keyed = {}
     for name, module in model.named_modules():
         key = getattr(module, "key", None)
         if isinstance(module, nn.Dropout) and module.training and isinstance(key, Tensor):
-            found[name] = (module.p, key.numpy().view(np.uint32))
-    return found
+            keyed[name] = (module.p, key.numpy().view(np.uint32))
+    return keyed
 
 
-class _Seen:
-    """A call as it goes on."""
+class _OpenCall:
+    """The tensors of a call while it goes on."""
 
     def __init__(self, key: Key, module: nn.Module):
         self.key, self.module = key, module
@@ -135,15 +155,15 @@ class _Seen:
 
 
 class _Watch:
-    """Hooks, and what they see."""
+    """Hooks, and the calls that they record."""
 
     def __init__(self) -> None:
-        self.calls: dict[Key, _Seen] = {}
-        self.events: list[tuple[str, Key]] = []
+        self.calls: dict[Key, _OpenCall] = {}
+        self.events: list[Event] = []
         self.counts: Counter[str] = Counter()
-        self.open: dict[str, list[_Seen]] = {}
+        self.open: dict[str, list[_OpenCall]] = {}
 
-    def hook(self, name: str, module: nn.Module) -> list[Any]:
+    def hook(self, name: str, module: nn.Module) -> list[RemovableHandle]:
         """Handles of the hooks before and after the module's call."""
         if isinstance(module, nn.Dropout) and not (module.training and module.p > 0):
             return []  # it does nothing
@@ -152,46 +172,46 @@ class _Watch:
             module.register_forward_hook(self._leave(name)),
         ]
 
-    def _enter(self, name: str) -> Callable:
-        def enter(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-            seen = _Seen(Key(name, self.counts[name]), module)
+    def _enter(self, name: str) -> ModuleCall:
+        def enter(module: nn.Module, args: Tree, kwargs: Tree) -> Tree:
+            call = _OpenCall(Key(name, self.counts[name]), module)
             self.counts[name] += 1
-            self.calls[seen.key] = seen
-            self.events.append(("enter", seen.key))
-            self.open.setdefault(name, []).append(seen)
+            self.calls[call.key] = call
+            self.events.append(("enter", call.key))
+            self.open.setdefault(name, []).append(call)
             flat, form = pytree.tree_flatten((args, kwargs))
-            given = [self._watched(seen, x) if isinstance(x, Tensor) else x for x in flat]
-            return pytree.tree_unflatten(given, form)
+            watched = [self._watched(call, x) if isinstance(x, Tensor) else x for x in flat]
+            return pytree.tree_unflatten(watched, form)
 
         return enter
 
-    def _watched(self, seen: _Seen, x: Tensor) -> Tensor:
+    def _watched(self, call: _OpenCall, x: Tensor) -> Tensor:
         if not x.is_floating_point():
             if x.dtype != torch.bool:
-                seen.integers.append(x)
+                call.integers.append(x)
             return x
-        own = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
-        own.retain_grad()
-        seen.inputs.append(own)
-        return own
+        view = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+        view.retain_grad()
+        call.inputs.append(view)
+        return view
 
-    def _leave(self, name: str) -> Callable:
-        def leave(module: nn.Module, args: tuple, output: Any) -> None:
-            seen = self.open[name].pop()
-            self.events.append(("leave", seen.key))
+    def _leave(self, name: str) -> ModuleCall:
+        def leave(module: nn.Module, args: Tree, output: Tree) -> None:
+            call = self.open[name].pop()
+            self.events.append(("leave", call.key))
             for x in pytree.tree_leaves(output):
                 if isinstance(x, Tensor) and x.is_floating_point():
                     if x.requires_grad:
                         x.retain_grad()
-                    seen.outputs.append(x)
+                    call.outputs.append(x)
 
         return leave
 
 
-def _array(x: Tensor) -> np.ndarray:
+def _array(x: Tensor) -> Array:
     return x.detach().numpy().copy()
 
 
-def _gradient(x: Tensor) -> np.ndarray:
+def _gradient(x: Tensor) -> Array:
     grad = x.grad if x.requires_grad else None
     return np.zeros(tuple(x.shape), x.detach().numpy().dtype) if grad is None else _array(grad)

@@ -25,9 +25,9 @@ from twingrad import numerics
 from twingrad.calls import Pass
 from twingrad.diagnosis import engine
 from twingrad.diagnosis.engine import Say, Unrepeatable
-from twingrad.diagnosis.finding import Finding
-from twingrad.diagnosis.hypotheses import optimizer as hypotheses_optimizer
-from twingrad.live import Both
+from twingrad.diagnosis.finding import Cause, Finding
+from twingrad.diagnosis.hypotheses import optimizer
+from twingrad.live import LivePair
 from twingrad.outcome import Gate
 from twingrad.pair import Pair
 
@@ -92,15 +92,15 @@ def find(
     """Where the two sides of a built-in program part, from the first module to the last step."""
     scales: engine.Scales = {}
 
-    def more(both: Both, seen: Pass) -> Iterator[Finding]:
-        dtype = both.dtype
+    def more(live: LivePair, seen: Pass) -> Iterator[Finding]:
+        dtype = live.dtype
         if program.training is not None and not program.is_large:
             pair = training_pair_of(program, sides)
             found = list(engine.stages(pair, dtype, say, every, None, scales))
             yield from found
             if found and not every:
                 return
-        found = list(_updates(program, sides, both, seen, say))
+        found = list(_updates(program, sides, live, seen, say))
         yield from found
         if dtype == "float64" and (every or not found):
             yield from _trajectory(program, sides, say)
@@ -109,36 +109,35 @@ def find(
         return engine.diagnose(pair_of(program, sides), say, every, more)
     except Unrepeatable as error:
         where = engine.place_name(error.where)
-        name = terminal.NAMES[error.side]
-        cause = f"{name}'s draws at random: it is another one when it is run again"
-        return [Finding(stage="forward", where=where, cause=cause, evidence=str(error))]
+        name = terminal.NAMES[error.framework]
+        cause = Cause.statement(f"{name}'s draws at random: it is another one when it is run again")
+        return [Finding(stage="forward", where=where, reason=cause, evidence=str(error))]
 
 
 def _updates(
-    program: Program, sides: Frameworks, both: Both, seen: Pass, say: Say
+    program: Program, sides: Frameworks, live: LivePair, seen: Pass, say: Say
 ) -> Iterator[Finding]:
-    """Both sides' optimizers on the same gradients."""
+    """Both frameworks' optimizers on the same gradients."""
     trained = program.optimizer_part or program
-    raw = sides[0].export_gradients(both.torch, {n: _tensor(g) for n, g in seen.gradients.items()})
+    raw = sides[0].export_gradients(live.torch, {n: _tensor(g) for n, g in seen.gradients.items()})
     raw = {name: raw[name] for name in trained.params}
     size = math.hypot(*(numerics.size(g).l2 for g in raw.values())) or 1.0
-    factors = itertools.islice(
-        itertools.cycle(hypotheses_optimizer.FACTORS), program.optimizer_steps
-    )
+    factors = itertools.islice(itertools.cycle(optimizer.FACTORS), program.optimizer_steps)
     scales = [factor / size for factor in factors]
     gradients = [{n: np.asarray(g * s, np.float32) for n, g in raw.items()} for s in scales]
     start = {name: np.asarray(value, np.float64) for name, value in trained.params.items()}
     for name, config in program.optimizers.items():
-        say(f"{program.title}, {both.dtype}: {name} on the same gradients")
-        ours, theirs = (_stepped(side, trained, config, gradients, both.dtype) for side in sides)
+        say(f"{program.title}, {live.dtype}: {name} on the same gradients")
+        torch, jax = (_stepped(side, trained, config, gradients, live.dtype) for side in sides)
+        runs = optimizer.Runs(start=start, gradients=gradients, torch=torch, jax=jax)
         rule = training.rule_of(config, len(gradients))
-        if both.dtype == "float64":
+        if live.dtype == "float64":
             further = list(training.schedule_rules(rule, config))
-            found = hypotheses_optimizer.judge(start, gradients, ours, theirs, rule, further)
+            finding = optimizer.judge(runs, rule, further)
         else:
-            found = hypotheses_optimizer.judge_rounded(start, gradients, ours, theirs, rule)
-        if found:
-            yield replace(found, where=f"{name}, {found.where}")
+            finding = optimizer.judge_rounded(runs, rule)
+        if finding:
+            yield replace(finding, where=f"{name}, {finding.where}")
 
 
 def _tensor(array: np.ndarray) -> Any:
@@ -152,8 +151,8 @@ def _stepped(
 ) -> list[Params]:
     runtime = side.runtime.configure(dtype, "cpu")
     model = program.build(side, runtime)
-    optimizer = side.optim.Optimizer(model, config)
-    after = side.trace.stepped(model, optimizer, iter(gradients), runtime)
+    moves = side.optim.Optimizer(model, config)
+    after = side.trace.stepped(model, moves, iter(gradients), runtime)
     return [{name: np.array(value, np.float64) for name, value in p.items()} for p in after]
 
 
@@ -212,27 +211,28 @@ def _trajectory(program: Program, sides: Frameworks, say: Say) -> Iterator[Findi
     yield Finding(
         stage="trajectory",
         where=f"{figure} of step {int(number) + 1}" + (", after going back" if back else ""),
-        cause=_of_training(program, sides, runs, say),
+        reason=_of_training(program, sides, runs, say),
         evidence=f"training steps from the same start: {first.name} is {apart:.3g} apart, relative",
     )
 
 
-def _of_training(program: Program, sides: Frameworks, runs: TrainingRuns, say: Say) -> str | None:
+def _of_training(program: Program, sides: Frameworks, runs: TrainingRuns, say: Say) -> Cause | None:
     if runs.shared:
         names = " and ".join(terminal.NAMES[side] for side in runs.shared)
-        return f"the checkpoint that {names} exports is its own memory: training goes on in it"
+        own_memory = f"the checkpoint that {names} exports is its own memory"
+        return Cause.statement(f"{own_memory}: training goes on in it")
     say(f"{program.title}: the training run by one recipe after the other")
     figures = (runs.metrics[side.name] for side in sides)
     return training.followed(program, sides[0], *figures) or _vanishes(program, sides, say)
 
 
-def _vanishes(program: Program, sides: Frameworks, say: Say) -> str | None:
+def _vanishes(program: Program, sides: Frameworks, say: Say) -> Cause | None:
     """What the difference goes away without, one thing after the other."""
     for name, changed in _without(program):
         say(f"{program.title}: the training run again, without {name}")
         straight = name.startswith("going back")
         if TrainingRuns(changed, sides, straight=straight).gate().ok:
-            return f"the difference vanishes without {name}"
+            return Cause.statement(f"the difference vanishes without {name}")
     return None
 
 

@@ -23,6 +23,7 @@ from shared.params import Params
 from shared.schedule import learning_rate
 from shared.train_state import TrainState, counted, step_keys
 from twingrad import numerics
+from twingrad.diagnosis.finding import Cause, Form
 from twingrad.diagnosis.hypotheses.optimizer import NamedRule, Rule
 
 
@@ -305,22 +306,30 @@ def _scaled(gradients: Params, factor: float) -> Params:
     return {name: factor * g for name, g in gradients.items()}
 
 
-def followed(program: Program, side: Framework, torch: StepMetrics, jax: StepMetrics) -> str | None:
-    """Which recipe gives PyTorch's figures and which gives JAX's, if two different ones do."""
+def followed(
+    program: Program, side: Framework, torch: StepMetrics, jax: StepMetrics
+) -> Cause | None:
+    """The recipe that gives PyTorch's metrics and the one that gives JAX's, if they differ."""
     passes = Passes(program, side)
     training = program.training
-    ours: str | None = None
-    theirs: str | None = None
+    torch_recipe: str | None = None
+    jax_recipe: str | None = None
     for name, recipe in variants(training.micro_batches if training else 1, plain=not training):
-        open_sides = [figures for figures, known in ((torch, ours), (jax, theirs)) if known is None]
+        open_sides = [
+            figures
+            for figures, known in ((torch, torch_recipe), (jax, jax_recipe))
+            if known is None
+        ]
         fits = _fits(_Run.begin(recipe, program, passes), open_sides)
         for figures in fits:
             if figures is torch:
-                ours = name
+                torch_recipe = name
             else:
-                theirs = name
-        if ours and theirs:
-            return f"PyTorch follows {ours}; JAX follows {theirs}" if ours != theirs else None
+                jax_recipe = name
+        if torch_recipe and jax_recipe:
+            if torch_recipe == jax_recipe:
+                return None
+            return Cause(torch_recipe, jax_recipe, Form.RECIPES)
     return None
 
 

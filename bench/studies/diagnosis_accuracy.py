@@ -1,20 +1,20 @@
-"""Whether diagnosis is right: bugs are planted, and what it says of each is held against the bug.
+"""Diagnosis held against bugs whose place and cause are known.
 
-``python -m bench.located --json bench/results/diagnosis-cpu.json`` plants every bug of ``bugs.py``
-on every side, alone, then a sample of them two at a time. A file that is there already is gone on
-with, as long as no source has changed since; ``--most N`` stops after N of them.
+``python -m bench.studies.diagnosis_accuracy --json bench/results/diagnosis-cpu.json`` plants every
+bug of ``bench.mutation`` in each framework, alone, then a sample of them two at a time. An existing
+file is continued, as long as no source has changed since; ``--most N`` stops after N of them.
 """
 
-import argparse
 import hashlib
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 from bench.harness import frameworks, machine, programs, records, terminal
 from bench.harness.frameworks import Frameworks
@@ -24,77 +24,21 @@ from bench.mutation import compile_cache, mutants
 from bench.mutation import programs as mutation_programs
 from bench.mutation.mutants import MUTANTS, Mutant
 from bench.studies import diagnosis_labels
-
-
-def diagnosed(report: dict[str, Any]) -> list[tuple[str, int, int]]:
-    """What was asked of diagnosis, how often it was right, and of how many."""
-    bugs, pairs, clean = report["bugs"], report["pairs"], report["clean"]
-    return [
-        ("bugs planted alone, located", sum(row["located"] for row in bugs), len(bugs)),
-        ("bugs planted alone, named", sum(row["named"] for row in bugs), len(bugs)),
-        ("pairs of bugs, the first of them located", sum(r["located"] for r in pairs), len(pairs)),
-        ("programs without a bug, nothing found",
-         sum(not row["findings"] for row in clean), len(clean)),
-    ]  # fmt: skip
-
-
-def diagnosis(argument: str) -> str:
-    """How often diagnosis was right."""
-    lines = ["| | right | of | |", "|---|---|---|---|"]
-    for what, right, of in diagnosed(load(argument)):
-        lines.append(f"| {what} | {right} | {of} | {right / of:.1%} |")
-    return "\n".join(lines)
-
-
-def undiagnosed(argument: str) -> str:
-    """What diagnosis did not locate or not name, of bugs alone and of pairs."""
-    report = load(argument)
-    wrong = [row for row in report["bugs"] if not (row["located"] and row["named"])]
-    lines = ["| planted bug | in | located | named | what was said |", "|---|---|---|---|---|"]
-    for row in wrong:
-        marks = ["yes" if row[key] else "**no**" for key in ("located", "named")]
-        cells = [row["about"], terminal.NAMES[row["side"]], *marks, told(row)]
-        lines.append(_row(cells))
-    pairs = [row for row in report["pairs"] if not row["located"]]
-    if pairs:
-        lines += ["", "| pair of bugs | expected first | what was said |", "|---|---|---|"]
-    for row in pairs:
-        lines.append(_row([" and ".join(row["bugs"]), " or ".join(row["expected"]), told(row)]))
-    return "\n".join(lines) if wrong or pairs else "Every bug was located and named."
-
-
-def diagnoses(argument: str) -> str:
-    """What diagnosis said of every planted bug."""
-    lines = ["| planted bug | in | what was said |", "|---|---|---|"]
-    for row in load(argument)["bugs"]:
-        lines.append(_row([row["about"], terminal.NAMES[row["side"]], told(row)]))
-    return "\n".join(lines)
-
-
-def told(row: dict[str, Any]) -> str:
-    """A finding in one line."""
-    if row["stage"] is None:
-        return row["evidence"]
-    return f"{row['stage']} of `{row['where']}`: {row['cause'] or 'no known cause'}"
-
-
-def _row(cells: list[str]) -> str:
-    safe = (cell.replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(safe)} |"
-
+from twingrad.cli.options import Parser, add_options, option, read_options
+from twingrad.diagnosis.finding import Finding, Mode, Stage
 
 PAIRS = 40
 SEED = 0
-# What diagnosis looks at, in this order.
-ORDER = (
-    "forward",
-    "backward",
-    "forward in training mode",
-    "backward in training mode",
-    "update",
-    "trajectory",
+# The order in which diagnosis looks for divergences.
+ORDER: tuple[tuple[Stage, Mode], ...] = (
+    ("forward", "evaluation"),
+    ("backward", "evaluation"),
+    ("forward", "training"),
+    ("backward", "training"),
+    ("update", "evaluation"),
+    ("trajectory", "evaluation"),
 )
-# What a finding depends on.
+# Sources that a finding depends on.
 SOURCES = (
     "bench/diagnosis/*.py",
     "bench/harness/programs.py",
@@ -112,103 +56,227 @@ SOURCES = (
     "jax_impl/*.py",
 )
 
-Trial = tuple[Mutant, str]
-Row = dict[str, Any]
+Trial = tuple[Mutant, str]  # a bug, and the framework in which it is planted
+
+
+class Diagnosis(TypedDict):
+    """A finding as the record has it; without a divergence ``evidence`` says what happened.
+
+    Records made before the last four keys existed are read too.
+    """
+
+    stage: Stage | None
+    where: str | None
+    cause: str | None
+    evidence: str
+    torch_cause: NotRequired[str | None]
+    jax_cause: NotRequired[str | None]
+    dtype: NotRequired[str | None]
+    mode: NotRequired[Mode | None]
+
+
+class BugRow(Diagnosis):
+    """The diagnosis of one bug planted alone."""
+
+    name: str
+    side: str
+    about: str
+    program: str
+    located: bool
+    named: bool
+
+
+class PairRow(Diagnosis):
+    """The diagnosis of two bugs planted together."""
+
+    bugs: list[str]
+    expected: list[str]
+    located: bool
+
+
+class CleanRow(TypedDict):
+    """The findings in a program without a bug."""
+
+    program: str
+    findings: list[Diagnosis]
+
+
+class Report(TypedDict):
+    """The record."""
+
+    sources: str
+    clean: list[CleanRow]
+    bugs: list[BugRow]
+    pairs: list[PairRow]
+    environment: NotRequired[object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyOptions:
+    """Options of the study."""
+
+    only: tuple[str, ...] = option((), metavar="NAME", help="these bugs, and no two at a time")
+    side: str | None = option(
+        None, choices=frameworks.NAMES, help="the framework in which they are planted"
+    )
+    json: Path | None = option(None, metavar="FILE", help="the record to write or to continue")
+    most: int | None = option(None, metavar="N", help="stop after N bugs")
+
+    @property
+    def samples_pairs(self) -> bool:
+        """Whether clean programs and pairs of bugs are diagnosed too."""
+        return not self.only and self.side is None
+
+
+# Tables of the record, for the docs.
+
+
+def diagnosed(report: Report) -> list[tuple[str, int, int]]:
+    """Each measure of accuracy: its name, how often diagnosis was right, and of how many."""
+    bugs, pairs, clean = report["bugs"], report["pairs"], report["clean"]
+    return [
+        ("bugs planted alone, located", sum(row["located"] for row in bugs), len(bugs)),
+        ("bugs planted alone, named", sum(row["named"] for row in bugs), len(bugs)),
+        ("pairs of bugs, the first of them located", sum(r["located"] for r in pairs), len(pairs)),
+        ("programs without a bug, nothing found",
+         sum(not row["findings"] for row in clean), len(clean)),
+    ]  # fmt: skip
+
+
+def diagnosis(argument: str) -> str:
+    """A table of how often diagnosis was right."""
+    lines = ["| | right | of | |", "|---|---|---|---|"]
+    for measure, right, of in diagnosed(_load(argument)):
+        lines.append(f"| {measure} | {right} | {of} | {right / of:.1%} |")
+    return "\n".join(lines)
+
+
+def undiagnosed(argument: str) -> str:
+    """Tables of the bugs, and pairs of bugs, that were not located or not named."""
+    report = _load(argument)
+    wrong = [row for row in report["bugs"] if not (row["located"] and row["named"])]
+    lines = ["| planted bug | in | located | named | what was said |", "|---|---|---|---|---|"]
+    for bug in wrong:
+        marks = ["yes" if right else "**no**" for right in (bug["located"], bug["named"])]
+        lines.append(_row([bug["about"], terminal.NAMES[bug["side"]], *marks, in_one_line(bug)]))
+    pairs = [row for row in report["pairs"] if not row["located"]]
+    if pairs:
+        lines += ["", "| pair of bugs | expected first | what was said |", "|---|---|---|"]
+    for pair in pairs:
+        bugs, expected = " and ".join(pair["bugs"]), " or ".join(pair["expected"])
+        lines.append(_row([bugs, expected, in_one_line(pair)]))
+    return "\n".join(lines) if wrong or pairs else "Every bug was located and named."
+
+
+def diagnoses(argument: str) -> str:
+    """A table of the diagnosis of every planted bug."""
+    lines = ["| planted bug | in | what was said |", "|---|---|---|"]
+    for row in _load(argument)["bugs"]:
+        lines.append(_row([row["about"], terminal.NAMES[row["side"]], in_one_line(row)]))
+    return "\n".join(lines)
+
+
+def _load(name: str) -> Report:
+    return cast(Report, load(name))
+
+
+def in_one_line(row: Diagnosis) -> str:
+    """A diagnosis in one line."""
+    if row["stage"] is None:
+        return row["evidence"]
+    return f"{row['stage']} of `{row['where']}`: {row['cause'] or 'no known cause'}"
+
+
+def _row(cells: list[str]) -> str:
+    safe = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(safe)} |"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Plant, diagnose, judge, and write; 0 where all that was asked for has been judged."""
-    parser = argparse.ArgumentParser(prog="python -m bench.located", description=__doc__)
-    parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help="these bugs, and no two at a time"
-    )
-    parser.add_argument(
-        "--side", choices=frameworks.NAMES, help="the side on which they are planted"
-    )
-    parser.add_argument("--json", type=Path, help="the record to write, or to go on with")
-    parser.add_argument("--most", type=int, metavar="N", help="stop after N bugs")
-    asked = parser.parse_args(argv)
+    """Plant, diagnose, judge, and write; 0 where every bug of the options has been judged."""
+    parser = Parser(prog="python -m bench.studies.diagnosis_accuracy", description=__doc__)
+    add_options(parser, AccuracyOptions)
     try:
-        trials = _trials(asked.only, asked.side)
-        found = begun(asked.json)
-        left = _judge(found, trials, asked)
+        options = read_options(AccuracyOptions, parser.parse_args(argv))
+        trials = _trials(options)
+        report = begun(options.json)
+        left = _judge(report, trials, options)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{summary(found)}; {left} are left")
+    print(f"{summary(report)}; {left} are left")
     return 0
 
 
-def _trials(only: list[str] | None, side: str | None) -> list[Trial]:
+def _trials(options: AccuracyOptions) -> list[Trial]:
     known = [mutant.name for mutant in MUTANTS]
-    for name in only or ():
+    for name in options.only:
         if name not in known:
             raise ValueError(f"unknown bug {name!r}: choose from {', '.join(known)}")
     return [
-        (mutant, own)
+        (mutant, side)
         for mutant in MUTANTS
-        for own in mutant.edits
-        if (only is None or mutant.name in only) and side in (None, own)
+        for side in mutant.edits
+        if (not options.only or mutant.name in options.only) and options.side in (None, side)
     ]
 
 
-def begun(path: Path | None) -> dict[str, Any]:
-    """What stands in the file, if it was made of the sources as they are now; else an empty one."""
-    new = {"sources": digest(), "clean": [], "bugs": [], "pairs": []}
+def begun(path: Path | None) -> Report:
+    """The report in the file, if it was made of the sources as they are now; else an empty one."""
+    new: Report = {"sources": digest(), "clean": [], "bugs": [], "pairs": []}
     if path is None or not path.exists():
         return new
     try:
-        found = json.loads(path.read_text())
+        report: Report = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is no record ({error}): name another file") from None
-    if found.get("sources") != new["sources"]:
+    if report.get("sources") != new["sources"]:
         return new
     mutant_of = {mutant.name: mutant for mutant in MUTANTS}
-    found["bugs"] = [
-        row | _judged(mutant_of[row["name"]], row["side"], row) for row in found["bugs"]
-    ]
-    return found
+    for row in report["bugs"]:
+        row["located"], row["named"] = judged(mutant_of[row["name"]], row["side"], row)
+    return report
 
 
 def digest() -> str:
-    """A mark of all that what is found depends on."""
+    """A mark of all sources that a finding depends on."""
     files = (path for pattern in SOURCES for path in sorted(records.ROOT.glob(pattern)))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
-def _judge(found: dict[str, Any], trials: list[Trial], asked: argparse.Namespace) -> int:
-    """Add to ``found`` what it lacks, and write it after each; how many are left to do."""
+def _judge(report: Report, trials: list[Trial], options: AccuracyOptions) -> int:
+    """Add the missing rows to ``report``, and write it after each; how many are left to do."""
     both = frameworks.both()
-    found["environment"] = machine.environment(both, "cpu")
-    jobs = list(_jobs(found, trials, twice=asked.only is None and asked.side is None))
-    some = jobs if asked.most is None else jobs[: asked.most]
-    _write(asked.json, found)
+    report["environment"] = machine.environment(both, "cpu")
+    jobs = list(_jobs(report, trials, options.samples_pairs))
+    now = jobs if options.most is None else jobs[: options.most]
+    _write(options.json, report)
     with compile_cache.compiled_once():
-        for kind, run in some:
-            found[kind].append(run(both))
-            print(_line(found[kind][-1]), flush=True)
-            _write(asked.json, found)
-    return len(jobs) - len(some)
+        for job in now:
+            print(job(both), flush=True)
+            _write(options.json, report)
+    return len(jobs) - len(now)
 
 
-def _write(path: Path | None, found: dict[str, Any]) -> None:
+def _write(path: Path | None, report: Report) -> None:
     if path is not None:
-        records.write_json(path, found)
+        records.write_json(path, {**report})
 
 
-def _jobs(
-    found: dict[str, Any], trials: list[Trial], twice: bool
-) -> Iterator[tuple[str, Callable[[Frameworks], Row]]]:
-    done = {(row["name"], row["side"]) for row in found["bugs"]}
-    if twice:
-        for name in list(_clean())[len(found["clean"]) :]:
-            yield "clean", partial(_of_clean, name)
+Job = Callable[[Frameworks], str]  # adds one row to the report and returns it as a line
+
+
+def _jobs(report: Report, trials: list[Trial], samples_pairs: bool) -> Iterator[Job]:
+    done = {(row["name"], row["side"]) for row in report["bugs"]}
+    if samples_pairs:
+        for name in list(_clean())[len(report["clean"]) :]:
+            yield partial(_add_clean, report, name)
     for trial in trials:
         if (trial[0].name, trial[1]) not in done:
-            yield "bugs", partial(_of_bug, trial)
-    if twice:
-        for pair in pairs()[len(found["pairs"]) :]:
-            yield "pairs", partial(_of_pair, pair, found["bugs"])
+            yield partial(_add_bug, report, trial)
+    if samples_pairs:
+        for pair in pairs()[len(report["pairs"]) :]:
+            yield partial(_add_pair, report, pair)
 
 
 def _clean() -> dict[str, Callable[[], Program]]:
@@ -221,95 +289,126 @@ def _clean() -> dict[str, Callable[[], Program]]:
     return {**mutation_programs.PROGRAMS, **compared}
 
 
-def _of_clean(name: str, both: Frameworks) -> Row:
-    return {"program": name, "findings": _findings(_clean()[name](), both)}
+def _add_clean(report: Report, name: str, both: Frameworks) -> str:
+    row: CleanRow = {"program": name, "findings": _findings(_clean()[name](), both)}
+    report["clean"].append(row)
+    return f"{name} without a bug: {len(row['findings'])} findings"
 
 
-def _findings(program: Program, both: Frameworks) -> list[Row]:
+def _findings(program: Program, both: Frameworks) -> list[Diagnosis]:
     from bench.diagnosis import builtin  # with which both frameworks come
 
-    return [dict(vars(finding)) for finding in builtin.find(program, both)]
+    return [_diagnosis(finding) for finding in builtin.find(program, both)]
 
 
-def _planted(trials: tuple[Trial, ...], both: Frameworks) -> Row:
+def _diagnosis(finding: Finding) -> Diagnosis:
+    return {
+        "stage": finding.stage,
+        "where": finding.where,
+        "cause": finding.cause,
+        "evidence": finding.evidence,
+        "torch_cause": finding.reason.torch if finding.reason else None,
+        "jax_cause": finding.reason.jax if finding.reason else None,
+        "dtype": finding.dtype,
+        "mode": finding.mode,
+    }
+
+
+def _planted(trials: tuple[Trial, ...], both: Frameworks) -> Diagnosis:
     """The first finding with these bugs planted, or what was raised."""
     with ExitStack() as stack:
         for mutant, side in trials:
             stack.enter_context(mutants.planted(mutant, side))
         try:
-            found = _findings(mutation_programs.PROGRAMS[trials[0][0].program](), both)
+            findings = _findings(mutation_programs.PROGRAMS[trials[0][0].program](), both)
         except ValueError as error:
             return _nothing(f"refused: {error}")
-    return found[0] if found else _nothing("nothing found")
+    return findings[0] if findings else _nothing("nothing found")
 
 
-def _nothing(why: str) -> Row:
-    return {"stage": None, "where": None, "cause": None, "evidence": why}
-
-
-def _of_bug(trial: Trial, both: Frameworks) -> Row:
-    mutant, side = trial
-    told = _planted((trial,), both)
+def _nothing(why: str) -> Diagnosis:
     return {
+        "stage": None,
+        "where": None,
+        "cause": None,
+        "evidence": why,
+        "torch_cause": None,
+        "jax_cause": None,
+        "dtype": None,
+        "mode": None,
+    }
+
+
+def _add_bug(report: Report, trial: Trial, both: Frameworks) -> str:
+    mutant, side = trial
+    first = _planted((trial,), both)
+    located, named = judged(mutant, side, first)
+    row: BugRow = {
         "name": mutant.name,
         "side": side,
         "about": mutant.about,
         "program": mutant.program,
-        **_judged(mutant, side, told),
-        **told,
+        "located": located,
+        "named": named,
+        **first,
     }
+    report["bugs"].append(row)
+    verdicts = {"located": located, "named": named}
+    return _line(f"{mutant.name} in {side}", verdicts, first)
 
 
-def _judged(mutant: Mutant, side: str, told: Row) -> Row:
-    return {
-        "located": diagnosis_labels.is_located(mutant, side, told["where"]),
-        "named": diagnosis_labels.is_named(mutant, side, told["cause"]),
-    }
+def judged(mutant: Mutant, side: str, row: Diagnosis) -> tuple[bool, bool]:
+    """Whether the bug was located, and whether it was named."""
+    half = row.get("torch_cause") if side == "torch" else row.get("jax_cause")
+    return (
+        diagnosis_labels.is_located(mutant, side, row["where"]),
+        diagnosis_labels.is_named(mutant, row["cause"], half),
+    )
 
 
 def pairs() -> list[tuple[Trial, Trial]]:
-    """Two bugs of one program, in different files or on different sides, drawn at random."""
+    """Two bugs of one program, in different files or frameworks, drawn at random."""
     drawn = random.Random(SEED)
-    found: list[tuple[Trial, Trial]] = []
-    trials = _trials(None, None)
-    while len(found) < PAIRS:
+    sample: list[tuple[Trial, Trial]] = []
+    trials = _trials(AccuracyOptions())
+    while len(sample) < PAIRS:
         first, second = drawn.sample(trials, 2)
         same_text = (first[0].file, first[1]) == (second[0].file, second[1])
         if first[0].program == second[0].program and not same_text:
-            found.append((first, second))
-    return found
+            sample.append((first, second))
+    return sample
 
 
-def _of_pair(pair: tuple[Trial, Trial], alone: list[Row], both: Frameworks) -> Row:
-    """Whether what is found of two bugs is what is found first of either alone."""
-    rows = [
-        next(r for r in alone if (r["name"], r["side"]) == (mutant.name, side))
-        for mutant, side in pair
-    ]
+def _add_pair(report: Report, pair: tuple[Trial, Trial], both: Frameworks) -> str:
+    """Judge whether the first finding of two bugs is the first that either has alone."""
+    alone = {(row["name"], row["side"]): row for row in report["bugs"]}
+    rows = [alone[mutant.name, side] for mutant, side in pair]
     ranks = [_rank(row) for row in rows]
     first = [row for row, rank in zip(rows, ranks, strict=True) if rank == min(ranks)]
-    told = _planted(pair, both)
+    diagnosis = _planted(pair, both)
     places = [(row["stage"], row["where"]) for row in first]
-    return {
+    row: PairRow = {
         "bugs": [f"{row['name']} in {row['side']}" for row in rows],
         "expected": [f"{stage} of {where}" for stage, where in places],
-        "located": (told["stage"], told["where"]) in places,
-        **told,
+        "located": (diagnosis["stage"], diagnosis["where"]) in places,
+        **diagnosis,
     }
+    report["pairs"].append(row)
+    return _line(" and ".join(row["bugs"]), {"located": row["located"]}, diagnosis)
 
 
-def _rank(row: Row) -> tuple[bool, int]:
-    """When diagnosis comes to what a bug alone shows: in float64 before float32, stage by stage."""
-    if row["stage"] is None:
+def _rank(row: BugRow) -> tuple[bool, int]:
+    """The order in which diagnosis comes to a bug: in float64 before float32, stage by stage."""
+    stage, mode = row["stage"], row["mode"]
+    if stage is None or mode is None:
         return True, len(ORDER)
-    mode = " in training mode" if "in training mode" in row["evidence"] else ""
-    return "float32" in row["evidence"], ORDER.index(row["stage"] + mode)
+    return row["dtype"] == "float32", ORDER.index((stage, mode))
 
 
-def summary(found: dict[str, Any]) -> str:
-    """The sum of it in one line."""
-    bugs, pairs, clean = found["bugs"], found["pairs"], found["clean"]
-    located, named = (sum(row[key] for row in bugs) for key in ("located", "named"))
+def summary(report: Report) -> str:
+    """The report in one line."""
+    bugs, pairs, clean = report["bugs"], report["pairs"], report["clean"]
+    located, named = sum(row["located"] for row in bugs), sum(row["named"] for row in bugs)
     return (
         f"of {len(bugs)} bugs {located} located, {named} named; of {len(pairs)} pairs "
         f"{sum(row['located'] for row in pairs)} located; of {len(clean)} programs without a bug "
@@ -317,13 +416,10 @@ def summary(found: dict[str, Any]) -> str:
     )
 
 
-def _line(row: Row) -> str:
-    if "findings" in row:
-        return f"{row['program']} without a bug: {len(row['findings'])} findings"
-    name = f"{row['name']} in {row['side']}" if "name" in row else " and ".join(row["bugs"])
-    verdicts = [key if row[key] else f"not {key}" for key in ("located", "named") if key in row]
-    told = f"{row['stage']} of {row['where']}: {row['cause']}" if row["stage"] else row["evidence"]
-    return f"{name}: {', '.join(verdicts)}: {told}"
+def _line(name: str, verdicts: Mapping[str, bool], row: Diagnosis) -> str:
+    shown = ", ".join(key if right else f"not {key}" for key, right in verdicts.items())
+    where = f"{row['stage']} of {row['where']}: {row['cause']}" if row["stage"] else row["evidence"]
+    return f"{name}: {shown}: {where}"
 
 
 if __name__ == "__main__":

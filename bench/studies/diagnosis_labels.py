@@ -1,9 +1,9 @@
-"""What diagnosis should say of each planted bug: where it is, and words that its cause must hold.
+"""The right diagnosis of each planted bug: its place, and words that its cause must hold.
 
 The place is read from the edit itself: the definition that it lies in, and what ``PLACES`` says
 that this definition is called in a finding. The cause is a line of ``CAUSES``: a bug, and a regular
-expression that must be found in what is said of the side on which it is planted, or, where the line
-begins with "both", in all that is said.
+expression that must be found in the cause of the framework in which it is planted, or, where the
+line begins with "both", in the whole sentence.
 """
 
 import ast
@@ -194,20 +194,14 @@ checkpoint-not-copied: its own memory
 WORDS = dict(line.split(": ", 1) for line in CAUSES.splitlines() if line)
 
 
-def is_named(mutant: Mutant, side: str, cause: str | None) -> bool:
-    """Whether ``cause`` says what was planted on that side."""
+def is_named(mutant: Mutant, cause: str | None, side_cause: str | None) -> bool:
+    """Whether the cause says which bug was planted.
+
+    ``side_cause`` is the part of it about the framework in which the bug is.
+    """
     words = WORDS[mutant.name]
-    whole = words.startswith("both ")
-    text = cause or ""
-    return bool(re.search(words.removeprefix("both "), text if whole else said_of(text, side)))
-
-
-def said_of(cause: str, side: str) -> str:
-    """The half of a cause that speaks of one side; all of it where it speaks of no side."""
-    found = re.fullmatch(
-        r"PyTorch(?:'s is| follows) (?P<torch>.*)[,;] JAX(?:'s| follows)? (?P<jax>.*)", cause
-    )
-    return found[side] if found else cause
+    text = cause if words.startswith("both ") else side_cause
+    return bool(re.search(words.removeprefix("both "), text or ""))
 
 
 def is_located(mutant: Mutant, side: str, where: str | None) -> bool:

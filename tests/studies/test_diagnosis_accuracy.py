@@ -8,6 +8,7 @@ from bench.harness import frameworks, records
 from bench.mutation import programs as mutation_programs
 from bench.mutation.mutants import MUTANTS
 from bench.studies import diagnosis_accuracy, diagnosis_labels
+from twingrad.diagnosis.finding import Cause, Form
 
 if not all(frameworks.installed(name) for name in ("torch", "jax")):
     pytest.skip("diagnosis needs both frameworks", allow_module_level=True)
@@ -46,30 +47,28 @@ def test_the_place_of_a_bug_is_read_from_its_edit(name):
     assert not diagnosis_labels.is_located(BY_NAME[name], "torch", None)
 
 
-def test_what_is_said_of_the_other_side_names_no_bug():
-    said = "PyTorch's is GELU by erf of h.0.mlp.c_fc, JAX's GELU by tanh of h.0.mlp.c_fc"
-    assert diagnosis_labels.is_named(BY_NAME["gelu-erf"], "torch", said)
-    assert not diagnosis_labels.is_named(BY_NAME["gelu-erf"], "jax", said)
-    assert not diagnosis_labels.is_named(BY_NAME["gelu-erf"], "torch", None)
+def test_the_cause_of_the_other_framework_names_no_bug():
+    cause = Cause("GELU by erf of h.0.mlp.c_fc", "GELU by tanh of h.0.mlp.c_fc")
+    assert diagnosis_labels.is_named(BY_NAME["gelu-erf"], str(cause), cause.torch)
+    assert not diagnosis_labels.is_named(BY_NAME["gelu-erf"], str(cause), cause.jax)
+    assert not diagnosis_labels.is_named(BY_NAME["gelu-erf"], None, None)
 
 
-SAID = {
-    "PyTorch's is a, b, JAX's c": ("a, b", "c"),
-    "PyTorch follows the rule, JAX the rule without clipping": (
-        "the rule",
-        "the rule without clipping",
+SENTENCES = {
+    Cause("a, b", "c"): "PyTorch's is a, b, JAX's c",
+    Cause("the rule", "the rule without clipping", Form.RULES): (
+        "PyTorch follows the rule, JAX the rule without clipping"
     ),
-    "PyTorch follows the recipe, but x; JAX follows the recipe": (
-        "the recipe, but x",
-        "the recipe",
+    Cause("the recipe, but x", "the recipe", Form.RECIPES): (
+        "PyTorch follows the recipe, but x; JAX follows the recipe"
     ),
-    "the sign is turned": ("the sign is turned", "the sign is turned"),
+    Cause.statement("the sign is turned"): "the sign is turned",
 }
 
 
-@pytest.mark.parametrize("cause", SAID)
-def test_a_cause_is_cut_into_what_it_says_of_either_side(cause):
-    assert tuple(diagnosis_labels.said_of(cause, side) for side in frameworks.NAMES) == SAID[cause]
+@pytest.mark.parametrize("cause", SENTENCES, ids=str)
+def test_a_cause_is_composed_of_what_each_framework_does(cause):
+    assert str(cause) == SENTENCES[cause]
 
 
 def test_pairs_are_the_same_every_time_and_never_edit_one_text_twice():
@@ -144,6 +143,7 @@ def test_nothing_is_found_where_nothing_was_planted(report):
 
 def test_the_record_is_judged_by_the_words_that_stand_there_now(report):
     for row in report["bugs"]:
-        mutant = BY_NAME[row["name"]]
-        assert row["located"] == diagnosis_labels.is_located(mutant, row["side"], row["where"]), row
-        assert row["named"] == diagnosis_labels.is_named(mutant, row["side"], row["cause"]), row
+        located, named = diagnosis_accuracy.judged(BY_NAME[row["name"]], row["side"], row)
+        assert row["located"] == located, row
+        if "torch_cause" in row:  # an older record has the sentence alone
+            assert row["named"] == named, row

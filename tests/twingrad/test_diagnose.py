@@ -163,8 +163,9 @@ def test_a_training_run_is_told_by_its_recipe(both, name):
     with mutants.planted(mutant, "torch"):
         wrong = runs.train(both[0])
     cause = training.followed(runs.program, both[0], wrong, right)
-    assert RECIPES[name] in cause
-    assert cause.startswith("PyTorch follows the recipe, but")
+    assert RECIPES[name] in cause.torch
+    assert cause.torch.startswith("the recipe, but")
+    assert cause.jax == "the recipe"
     assert training.followed(runs.program, both[0], right, dict(right)) is None
 
 

@@ -1,14 +1,67 @@
 """A finding: one place where the two models part, with its cause and evidence."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Literal, TypedDict
 
 import numpy as np
+
+from twingrad.foreign import Array
+
+Stage = Literal["forward", "backward", "update", "trajectory"]
+Mode = Literal["evaluation", "training"]
+
+
+class Form(StrEnum):
+    """Sentence that a cause is composed to."""
+
+    VALUES = "PyTorch's is {torch}, JAX's {jax}"
+    RULES = "PyTorch follows {torch}, JAX {jax}"
+    RECIPES = "PyTorch follows {torch}; JAX follows {jax}"
+    STATEMENT = "{torch}"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why two models part: what each of them computes, or one statement about both."""
+
+    torch: str
+    jax: str
+    form: Form = Form.VALUES
+
+    @classmethod
+    def statement(cls, text: str) -> "Cause":
+        """A cause that is one sentence, the same for both frameworks."""
+        return cls(text, text, Form.STATEMENT)
+
+    def __str__(self) -> str:
+        return self.form.format(torch=self.torch, jax=self.jax)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One divergence: at which stage and where, by what cause, and how that is known."""
+    """One divergence: at which stage and where, by what cause, and how that is known.
+
+    ``reason`` holds the cause framework by framework, ``cause`` is its sentence. ``dtype`` and
+    ``mode`` are those of the pass in which the divergence shows.
+    """
+
+    stage: Stage
+    where: str
+    reason: Cause | None
+    evidence: str
+    dtype: str = "float64"
+    mode: Mode = "evaluation"
+
+    @property
+    def cause(self) -> str | None:
+        """The cause as a sentence, if one is known."""
+        return None if self.reason is None else str(self.reason)
+
+
+class FindingObject(TypedDict):
+    """A finding as the JSON contract has it."""
 
     stage: str
     where: str
@@ -16,18 +69,27 @@ class Finding:
     evidence: str
 
 
-def statistics(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """Both tensors in a few numbers."""
+class Report(TypedDict):
+    """Everything that ``diagnose --json`` writes."""
 
-    def told(x: np.ndarray) -> str:
+    ok: bool
+    seconds: float
+    findings: list[FindingObject]
+    environment: object
+
+
+def statistics(torch: Array, jax: Array) -> str:
+    """LivePair tensors in a few numbers."""
+
+    def summary(x: Array) -> str:
         x = x.astype(np.float64)
         return f"mean {x.mean():.4g}, deviation {x.std():.4g}" if x.size > 1 else f"{x:.12g}"
 
-    shape = "" if ours.shape == () else f" of shape {ours.shape}"
-    return f"PyTorch{shape} {told(ours)}; JAX {told(theirs)}"
+    shape = "" if torch.shape == () else f" of shape {torch.shape}"
+    return f"PyTorch{shape} {summary(torch)}; JAX {summary(jax)}"
 
 
-def located(findings: list[Finding]) -> str:
+def located(findings: Sequence[Finding]) -> str:
     """The first finding in one line, for a table or an assertion."""
     if not findings:
         return "no divergence"
@@ -35,12 +97,14 @@ def located(findings: list[Finding]) -> str:
     return f"{first.stage} of {first.where}: {first.cause or 'no known cause fits'}"
 
 
-def as_object(findings: list[Finding], seconds: float, environment: Any) -> dict[str, Any]:
+def as_object(findings: Sequence[Finding], seconds: float, environment: object) -> Report:
     """The findings as the JSON contract has them."""
-    rows = [vars(finding) for finding in findings]
     return {
-        "ok": not rows,
+        "ok": not findings,
         "seconds": round(seconds, 1),
-        "findings": rows,
+        "findings": [
+            {"stage": f.stage, "where": f.where, "cause": f.cause, "evidence": f.evidence}
+            for f in findings
+        ],
         "environment": environment,
     }

@@ -1,36 +1,39 @@
-"""A pair's two models side by side, and the places where one's own computation is not the other's.
+"""A pair's two models side by side, module by module, each from the same input.
 
 PyTorch runs once and is recorded. JAX is then run with every module given PyTorch's input, and its
-caller PyTorch's output, so that no error is passed on: each place speaks for itself.
+caller PyTorch's output, so that no error is passed on: each value is judged by itself.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
-from twingrad import jax_probe, numerics, torch_probe
+from twingrad import jax_replay, numerics, torch_probe
 from twingrad.calls import Call, Key, Pass
-from twingrad.live import LOSS, ROOT, Both, named, ran
+from twingrad.diagnosis.finding import Stage
+from twingrad.foreign import Array
+from twingrad.live import LOSS, ROOT, LivePair, named, run_foreign
+
+What = Literal["in", "out", "parameter", "loss"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Something that both models computed from the same numbers.
+class Divergence:
+    """A value that both models computed from the same numbers, and how far apart the two are.
 
-    ``stage`` is "forward" or "backward". ``what`` is "out" for what a module makes of its input,
-    "in" for what its caller gives it, "parameter", "loss" or "state". ``owner`` is the module whose
-    own computation it is.
+    ``what`` is "out" for a module's output, "in" for an input that its caller computed; of the
+    backward pass, gradients there. ``owner`` is the module whose own computation it is.
     """
 
-    stage: str
-    what: str
+    stage: Stage
+    what: What
     owner: Key
     name: str
-    torch: np.ndarray
-    jax: np.ndarray
+    torch: Array
+    jax: Array
     scale: numerics.Size
     call: Call | None = None
     before: Key | None = None
@@ -44,162 +47,205 @@ class Place:
 
 @dataclass(kw_only=True)
 class Replay:
-    """Every place of one pair in one dtype, in the order in which PyTorch comes to it."""
+    """Every divergence of one pair in one dtype, in the order of PyTorch's computation."""
 
-    both: Both
+    live: LivePair
     seen: Pass
-    names: dict[Key, Key]
-    found: jax_probe.Replayed
-    values: dict[str, np.ndarray]
+    torch_calls: dict[Key, Key]
+    replayed: jax_replay.Replayed
+    values: dict[str, Array]
 
     @classmethod
-    def run(cls, both: Both, seen: Pass) -> "Replay":
-        """JAX's pass from what was seen of PyTorch's."""
-        names = both.names(seen)
-        partners = {key: seen.calls[other] for key, other in names.items()}
-        last = both.channels_last(seen)
-        found = ran(
+    def run(cls, live: LivePair, seen: Pass) -> "Replay":
+        """JAX's pass from the tensors of PyTorch's."""
+        torch_calls = live.names(seen)
+        partners = {key: seen.calls[other] for key, other in torch_calls.items()}
+        last = live.channels_last(seen)
+        replayed = run_foreign(
             "jax_loss",
-            lambda: jax_probe.replay(
-                both.jax, both.pair.jax_loss, both.jax_batch, partners, channels_last=last
+            lambda: jax_replay.replay(
+                live.jax, live.pair.jax_loss, live.jax_batch, partners, channels_last=last
             ),
         )
-        values = torch_probe.views(both.torch)
-        return cls(both=both, seen=seen, names=names, found=found, values=values)
+        values = torch_probe.views(live.torch)
+        return cls(live=live, seen=seen, torch_calls=torch_calls, replayed=replayed, values=values)
 
     @cached_property
-    def back(self) -> dict[Key, Key]:
+    def jax_calls(self) -> dict[Key, Key]:
         """JAX's call for PyTorch's."""
-        return {other: key for key, other in self.names.items()}
+        return {other: key for key, other in self.torch_calls.items()}
 
     @cached_property
     def enclosing(self) -> dict[Key, Key]:
         """For every aligned call, the aligned call that it happened in."""
-        found, open_calls = {}, [ROOT]
+        enclosing: dict[Key, Key] = {}
+        open_calls = [ROOT]
         for way, key in self.seen.events:
-            if key not in self.back:
+            if key not in self.jax_calls:
                 continue
             if way == "enter":
-                found[key] = open_calls[-1] if key != ROOT else LOSS
+                enclosing[key] = open_calls[-1] if key != ROOT else LOSS
                 open_calls.append(key)
             else:
                 open_calls.pop()
-        return found
+        return enclosing
 
     @cached_property
     def last(self) -> Key | None:
         """The call whose output the loss is made of: the last to end that is in no other."""
-        ends = [k for way, k in self.seen.events if way == "leave" and k in self.back]
+        ends = [k for way, k in self.seen.events if way == "leave" and k in self.jax_calls]
         return ends[-1] if ends else None
 
     def _user(self, key: Key) -> Key:
-        """Whose lines go on with what a call returned."""
+        """The module whose own lines use the output of a call."""
         return LOSS if key == self.last else self.enclosing[key]
 
-    def forward(self) -> Iterator[Place]:
-        """Places of the forward pass, then the loss."""
+    def forward(self) -> Iterator[Divergence]:
+        """Divergences of the forward pass, then of the loss."""
         for way, key in self.seen.events:
-            if key in self.back:
+            if key in self.jax_calls:
                 yield from self._entered(key) if way == "enter" else self._left(key)
-        loss, theirs = np.asarray(self.seen.loss), np.asarray(self.found.loss)
-        root = self.seen.calls.get(ROOT) if ROOT in self.back else None
-        owner = LOSS if self.back else ROOT
-        yield Place(stage="forward", what="loss", owner=owner, name="loss", torch=loss, jax=theirs,
-                    scale=numerics.size(loss), call=root)  # fmt: skip
+        torch, jax = np.asarray(self.seen.loss), np.asarray(self.replayed.loss)
+        root = self.seen.calls.get(ROOT) if ROOT in self.jax_calls else None
+        owner = LOSS if self.jax_calls else ROOT
+        yield Divergence(
+            stage="forward",
+            what="loss",
+            owner=owner,
+            name="loss",
+            torch=torch,
+            jax=jax,
+            scale=numerics.size(torch),
+            call=root,
+        )
 
-    def _entered(self, key: Key) -> Iterator[Place]:
+    def _entered(self, key: Key) -> Iterator[Divergence]:
         owner = self.enclosing[key]
-        for place, ours in self.found.integers.items():
-            theirs = self.found.found[place]
-            if place[0] == self.back[key]:
-                yield Place(stage="forward", what="in", owner=owner, name=f"integers into {key}",
-                            torch=ours.astype(float), jax=theirs.astype(float),
-                            scale=numerics.size(np.ones_like(ours, float)),
-                            call=self.seen.calls.get(owner), before=key)  # fmt: skip
+        for site, ids in self.replayed.integers.items():
+            if site[0] == self.jax_calls[key]:
+                yield Divergence(
+                    stage="forward",
+                    what="in",
+                    owner=owner,
+                    name=f"integers into {key}",
+                    torch=ids.astype(float),
+                    jax=self.replayed.jax[site].astype(float),
+                    scale=numerics.size(np.ones_like(ids, float)),
+                    call=self.seen.calls.get(owner),
+                    before=key,
+                )
         yield from self._exchanged(key, "in", owner, f"input of {key}")
 
-    def _left(self, key: Key) -> Iterator[Place]:
+    def _left(self, key: Key) -> Iterator[Divergence]:
         yield from self._exchanged(key, "out", key, f"output of {named(key)}")
 
-    def _exchanged(self, key: Key, way: str, owner: Key, name: str) -> Iterator[Place]:
-        for place, given in self.found.given.items():
-            if place[:2] == (self.back[key], way):
-                yield Place(
-                    stage="forward", what=way, owner=owner, name=name, torch=given,
-                    jax=self.found.found[place], scale=numerics.size(given),
-                    call=self.seen.calls.get(owner), before=key if way == "in" else None,
-                )  # fmt: skip
+    def _exchanged(
+        self, key: Key, way: Literal["in", "out"], owner: Key, name: str
+    ) -> Iterator[Divergence]:
+        for site, value in self.replayed.torch.items():
+            if site[:2] == (self.jax_calls[key], way):
+                yield Divergence(
+                    stage="forward",
+                    what=way,
+                    owner=owner,
+                    name=name,
+                    torch=value,
+                    jax=self.replayed.jax[site],
+                    scale=numerics.size(value),
+                    call=self.seen.calls.get(owner),
+                    before=key if way == "in" else None,
+                )
 
-    def backward(self) -> Iterator[Place]:
-        """Gradients, from the loss back to the parameters."""
-        whole = numerics.Size(
-            max((numerics.size(g).l2 for g in self.found.owed.values()), default=0.0), 0.0
-        )
-        gradients = self.both.ours(self.seen.gradients)
-        theirs = self.both.in_torch(self.found.gradients)
+    def backward(self) -> Iterator[Divergence]:
+        """Divergences of gradients, from the loss back to the parameters."""
+        gradients = self.live.torch_parts(self.seen.gradients)
+        jax_gradients = self.live.in_torch(self.replayed.gradients)
         scales = numerics.scales(gradients)
-        told: set[str] = set()
-        for way, key in reversed(self.seen.events):
-            if key not in self.back:
-                continue
-            # What leaves a call is its caller's business, what enters it its own.
-            side = "out" if way == "leave" else "in"
-            owner = self._user(key) if side == "out" else key
-            for place, owed in self.found.owed.items():
-                if place[:2] == (self.back[key], side) and place in self.found.back:
-                    scale = numerics.size(owed)
-                    if scale.l2 <= numerics.NOISE * whole.l2:
-                        scale = whole
-                    preposition = "at the output of" if side == "out" else "behind"
-                    yield Place(
-                        stage="backward", what=side, owner=owner,
-                        name=f"gradient {preposition} {named(key)}", torch=owed,
-                        jax=self.found.back[place], scale=scale,
-                        call=self.seen.calls.get(owner), before=key,
-                    )  # fmt: skip
-            if way == "enter":
-                for name in gradients:
-                    if name not in told and self._deepest(name) == key:
-                        told.add(name)
-                        yield self._gradient(name, key, gradients, theirs, scales)
-        for name in gradients:
-            if name not in told and name in theirs:
-                yield self._gradient(name, ROOT, gradients, theirs, scales)
 
-    def _gradient(self, name: str, owner: Key, ours: Any, theirs: Any, scales: Any) -> Place:
-        call = self.seen.calls.get(owner)
-        return Place(stage="backward", what="parameter", owner=owner, name=name,
-                     torch=ours[name], jax=theirs[name], scale=scales[name], call=call)  # fmt: skip
+        def of_parameter(name: str, owner: Key) -> Divergence:
+            return Divergence(
+                stage="backward",
+                what="parameter",
+                owner=owner,
+                name=name,
+                torch=gradients[name],
+                jax=jax_gradients[name],
+                scale=scales[name],
+                call=self.seen.calls.get(owner),
+            )
+
+        owners = {p.name: self._deepest(p.torch) for p in self.live.partners}
+        done: set[str] = set()
+        for way, key in reversed(self.seen.events):
+            if key not in self.jax_calls:
+                continue
+            # The gradient at a call's output is its caller's own, that at its input the call's.
+            if way == "leave":
+                yield from self._gradients(key, "out", self._user(key), "at the output of")
+                continue
+            yield from self._gradients(key, "in", key, "behind")
+            for name in gradients:
+                if name not in done and owners[name] == key:
+                    done.add(name)
+                    yield of_parameter(name, key)
+        for name in gradients:
+            if name not in done and name in jax_gradients:
+                yield of_parameter(name, ROOT)
+
+    def _gradients(
+        self, key: Key, way: Literal["in", "out"], owner: Key, preposition: str
+    ) -> Iterator[Divergence]:
+        for site, gradient in self.replayed.torch_gradients.items():
+            if site[:2] == (self.jax_calls[key], way) and site in self.replayed.jax_gradients:
+                scale = numerics.size(gradient)
+                if scale.l2 <= numerics.NOISE * self._largest_gradient.l2:
+                    scale = self._largest_gradient
+                yield Divergence(
+                    stage="backward",
+                    what=way,
+                    owner=owner,
+                    name=f"gradient {preposition} {named(key)}",
+                    torch=gradient,
+                    jax=self.replayed.jax_gradients[site],
+                    scale=scale,
+                    call=self.seen.calls.get(owner),
+                    before=key,
+                )
+
+    @cached_property
+    def _largest_gradient(self) -> numerics.Size:
+        sizes = (numerics.size(g).l2 for g in self.replayed.torch_gradients.values())
+        return numerics.Size(max(sizes, default=0.0), 0.0)
 
     def _deepest(self, name: str) -> Key:
         """The first call of the innermost aligned module that the parameter lies in."""
-        path = name.partition("[")[0].rpartition(".")[0]
-        while path and Key(path) not in self.back:
+        path = name.rpartition(".")[0]
+        while path and Key(path) not in self.jax_calls:
             path = path.rpartition(".")[0]
         return Key(path)
 
-    def sources(self, place: Place) -> dict[str, np.ndarray]:
-        """What the owner of the place had at hand, of PyTorch's numbers, by name.
+    def sources(self, place: Divergence) -> dict[str, Array]:
+        """PyTorch's tensors that the owner had at hand, by name.
 
-        Its inputs, and what its children had returned by then; a loss has what the model's parts
-        returned where the model was not called as a whole.
+        Its inputs, and the outputs of its children by then; a loss has the outputs of the model's
+        parts where the model was not called as a whole.
         """
         owner = place.owner if place.owner != LOSS else ROOT
-        found: dict[str, np.ndarray] = {}
-        inside = owner not in self.back
+        sources: dict[str, Array] = {}
+        inside = owner not in self.jax_calls
         for way, key in self.seen.events:
             if key == owner and way == "enter":
                 inside = True
                 for number, x in enumerate(self.seen.calls[key].inputs):
-                    found[f"its input{f' {number + 1}' if number else ''}"] = x
+                    sources[f"its input{f' {number + 1}' if number else ''}"] = x
             elif (way, key) in (("leave", owner), ("enter", place.before)):
                 break
             elif inside and way == "leave" and self.enclosing.get(key) == owner:
                 for x in self.seen.calls[key].outputs[:1]:
-                    found[str(key)] = x
-        return found
+                    sources[str(key)] = x
+        return sources
 
-    def own_values(self, owner: Key) -> dict[str, np.ndarray]:
+    def own_values(self, owner: Key) -> dict[str, Array]:
         """The module's own parameters, by the last word of their names, as PyTorch keeps them."""
         start = f"{owner.path}." if owner.path else ""
         return {

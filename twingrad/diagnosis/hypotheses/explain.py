@@ -1,7 +1,7 @@
-"""Known causes, one by one: which way of computing a place gives PyTorch's numbers, which JAX's.
+"""Known causes, one by one: which way of computing a tensor gives PyTorch's numbers, which JAX's.
 
-A hypothesis is a name and the values it predicts, worked out in NumPy from what the module was
-given. Where one predicts one side's values and another the other's, the difference has a cause.
+A hypothesis is a name and the values it predicts, worked out in NumPy from the module's inputs.
+Where one predicts PyTorch's values and another JAX's, the difference has a cause.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,11 +9,19 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from twingrad import numerics
+from twingrad.diagnosis.finding import Cause
 from twingrad.diagnosis.hypotheses import dropout, layers, loss
 from twingrad.diagnosis.hypotheses.attention import attention
-from twingrad.diagnosis.hypotheses.context import FIT, LOW_PRECISIONS, Guess, Scene, rounded
+from twingrad.diagnosis.hypotheses.context import (
+    FIT,
+    LOW_PRECISIONS,
+    Context,
+    Hypothesis,
+    rounded,
+)
+from twingrad.foreign import Array
 
-Family = Callable[[Scene], Iterator[Guess]]
+Family = Callable[[Context], Iterator[Hypothesis]]
 FORWARD: tuple[Family, ...] = (
     layers.integers,
     loss.losses,
@@ -33,122 +41,120 @@ FORWARD: tuple[Family, ...] = (
 BACKWARD: tuple[Family, ...] = (loss.gradients, layers.wiring)
 
 
-def explain(scene: Scene) -> str | None:
-    """The cause in one phrase, or nothing where no hypothesis fits both sides.
+def explain(context: Context) -> Cause | None:
+    """The cause, or nothing where no hypothesis fits both models.
 
-    Hypotheses of one family are preferred; else each side has the first that fits.
+    Hypotheses of one family are preferred; else each model has the first that fits.
     """
-    low = _rounded(scene)
+    low = _low_precision(context)
     if low:
         return low
-    ours: str | None = None
-    theirs: str | None = None
-    for family in FORWARD if scene.stage == "forward" else BACKWARD:
-        mine, other = _first_fits(family, scene)
-        if mine and other and mine != other:
-            return _said(mine, other)
-        ours, theirs = ours or mine, theirs or other
-    if ours and theirs and ours != theirs:
-        return _said(ours, theirs)
-    return _plain(scene)
+    first_torch: str | None = None
+    first_jax: str | None = None
+    for family in FORWARD if context.stage == "forward" else BACKWARD:
+        torch_name, jax_name = _first_fits(family, context)
+        if torch_name and jax_name and torch_name != jax_name:
+            return Cause(torch_name, jax_name)
+        first_torch, first_jax = first_torch or torch_name, first_jax or jax_name
+    if first_torch and first_jax and first_torch != first_jax:
+        return Cause(first_torch, first_jax)
+    plain = _plain(context)
+    return Cause.statement(plain) if plain else None
 
 
-def _first_fits(family: Family, scene: Scene) -> tuple[str | None, str | None]:
+def _first_fits(family: Family, context: Context) -> tuple[str | None, str | None]:
     """Of one family, the first hypothesis that gives PyTorch's numbers, and that gives JAX's."""
-    mine: str | None = None
-    other: str | None = None
+    torch_name: str | None = None
+    jax_name: str | None = None
     with np.errstate(all="ignore"):
-        for name, value in family(scene):
-            mine = mine or (name if scene.fits(value, scene.torch) else None)
-            other = other or (name if scene.fits(value, scene.jax) else None)
-            if mine and other:
+        for name, predicted in family(context):
+            torch_name = torch_name or (name if context.fits(predicted, context.torch) else None)
+            jax_name = jax_name or (name if context.fits(predicted, context.jax) else None)
+            if torch_name and jax_name:
                 break
-    return mine, other
+    return torch_name, jax_name
 
 
-def _said(ours: str, theirs: str) -> str:
-    return f"PyTorch's is {ours}, JAX's {theirs}"
-
-
-def _rounded(scene: Scene) -> str | None:
-    """Where all numbers of one side are such as a lower precision has, and the other's are not."""
-    few = scene.torch.size < numerics.FEW and scene.dtype == "float64"
-    if few or scene.torch.shape != scene.jax.shape:
+def _low_precision(context: Context) -> Cause | None:
+    """The precision that holds all numbers of one model, where the other's need more digits."""
+    few = context.torch.size < numerics.FEW and context.dtype == "float64"
+    if few or context.torch.shape != context.jax.shape:
         return None
     for name in LOW_PRECISIONS:
-        coarser = [rounded(x.astype(np.float32), name) for x in (scene.torch, scene.jax)]
-        held = [
-            np.array_equal(x, y) for x, y in zip((scene.torch, scene.jax), coarser, strict=True)
-        ]
-        if held[0] != held[1]:
-            coarse = scene.torch if held[0] else scene.jax
-            if scene.fits(coarser[1 if held[0] else 0].astype(np.float64), coarse):
-                return f"{'PyTorch' if held[0] else 'JAX'}'s is rounded to {name}"
+        torch, jax = (rounded(x.astype(np.float32), name) for x in (context.torch, context.jax))
+        torch_is_low = np.array_equal(torch, context.torch)
+        if torch_is_low == np.array_equal(jax, context.jax):
+            continue
+        if torch_is_low and context.fits(jax.astype(np.float64), context.torch):
+            return Cause.statement(f"PyTorch's is rounded to {name}")
+        if not torch_is_low and context.fits(torch.astype(np.float64), context.jax):
+            return Cause.statement(f"JAX's is rounded to {name}")
     return None
 
 
-def _plain(scene: Scene) -> str | None:
-    """What can be said without knowing the module: nothing there, a factor, a lower precision."""
-    ours, theirs = scene.torch.astype(np.float64), scene.jax.astype(np.float64)
-    if ours.shape != theirs.shape:
-        return f"PyTorch's shape is {scene.torch.shape}, JAX's {scene.jax.shape}"
-    for name, x in (("PyTorch", ours), ("JAX", theirs)):
+def _plain(context: Context) -> str | None:
+    """A cause that shows without knowing the module: zeros, a factor, a lower precision."""
+    torch, jax = context.torch.astype(np.float64), context.jax.astype(np.float64)
+    if torch.shape != jax.shape:
+        return f"PyTorch's shape is {context.torch.shape}, JAX's {context.jax.shape}"
+    for name, x in (("PyTorch", torch), ("JAX", jax)):
         if not np.isfinite(x).all():
             return f"{name} has NaN or infinity there"
-    flow = scene.stage == "backward"
-    sizes = {"PyTorch": numerics.size(ours).l2, "JAX": numerics.size(theirs).l2}
-    side = min(sizes, key=lambda name: sizes[name])
-    if sizes[side] <= numerics.NOISE * max(sizes.values()):
-        return f"no gradient flows in {side}: it is stopped" if flow else f"{side} has zeros there"
-    if scene.dtype != "float64" and ours.size == 1:
-        return _of_rounding(scene, ours, theirs)  # one number is any other one times a factor
-    ratio = float((ours * theirs).sum() / (ours * ours).sum())
-    left = numerics.distance(theirs, np.asarray(ratio * ours)).l2
+    flow = context.stage == "backward"
+    sizes = {"PyTorch": numerics.size(torch).l2, "JAX": numerics.size(jax).l2}
+    smaller = min(sizes, key=lambda name: sizes[name])
+    if sizes[smaller] <= numerics.NOISE * max(sizes.values()):
+        stopped = f"no gradient flows in {smaller}: it is stopped"
+        return stopped if flow else f"{smaller} has zeros there"
+    if context.dtype != "float64" and torch.size == 1:
+        return _rounding(context, torch, jax)  # one number is any other one times a factor
+    ratio = float((torch * jax).sum() / (torch * torch).sum())
+    rest = numerics.distance(jax, np.asarray(ratio * torch)).l2
     # A factor explains only what goes away with it.
-    if left <= min(
-        FIT[scene.dtype] * numerics.size(theirs).l2, 0.01 * numerics.distance(theirs, ours).l2
+    if rest <= min(
+        FIT[context.dtype] * numerics.size(jax).l2, 0.01 * numerics.distance(jax, torch).l2
     ):
-        named = {-1.0: "the sign is turned"}
-        return named.get(round(ratio, 9), f"JAX's is {ratio:.6g} times PyTorch's")
-    part = _rows(scene, ours, theirs) or dropout.one_drops(ours, theirs)
-    if part:
-        return part
-    return _of_rounding(scene, ours, theirs)
+        if round(ratio, 9) == -1.0:
+            return "the sign is turned"
+        return f"JAX's is {ratio:.6g} times PyTorch's"
+    part = _rows(context, torch, jax) or dropout.dropped_in_one(torch, jax)
+    return part or _rounding(context, torch, jax)
 
 
-def _of_rounding(scene: Scene, ours: np.ndarray, theirs: np.ndarray) -> str | None:
-    error = numerics.distance(ours, theirs).l2 / numerics.size(ours).l2
+def _rounding(context: Context, torch: Array, jax: Array) -> str | None:
+    error = numerics.distance(torch, jax).l2 / numerics.size(torch).l2
     for name, u in (("bfloat16", 2.0**-9), ("float16 or TF32", 2.0**-12), ("float32", 2.0**-25)):
-        if name == "float32" and scene.dtype == "float32":
+        if name == "float32" and context.dtype == "float32":
             continue
         if u / 4 <= error <= 8 * u:
             return f"apart by what rounding to {name} does"
     return None
 
 
-def _rows(scene: Scene, ours: np.ndarray, theirs: np.ndarray) -> str | None:
-    """Rows that one side leaves out, where all others agree."""
-    if ours.ndim < 2:
+def _rows(context: Context, torch: Array, jax: Array) -> str | None:
+    """Rows that one model leaves out, where all others agree."""
+    if torch.ndim < 2:
         return None
-    width = ours.shape[-1]
-    ours, theirs = ours.reshape(-1, width), theirs.reshape(-1, width)
-    apart = np.abs(ours - theirs).max(1) > 1e-9 * np.abs(ours).max()
-    if not 0 < apart.sum() <= max(1, len(ours) // 4):
+    width = torch.shape[-1]
+    torch, jax = torch.reshape(-1, width), jax.reshape(-1, width)
+    apart = np.abs(torch - jax).max(1) > 1e-9 * np.abs(torch).max()
+    if not 0 < apart.sum() <= max(1, len(torch) // 4):
         return None
-    which = _which(scene, apart)
-    lost = scene.elsewhere.get(loss.LOOKUP, np.zeros_like(ours)).reshape(ours.shape)[apart]
-    for side, x, other in (("JAX", theirs, ours), ("PyTorch", ours, theirs)):
+    which = _which(context, apart)
+    lookup = np.zeros_like(torch) if context.lookup is None else context.lookup
+    lost = lookup.reshape(torch.shape)[apart]
+    for name, x, other in (("JAX", jax, torch), ("PyTorch", torch, jax)):
         if not x[apart].any():
-            kind = "gets no gradient" if scene.stage == "backward" else "is zero"
-            return f"{which} {kind} in {side}, as padding would"
+            kind = "gets no gradient" if context.stage == "backward" else "is zero"
+            return f"{which} {kind} in {name}, as padding would"
         if lost.any() and np.allclose(x[apart] + lost, other[apart], rtol=1e-9, atol=0):
-            return f"{which} gets no gradient from the lookup in {side}, as padding would"
+            return f"{which} gets no gradient from the lookup in {name}, as padding would"
     return f"only {which} differs"
 
 
-def _which(scene: Scene, apart: np.ndarray) -> str:
+def _which(context: Context, apart: Array) -> str:
     """The rows by number, or by the one token that stands in all of them and nowhere else."""
-    tokens = scene.batch[0].ravel() if scene.batch else apart
+    tokens = context.batch[0].ravel() if context.batch else apart
     if tokens.shape == apart.shape and tokens.dtype.kind in "iu":
         (*others, token) = np.unique(tokens[apart])
         if not others and np.array_equal(tokens == token, apart):

@@ -1,25 +1,30 @@
-"""What a layer may compute from what it was given: norms, products, tables, functions, cells."""
+"""Computations of a layer from its input: norms, products, tables, functions, cells."""
 
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 
 from twingrad import numerics
-from twingrad.diagnosis.hypotheses.context import Guess, Scene
+from twingrad.diagnosis.hypotheses.context import Context, Hypothesis
+from twingrad.foreign import Array
 
 EPSILONS = (1e-5, 1e-6, 1e-12, 1e-8, 1e-3, 1e-2, 0.0)
 CANCELS = 16.0  # times what one rounding of E[x²] does to a variance: sums have many of them
 
 
-def norms(scene: Scene) -> Iterator[Guess]:
-    """LayerNorm and RMSNorm, by epsilon, variance and what is learned."""
-    if scene.what != "out" or scene.stage != "forward" or not scene.call or not scene.call.inputs:
+def norms(context: Context) -> Iterator[Hypothesis]:
+    """LayerNorm and RMSNorm, by epsilon, variance, gain and bias."""
+    if (
+        context.what != "out"
+        or context.stage != "forward"
+        or not context.call
+        or not context.call.inputs
+    ):
         return
-    weight, bias = scene.values.get("weight"), scene.values.get("bias")
-    x = scene.call.inputs[0]
+    weight, bias = context.values.get("weight"), context.values.get("bias")
+    x = context.call.inputs[0]
     if weight is None or weight.ndim != 1 or weight.shape[-1:] != x.shape[-1:]:
         return
     mean = x.mean(-1, keepdims=True)
@@ -34,25 +39,28 @@ def norms(scene: Scene) -> Iterator[Guess]:
             yield name + ("" if centred else ", not centred"), z
     y = (x - mean) / (np.sqrt(x.var(-1, keepdims=True)) + 1e-5)
     yield "normalised with epsilon outside the root", y * weight + (0 if bias is None else bias)
-    if scene.dtype == "float32" and scene.torch.shape == x.shape:
-        yield from _cancelling(scene, x.astype(np.float64), weight, 0 if bias is None else bias)
+    if context.dtype == "float32" and context.torch.shape == x.shape:
+        shift = 0.0 if bias is None else bias
+        yield from _cancelling(context, x.astype(np.float64), weight, shift)
 
 
-def _cancelling(scene: Scene, x: np.ndarray, weight: Any, bias: Any) -> Iterator[Guess]:
+def _cancelling(
+    context: Context, x: Array, weight: Array, bias: Array | float
+) -> Iterator[Hypothesis]:
     """Each row off by a factor of its own, as large as E[x²] - E[x]² makes it in float32."""
     middle = x - x.mean(-1, keepdims=True)
     variance = x.var(-1, keepdims=True)
     lost = numerics.UNIT_ROUNDOFF["float32"] * (x**2).mean(-1, keepdims=True) / variance
-    for epsilon, side in itertools.product(EPSILONS, (scene.torch, scene.jax)):
+    for epsilon, actual in itertools.product(EPSILONS, (context.torch, context.jax)):
         y = middle / np.sqrt(variance + epsilon) * weight
-        found = side - bias
-        factor = (found * y).sum(-1, keepdims=True) / (y * y).sum(-1, keepdims=True)
+        unbiased = actual - bias
+        factor = (unbiased * y).sum(-1, keepdims=True) / (y * y).sum(-1, keepdims=True)
         if (np.abs(factor - 1) <= CANCELS * lost).all():
             name = f"normalised with epsilon {epsilon:g} by a variance that cancels, E[x²] - E[x]²"
             yield name, factor * y + bias
 
 
-def _learned(y: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> Iterator[Guess]:
+def _learned(y: Array, weight: Array, bias: Array | None) -> Iterator[Hypothesis]:
     if bias is not None:
         yield "", y * weight + bias
         yield ", without its bias", y * weight
@@ -62,19 +70,19 @@ def _learned(y: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> Iter
     yield ", gain one more", y * (1 + weight) + (0 if bias is None else bias)
 
 
-def batch_norms(scene: Scene) -> Iterator[Guess]:
+def batch_norms(context: Context) -> Iterator[Hypothesis]:
     """BatchNorm over all axes but the second."""
-    weight, bias = scene.values.get("weight"), scene.values.get("bias")
-    mean, variance = scene.values.get("running_mean"), scene.values.get("running_var")
+    weight, bias = context.values.get("weight"), context.values.get("bias")
+    mean, variance = context.values.get("running_mean"), context.values.get("running_var")
     if (
-        not scene.call
-        or not scene.call.inputs
+        not context.call
+        or not context.call.inputs
         or weight is None
         or mean is None
         or variance is None
     ):
         return
-    x = scene.call.inputs[0]
+    x = context.call.inputs[0]
     axes = tuple(i for i in range(x.ndim) if i != 1)
     shape = tuple(-1 if i == 1 else 1 for i in range(x.ndim))
     w, b = weight.reshape(shape), None if bias is None else bias.reshape(shape)
@@ -87,25 +95,25 @@ def batch_norms(scene: Scene) -> Iterator[Guess]:
     for (name, (m, v)), epsilon in itertools.product(kinds.items(), EPSILONS):
         y = (x - m.reshape(shape)) / np.sqrt(v.reshape(shape) + epsilon)
         for learned, z in _learned(y, w, b):
-            yield f"normalised {name} with epsilon {epsilon:g}{learned}", _as(z, scene)
+            yield f"normalised {name} with epsilon {epsilon:g}{learned}", _as(z, context)
 
 
-def _as(value: np.ndarray, scene: Scene) -> np.ndarray:
+def _as(value: Array, context: Context) -> Array:
     """The prediction with channels where the place has them."""
     turned = np.moveaxis(value, 1, -1) if value.ndim > 2 else value
-    return turned if value.shape != scene.torch.shape else value
+    return turned if value.shape != context.torch.shape else value
 
 
-def linear(scene: Scene) -> Iterator[Guess]:
+def linear(context: Context) -> Iterator[Hypothesis]:
     """A matrix product with its bias."""
-    weight, bias = scene.values.get("weight"), scene.values.get("bias")
-    if scene.what != "out" or weight is None or weight.ndim != 2:
+    weight, bias = context.values.get("weight"), context.values.get("bias")
+    if context.what != "out" or weight is None or weight.ndim != 2:
         return
-    if not scene.call or not scene.call.inputs:
+    if not context.call or not context.call.inputs:
         return
-    x = scene.call.inputs[0]
+    x = context.call.inputs[0]
     square = weight.shape[0] == weight.shape[1]
-    straight = scene.kind == "Conv1D"
+    straight = context.kind == "Conv1D"
     for turned in (False, True) if square else (False,):
         w = weight if straight != turned else weight.T
         if x.shape[-1] != w.shape[0]:
@@ -120,23 +128,23 @@ def linear(scene: Scene) -> Iterator[Guess]:
             yield name, product
 
 
-def embeddings(scene: Scene) -> Iterator[Guess]:
+def embeddings(context: Context) -> Iterator[Hypothesis]:
     """Rows of a table, by number."""
-    weight = scene.values.get("weight")
-    if weight is None or weight.ndim != 2 or not scene.call or not scene.call.integers:
+    weight = context.values.get("weight")
+    if weight is None or weight.ndim != 2 or not context.call or not context.call.integers:
         return
-    ids, count = scene.call.integers[0], len(weight)
+    ids, count = context.call.integers[0], len(weight)
     yield "the rows of its table", weight[ids % count]
     yield "the rows times sqrt(C)", weight[ids % count] * math.sqrt(weight.shape[1])
     yield "the rows after those", weight[np.minimum(ids + 1, count - 1)]
     yield "the rows before those", weight[np.maximum(ids - 1, 0)]
 
 
-def integers(scene: Scene) -> Iterator[Guess]:
+def integers(context: Context) -> Iterator[Hypothesis]:
     """Indices that are off by a little."""
-    if not scene.before or not scene.before.integers:
+    if not context.before or not context.before.integers:
         return
-    ids = scene.torch
+    ids = context.torch
     for first in (0, 1):
         yield (
             f"positions from {first}",
@@ -148,11 +156,11 @@ def integers(scene: Scene) -> Iterator[Guess]:
     yield "all 0", np.zeros_like(ids)
 
 
-def _erf(x: np.ndarray) -> np.ndarray:
-    return np.vectorize(math.erf, otypes=[float])(x)
+def _erf(x: Array) -> Array:
+    return np.asarray(np.vectorize(math.erf, otypes=[float])(x))
 
 
-ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "GELU by tanh": lambda x: (
         0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
     ),
@@ -169,28 +177,34 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def activations(scene: Scene) -> Iterator[Guess]:
+def activations(context: Context) -> Iterator[Hypothesis]:
     """A function of each number of one source."""
-    for source, x in reversed(list(scene.same_shape().items())):
+    for source, x in reversed(list(context.same_shape().items())):
         for name, function in ACTIVATIONS.items():
             yield f"{name} of {source}", function(x)
-            bias = scene.everything.get(f"{source}.bias")
+            bias = context.everything.get(f"{source}.bias")
             if bias is not None and bias.shape == x.shape[-1:]:
                 yield f"{name} of {source} without its bias", function(x - bias)
-    yield from reversed(list(scene.same_shape().items()))
+    yield from reversed(list(context.same_shape().items()))
 
 
-def cells(scene: Scene) -> Iterator[Guess]:
+def cells(context: Context) -> Iterator[Hypothesis]:
     """One step of a GRU or an LSTM, by gates."""
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    if not scene.call or len(scene.call.inputs) < 2 or any(n not in scene.values for n in names):
+    if (
+        not context.call
+        or len(context.call.inputs) < 2
+        or any(n not in context.values for n in names)
+    ):
         return
-    w, u, b, c = (scene.values[name] for name in names)
-    x, h = scene.call.inputs[:2]
-    given, kept = x @ w.T + b, h @ u.T + c
+    w, u, b, c = (context.values[name] for name in names)
+    x, h = context.call.inputs[:2]
+    from_input, from_state = x @ w.T + b, h @ u.T + c
     sigmoid = ACTIVATIONS["sigmoid"]
     if len(w) == 3 * h.shape[-1]:
-        (ir, iz, i_n), (hr, hz, hn) = (np.split(part, 3, axis=-1) for part in (given, kept))
+        (ir, iz, i_n), (hr, hz, hn) = (
+            np.split(part, 3, axis=-1) for part in (from_input, from_state)
+        )
         r, z = sigmoid(ir + hr), sigmoid(iz + hz)
         new = np.tanh(i_n + r * hn)
         yield "a GRU step", (1 - z) * new + z * h
@@ -201,9 +215,9 @@ def cells(scene: Scene) -> Iterator[Guess]:
         yield "a GRU step that resets the state before its product", (1 - z) * early + z * h
         swapped = np.tanh(i_n + z * hn)
         yield "a GRU step with its gates swapped", (1 - r) * swapped + r * h
-    if len(w) == 4 * h.shape[-1] and len(scene.call.inputs) > 2:
-        cell = scene.call.inputs[2]
-        gates = np.split(given + kept, 4, axis=-1)
+    if len(w) == 4 * h.shape[-1] and len(context.call.inputs) > 2:
+        cell = context.call.inputs[2]
+        gates = np.split(from_input + from_state, 4, axis=-1)
         for order in itertools.permutations("ifgo"):
             part = dict(zip(order, gates, strict=True))
             after = sigmoid(part["f"]) * cell + sigmoid(part["i"]) * np.tanh(part["g"])
@@ -213,44 +227,44 @@ def cells(scene: Scene) -> Iterator[Guess]:
             )
 
 
-def applied(scene: Scene) -> Iterator[Guess]:
+def applied(context: Context) -> Iterator[Hypothesis]:
     """A part of the module applied to another tensor than its own."""
-    for name, module in scene.modules.items():
-        for source, x in {**scene.sources, **scene.elsewhere}.items():
-            if x.shape == scene.torch.shape:
+    for name, module in context.modules.items():
+        for source, x in {**context.sources, **context.elsewhere}.items():
+            if x.shape == context.torch.shape:
                 yield f"{name} of {source}", module(x)
 
 
-def heads(scene: Scene) -> Iterator[Guess]:
+def heads(context: Context) -> Iterator[Hypothesis]:
     """Logits: a source times a table's transpose, as a tied head has it."""
-    width = scene.torch.shape[-1:]
-    tables = {n: w for n, w in scene.everything.items() if w.ndim == 2 and w.shape[:1] == width}
-    for source, x in reversed(list(scene.sources.items())):
+    width = context.torch.shape[-1:]
+    tables = {n: w for n, w in context.everything.items() if w.ndim == 2 and w.shape[:1] == width}
+    for source, x in reversed(list(context.sources.items())):
         for name, table in tables.items():
-            if x.shape[:-1] == scene.torch.shape[:-1] and x.shape[-1] == table.shape[1]:
+            if x.shape[:-1] == context.torch.shape[:-1] and x.shape[-1] == table.shape[1]:
                 yield f"{source} times {name}", x @ table.T
 
 
-def wiring(scene: Scene) -> Iterator[Guess]:
+def wiring(context: Context) -> Iterator[Hypothesis]:
     """Another tensor of the pass where this one should be."""
-    for name, x in scene.sources.items():
+    for name, x in context.sources.items():
         yield name, x
-    for name, x in scene.elsewhere.items():
+    for name, x in context.elsewhere.items():
         yield name, x
 
 
-def sums(scene: Scene) -> Iterator[Guess]:
+def sums(context: Context) -> Iterator[Hypothesis]:
     """Sums of sources with small factors, found by least squares."""
     shaped = {
-        n: np.broadcast_to(x, scene.torch.shape)
-        for n, x in scene.sources.items()
-        if x.ndim <= scene.torch.ndim and _broadcasts(x.shape, scene.torch.shape)
+        n: np.broadcast_to(x, context.torch.shape)
+        for n, x in context.sources.items()
+        if x.ndim <= context.torch.ndim and _broadcasts(x.shape, context.torch.shape)
     }
     if not 1 <= len(shaped) <= 12:
         return
     columns = np.stack([x.ravel() for x in shaped.values()], axis=1).astype(np.float64)
-    for target in (scene.torch, scene.jax):
-        if target.shape != scene.torch.shape or not np.isfinite(target).all():
+    for target in (context.torch, context.jax):
+        if target.shape != context.torch.shape or not np.isfinite(target).all():
             continue
         factors, *_ = np.linalg.lstsq(columns, target.ravel().astype(np.float64), rcond=1e-12)
         factors = np.where(np.abs(factors) < 1e-6, 0.0, factors)

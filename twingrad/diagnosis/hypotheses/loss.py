@@ -1,4 +1,4 @@
-"""Cross-entropy and its gradients: what they are divided by, who counts, and which part is lost."""
+"""Cross-entropy and its gradients: by divisor, ignored targets, and parts left out."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,114 +6,120 @@ from functools import partial
 
 import numpy as np
 
-from twingrad.diagnosis.hypotheses.context import LOW_PRECISIONS, Guess, Scene, rounded
+from twingrad.diagnosis.hypotheses.context import LOW_PRECISIONS, Context, Hypothesis, rounded
+from twingrad.foreign import Array
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """Logits and targets, and what the logits were made of where the head is a table [V, C].
+    """Logits and targets; features and table of the logits where the head is a table [V, C].
 
     Arrays are flat over positions: logits [N, V], targets [N], features [N, C].
     """
 
-    logits: np.ndarray
-    targets: np.ndarray
-    inputs: np.ndarray
+    logits: Array
+    targets: Array
+    inputs: Array
     shape: tuple[int, ...]
-    features: np.ndarray | None = None
-    table: np.ndarray | None = None
+    features: Array | None = None
+    table: Array | None = None
 
     @property
-    def counts(self) -> np.ndarray:
-        """Which targets count: a negative one stands for none."""
+    def counts(self) -> Array:
+        """Which targets are not ignored, as negative ones are."""
         return self.targets >= 0
 
     @property
     def count(self) -> int:
-        """How many do, 1 at least."""
+        """Number of targets that are not ignored, at least 1."""
         return max(int(self.counts.sum()), 1)
 
-    def picked(self, targets: np.ndarray, logits: np.ndarray | None = None) -> np.ndarray:
+    def picked(self, targets: Array, logits: Array | None = None) -> Array:
         """Each position's cross-entropy, whether it counts or not."""
         logits = self.logits if logits is None else logits
         top = logits.max(-1, keepdims=True)
         logs = logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
-        return -np.take_along_axis(logs, targets[:, None] % logs.shape[-1], -1)[:, 0]
+        picked: Array = np.take_along_axis(logs, targets[:, None] % logs.shape[-1], -1)[:, 0]
+        return -picked
 
-    def derived(self, targets: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    def derived(self, targets: Array, counts: Array) -> Array:
         """The mean's gradient at the logits, [N, V]: softmax less one at the target."""
         exp = np.exp(self.logits - self.logits.max(-1, keepdims=True))
         d = exp / exp.sum(-1, keepdims=True)
         d[np.arange(len(d)), targets] -= 1
-        return d * counts[:, None] / self.count
+        derivative: Array = d * counts[:, None] / self.count
+        return derivative
 
     @property
-    def pull(self) -> np.ndarray:
-        """What of it is the target's: the mean's one, where one counts."""
+    def pull(self) -> Array:
+        """The target's part of the mean's gradient: one over the count at each target."""
         ones = np.zeros_like(self.logits)
         ones[np.arange(len(ones)), np.maximum(self.targets, 0)] = self.counts / self.count
         return ones
 
 
-def heads(scene: Scene) -> Iterator[Head]:
-    """Of the model's output, or of what any table that could be a head makes of its features."""
-    if not scene.batch:
+def heads(context: Context) -> Iterator[Head]:
+    """The model's logits; else for each table that could be a head, the logits it gives."""
+    if not context.batch:
         return
-    targets, inputs = scene.batch[-1], scene.batch[0]
+    targets, inputs = context.batch[-1], context.batch[0]
     if targets.dtype.kind not in "iu":
         return
     inputs = inputs if inputs.shape == targets.shape else targets
-    made = partial(Head, targets=targets.ravel(), inputs=inputs.ravel(), shape=targets.shape)
-    called = scene.call.outputs if scene.what == "loss" and scene.call else []
+    head_of = partial(Head, targets=targets.ravel(), inputs=inputs.ravel(), shape=targets.shape)
+    called = context.call.outputs if context.what == "loss" and context.call else []
     if called and called[0].shape[:-1] == targets.shape:
-        yield made(logits=called[0].reshape(-1, called[0].shape[-1]))
+        yield head_of(logits=called[0].reshape(-1, called[0].shape[-1]))
         return
-    x = scene.features
+    x = context.features
     if x is None or x.shape[:-1] != targets.shape:
         return
     features = x.reshape(-1, x.shape[-1])
-    for table in scene.everything.values():
+    for table in context.everything.values():
         if table.ndim == 2 and table.shape[1] == x.shape[-1] and len(table) > targets.max():
-            yield made(logits=features @ table.T, features=features, table=table)
+            yield head_of(logits=features @ table.T, features=features, table=table)
 
 
-def losses(scene: Scene) -> Iterator[Guess]:
-    """Cross-entropy, by what it is divided by and who counts."""
-    for found in heads(scene) if scene.what == "loss" else ():
-        for name, value in _sums(found, found.targets):
+def losses(context: Context) -> Iterator[Hypothesis]:
+    """Cross-entropy, by divisor and ignored targets."""
+    for head in heads(context) if context.what == "loss" else ():
+        for name, value in _sums(head, head.targets):
             yield name, np.asarray(value)
-        for name, value in _sums(found, found.inputs):
+        for name, value in _sums(head, head.inputs):
             yield f"{name} of the inputs as targets", np.asarray(value)
-        yield from _low(found)
+        yield from _low(head)
 
 
-def _sums(found: Head, targets: np.ndarray) -> Iterator[tuple[str, float]]:
-    counts, n = found.counts, found.count
-    first = found.picked(np.maximum(targets, 0))
-    own, every = first * counts, first.sum()
-    last = found.picked(np.where(targets < 0, -1, targets))
-    yield "the mean over targets that count", own.sum() / n
-    yield "a sum", own.sum()
-    yield "the sum divided by all positions", own.sum() / counts.size
+def _sums(head: Head, targets: Array) -> Iterator[tuple[str, float]]:
+    counts, n = head.counts, head.count
+    first = head.picked(np.maximum(targets, 0))
+    counted, every = first * counts, first.sum()
+    last = head.picked(np.where(targets < 0, -1, targets))
+    yield "the mean over targets that count", counted.sum() / n
+    yield "a sum", counted.sum()
+    yield "the sum divided by all positions", counted.sum() / counts.size
     yield "a mean in which ignored targets count as token 0", every / counts.size
     yield "a mean over targets that count, with ignored ones added as token 0", every / n
     yield (
         "a mean over targets that count, with ignored ones added as the last token",
         last.sum() / n,
     )
-    if len(found.shape) == 2:
-        yield from _by_rows(found, own, first)
-    if found.table is not None:
-        yield from _in_chunks(found, own)
+    if len(head.shape) == 2:
+        yield from _by_rows(head, counted, first)
+    if head.table is not None:
+        yield from _in_chunks(head, counted)
 
 
-def _by_rows(found: Head, own: np.ndarray, first: np.ndarray) -> Iterator[tuple[str, float]]:
-    B, T = found.shape
-    counts, n = found.counts.reshape(B, T), found.count
-    yield "the sum divided by B", own.sum() / B
-    yield "the sum divided by B (T - 1)", own.sum() / max(B * (T - 1), 1)
-    later, rows = max(int(counts[:, 1:].sum()), 1), own.reshape(B, T)
-    yield "the sum divided by the targets that count behind the first position", own.sum() / later
+def _by_rows(head: Head, counted: Array, first: Array) -> Iterator[tuple[str, float]]:
+    B, T = head.shape
+    counts, n = head.counts.reshape(B, T), head.count
+    yield "the sum divided by B", counted.sum() / B
+    yield "the sum divided by B (T - 1)", counted.sum() / max(B * (T - 1), 1)
+    later, rows = max(int(counts[:, 1:].sum()), 1), counted.reshape(B, T)
+    yield (
+        "the sum divided by the targets that count behind the first position",
+        counted.sum() / later,
+    )
     yield "the sum without the last position", rows[:, :-1].sum() / n
     yield (
         "the mean without the last position",
@@ -126,53 +132,54 @@ def _by_rows(found: Head, own: np.ndarray, first: np.ndarray) -> Iterator[tuple[
     )
 
 
-def _in_chunks(found: Head, own: np.ndarray) -> Iterator[tuple[str, float]]:
+def _in_chunks(head: Head, counted: Array) -> Iterator[tuple[str, float]]:
     """Where the loss is taken a few positions at a time."""
-    N, n = len(own), found.count
+    N, n = len(counted), head.count
     for left in range(1, N // 2):
-        yield f"the mean without the last {left} of {N} positions", own[:-left].sum() / n
+        yield f"the mean without the last {left} of {N} positions", counted[:-left].sum() / n
     for more in range(1, N):
-        filled = own.sum() + more * np.log(found.logits.shape[-1])
+        filled = counted.sum() + more * np.log(head.logits.shape[-1])
         yield f"the mean with {more} positions of zeros filled in and counted", filled / n
     for chunk in range(1, N):
         cuts = range(0, N, chunk)
-        sums = np.add.reduceat(own, cuts)
-        counts = np.maximum(np.add.reduceat(found.counts.astype(int), cuts), 1)
+        sums = np.add.reduceat(counted, cuts)
+        counts = np.maximum(np.add.reduceat(head.counts.astype(int), cuts), 1)
         yield f"the mean of the means of chunks of {chunk}", float((sums / counts).mean())
 
 
-def _low(found: Head) -> Iterator[Guess]:
+def _low(head: Head) -> Iterator[Hypothesis]:
     """In a lower precision: that of logits, or of the cross-entropy itself."""
-    targets, counts = np.maximum(found.targets, 0), found.counts
+    targets, counts = np.maximum(head.targets, 0), head.counts
     for name in LOW_PRECISIONS:
-        logits = rounded(found.logits, name).astype(np.float64)
-        value = (found.picked(targets, logits) * counts).sum() / found.count
+        logits = rounded(head.logits, name).astype(np.float64)
+        value = (head.picked(targets, logits) * counts).sum() / head.count
         yield f"the mean of logits rounded to {name}", np.asarray(value)
 
 
-def gradients(scene: Scene) -> Iterator[Guess]:
-    """The loss's gradient at what it was given, and at the head's table."""
-    for found in heads(scene):
-        if found.table is None or found.features is None:
+def gradients(context: Context) -> Iterator[Hypothesis]:
+    """The loss's gradient at its features, and at the head's table."""
+    for head in heads(context):
+        if head.table is None or head.features is None:
             return
-        d = found.derived(np.maximum(found.targets, 0), found.counts)
-        if scene.what == "out":
-            yield from _at_features(found, d, scene.torch.shape)
-        elif scene.what == "parameter" and scene.torch.shape == found.table.shape:
-            yield from _at_table(found, d, scene)
+        d = head.derived(np.maximum(head.targets, 0), head.counts)
+        if context.what == "out":
+            yield from _at_features(head, head.table, d, context.torch.shape)
+        elif context.what == "parameter" and context.torch.shape == head.table.shape:
+            yield from _at_table(head, head.features, d, context)
 
 
-def _at_features(found: Head, d: np.ndarray, shape: tuple[int, ...]) -> Iterator[Guess]:
-    assert found.table is not None
-    dx = d @ found.table
+def _at_features(
+    head: Head, table: Array, d: Array, shape: tuple[int, ...]
+) -> Iterator[Hypothesis]:
+    dx = d @ table
     yield "the mean's gradient", dx.reshape(shape)
-    yield "the gradient of the sum, not of the mean", (found.count * dx).reshape(shape)
-    pulled = found.derived(np.maximum(found.targets, 0), np.ones_like(found.counts))
+    yield "the gradient of the sum, not of the mean", (head.count * dx).reshape(shape)
+    pulled = head.derived(np.maximum(head.targets, 0), np.ones_like(head.counts))
     yield (
         "a gradient in which ignored targets pull as token 0",
-        (pulled @ found.table).reshape(shape),
+        (pulled @ table).reshape(shape),
     )
-    yield f"a gradient {UNPULLED}", (dx + found.pull @ found.table).reshape(shape)
+    yield f"a gradient {UNPULLED}", (dx + head.pull @ table).reshape(shape)
     for chunk in range(1, len(dx)):
         cut = [dx[i : i + chunk] for i in range(0, len(dx), chunk)]
         for filled in (False, True):
@@ -182,30 +189,29 @@ def _at_features(found: Head, d: np.ndarray, shape: tuple[int, ...]) -> Iterator
             yield name, turned[: len(dx)].reshape(shape)
 
 
-def _turned(cut: list[np.ndarray], rest: np.ndarray) -> list[np.ndarray]:
+def _turned(cut: list[Array], rest: Array) -> list[Array]:
     """The last chunk first, filled up to a whole one."""
     return [cut[-1], rest, *cut[-2::-1]]
 
 
-def _at_table(found: Head, d: np.ndarray, scene: Scene) -> Iterator[Guess]:
-    """The head's part, and beside it a tied lookup's, which is told by the name of its guess."""
-    assert found.features is not None
-    lookup = scene.elsewhere.get(LOOKUP, np.zeros_like(scene.torch))
-    whole = d.T @ found.features
+def _at_table(head: Head, features: Array, d: Array, context: Context) -> Iterator[Hypothesis]:
+    """The gradient of the head's table, and of a tied lookup in it."""
+    lookup = np.zeros_like(context.torch) if context.lookup is None else context.lookup
+    whole = d.T @ features
     yield "both uses' gradient" if lookup.any() else "the mean's gradient", lookup + whole
     yield LOOKUP, lookup
     yield (
         "a gradient whose head's part is that of the sum, not of the mean",
-        (lookup + found.count * whole),
+        (lookup + head.count * whole),
     )
-    pulled = found.derived(np.maximum(found.targets, 0), np.ones_like(found.counts))
-    yield "a gradient in which ignored targets pull as token 0", lookup + pulled.T @ found.features
+    pulled = head.derived(np.maximum(head.targets, 0), np.ones_like(head.counts))
+    yield "a gradient in which ignored targets pull as token 0", lookup + pulled.T @ features
     yield (
         f"a gradient whose head's part is one {UNPULLED}",
-        lookup + (d + found.pull).T @ found.features,
+        lookup + (d + head.pull).T @ features,
     )
     for last in range(1, len(d)):
-        part = d[-last:].T @ found.features[-last:]
+        part = d[-last:].T @ features[-last:]
         yield f"a gradient with the head's part of the last {last} positions alone", lookup + part
 
 

@@ -1,23 +1,27 @@
-"""Two optimizers on the same gradients, and the rule of AdamW or SGD that each of them follows."""
+"""Two optimizers on the same gradients, and the rule of AdamW or SGD that each follows."""
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
-from twingrad import numerics
+from twingrad import numerics, torch_probe
 from twingrad.calls import Pass
-from twingrad.diagnosis.finding import Finding, statistics
+from twingrad.diagnosis.finding import Cause, Finding, Form, statistics
 from twingrad.diagnosis.hypotheses.context import LOW_PRECISIONS, rounded
-from twingrad.live import Both
+from twingrad.foreign import Array, Optimizer, Tensor
+from twingrad.live import LivePair
 
-Params = dict[str, np.ndarray]
+Params = dict[str, Array]
+Decays = Literal["matrices", "everything", "nothing", "no embeddings", "no token embeddings"]
+Clip = Literal["norm", "none", "value", "tensor", "norm and 1e-6", "matrices", "update"]
 
-# What the gradients are multiplied by, step by step: some are clipped, and the sign changes.
+# Factors of the gradients, step by step: some are clipped, and the sign changes.
 FACTORS = (0.5, -3.0, 200.0)
-# How near a rule must come to what an optimizer leaves, relative to how far parameters moved.
+# How near a rule must come to an optimizer's parameters, relative to how far parameters moved.
 FIT = 1e-8
 COARSE = 1e-5
 
@@ -29,7 +33,7 @@ class Rule:
     Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019, algorithm 2.
     """
 
-    kind: str = "adamw"
+    kind: Literal["adamw", "sgd"] = "adamw"
     rates: tuple[float, ...]
     beta1: float = 0.9
     beta2: float = 0.999
@@ -37,14 +41,14 @@ class Rule:
     in_root: bool = False
     corrected: bool = True
     decay: float = 0.0
-    decays: str = "matrices"
+    decays: Decays = "matrices"
     coupled: bool = False
-    clip: str = "norm"
+    clip: Clip = "norm"
     max_norm: float = math.inf
     momentum: float = 0.0
-    kept: str | None = None  # a lower precision in which the first moment is kept
+    moment_precision: str | None = None  # a lower one in which the first moment is kept
 
-    def run(self, start: Mapping[str, np.ndarray], gradients: Sequence[Params]) -> list[Params]:
+    def run(self, start: Mapping[str, Array], gradients: Sequence[Params]) -> list[Params]:
         """The parameters after each step, in float64."""
         p = {name: value.astype(np.float64) for name, value in start.items()}
         m, v = ({name: np.zeros(value.shape) for name, value in p.items()} for _ in range(2))
@@ -73,11 +77,12 @@ class Rule:
             )
         p |= {name: p[name] + share * d for name, d in moved.items()}
 
-    def _step(self, m: Params, v: Params, name: str, g: np.ndarray, step: int) -> np.ndarray:
+    def _step(self, m: Params, v: Params, name: str, g: Array, step: int) -> Array:
         if self.kind == "sgd":
             m[name] = self.momentum * m[name] + g
             return m[name]
-        before = m[name] if self.kept is None else rounded(m[name], self.kept)
+        low = self.moment_precision
+        before = m[name] if low is None else rounded(m[name], low)
         m[name] = self.beta1 * before + (1 - self.beta1) * g
         v[name] = self.beta2 * v[name] + (1 - self.beta2) * g * g
         first = 1 - self.beta1 ** (step + 1) if self.corrected else 1.0
@@ -86,7 +91,7 @@ class Rule:
             return m[name] / first / np.sqrt(v[name] / second + self.epsilon)
         return m[name] / first / (np.sqrt(v[name] / second) + self.epsilon)
 
-    def _decayed(self, name: str, p: np.ndarray) -> bool:
+    def _decayed(self, name: str, p: Array) -> bool:
         matrix = p.ndim >= 2
         return {
             "matrices": matrix,
@@ -113,6 +118,16 @@ class Rule:
 
 
 NamedRule = tuple[str, Rule]
+_CLIPPING: dict[Clip, str] = {
+    "none": "without clipping",
+    "value": "with each number clipped",
+    "tensor": "with each tensor clipped by itself",
+    "norm and 1e-6": "with 1e-6 added to the norm",
+    "matrices": "with a norm over matrices alone",
+    "update": "with the update clipped, not the gradients",
+}
+_DECAYS: tuple[Decays, ...] = ("everything", "nothing", "no embeddings", "no token embeddings")
+_DECAYED: tuple[Decays, ...] = ("matrices", "everything")
 
 
 def _share(norm: float, most: float) -> float:
@@ -122,16 +137,8 @@ def _share(norm: float, most: float) -> float:
 def variants(rule: Rule, further: Sequence[NamedRule] = ()) -> Iterator[NamedRule]:
     """The rule and known mistakes, each with its name; ``further`` ones before other rates."""
     yield "the rule", rule
-    for most in ("none", "value", "tensor", "norm and 1e-6", "matrices", "update"):
-        names = {
-            "none": "the rule without clipping",
-            "value": "the rule with each number clipped",
-            "tensor": "the rule with each tensor clipped by itself",
-            "norm and 1e-6": "the rule with 1e-6 added to the norm",
-            "matrices": "the rule with a norm over matrices alone",
-            "update": "the rule with the update clipped, not the gradients",
-        }
-        yield names[most], replace(rule, clip=most)
+    for clip, mistake in _CLIPPING.items():
+        yield f"the rule {mistake}", replace(rule, clip=clip)
     yield from further
     for factor in (10.0, 0.1, 2.0, 0.5):
         scaled = tuple(rate * factor for rate in rule.rates)
@@ -152,180 +159,176 @@ def variants(rule: Rule, further: Sequence[NamedRule] = ()) -> Iterator[NamedRul
     for beta2 in (0.95, 0.98, 0.99, 0.999):
         if beta2 != rule.beta2:
             yield f"the rule with beta2 {beta2:g}", replace(rule, beta2=beta2)
-    for what in ("everything", "nothing", "no embeddings", "no token embeddings"):
-        yield f"the rule with decay of {what}", replace(rule, decays=what)
-    for decay in (1e-4, 1e-2, 0.1):
-        for what in ("matrices", "everything"):
-            if (decay, what) != (rule.decay, rule.decays):
-                name = f"the rule with weight decay {decay:g} of {what}"
-                yield name, replace(rule, decay=decay, decays=what)
+    for decays in _DECAYS:
+        yield f"the rule with decay of {decays}", replace(rule, decays=decays)
+    for decay, decays in itertools.product((1e-4, 1e-2, 0.1), _DECAYED):
+        if (decay, decays) != (rule.decay, rule.decays):
+            name = f"the rule with weight decay {decay:g} of {decays}"
+            yield name, replace(rule, decay=decay, decays=decays)
     yield "the rule with decay in the gradient (L2)", replace(rule, coupled=True)
 
 
-def judge(
-    start: Params,
-    gradients: Sequence[Params],
-    ours: Sequence[Params],
-    theirs: Sequence[Params],
-    rule: Rule | None,
-    further: Sequence[NamedRule] = (),
-) -> Finding | None:
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """Parameters after each step of both optimizers, from one start and by the same gradients."""
+
+    start: Params
+    gradients: Sequence[Params]
+    torch: Sequence[Params]
+    jax: Sequence[Params]
+
+    def update(self, run: Sequence[Params], step: int, name: str) -> Array:
+        """The change of one parameter in one step of one run."""
+        before = run[step - 1] if step else self.start
+        return np.asarray(np.asarray(run[step][name], float) - before[name])
+
+
+def judge(runs: Runs, rule: Rule | None, further: Sequence[NamedRule] = ()) -> Finding | None:
     """The first update in which two optimizers differ, and by which rule each goes."""
-    for step, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-        for name in a:
-            before = (ours[step - 1][name], theirs[step - 1][name]) if step else (start[name],) * 2
-            moved, other = (np.asarray(x) for x in (a[name] - before[0], b[name] - before[1]))
-            scale = numerics.size(moved).at_least(_grid(a[name])).l2
-            gap = numerics.distance(moved, other).l2
+    for step, params in enumerate(runs.torch):
+        for name in params:
+            torch, jax = (runs.update(run, step, name) for run in (runs.torch, runs.jax))
+            scale = numerics.size(torch).at_least(_grid(params[name])).l2
+            gap = numerics.distance(torch, jax).l2
             if gap > numerics.OWN_RELATIVE["float64"] * scale:
-                cause = _cause(start, gradients, ours, theirs, rule, further) if rule else None
                 return Finding(
                     stage="update",
                     where=f"{name}, step {step + 1}",
-                    cause=cause,
+                    reason=_cause(runs, rule, further) if rule else None,
                     evidence=f"updates by the same gradients: relative distance {gap / scale:.3g}; "
-                    + statistics(moved, other),
+                    + statistics(torch, jax),
                 )
     return None
 
 
-def _grid(p: np.ndarray) -> numerics.Size:
+def _grid(p: Array) -> numerics.Size:
     """An update can be no finer than the numbers that it is added to: a ten-thousandth of them."""
     size = numerics.size(p)
     return numerics.Size(size.l2 * 1e-4, size.peak * 1e-4)
 
 
-def _cause(
-    start: Params,
-    gradients: Sequence[Params],
-    ours: Sequence[Params],
-    theirs: Sequence[Params],
-    rule: Rule,
-    further: Sequence[NamedRule],
-) -> str | None:
-    mine: str | None = None
-    other: str | None = None
+def _cause(runs: Runs, rule: Rule, further: Sequence[NamedRule]) -> Cause | None:
+    torch: str | None = None
+    jax: str | None = None
     for name, variant in variants(rule, further):
         with np.errstate(all="ignore"):
-            predicted = variant.run(start, gradients)
-        mine = mine or (name if _follows(predicted, ours, theirs, start) else None)
-        other = other or (name if _follows(predicted, theirs, ours, start) else None)
-        if mine and other:
-            return f"PyTorch follows {mine}, JAX {other}" if mine != other else None
+            predicted = variant.run(runs.start, runs.gradients)
+        torch = torch or (name if _follows(predicted, runs.torch, runs.jax, runs.start) else None)
+        jax = jax or (name if _follows(predicted, runs.jax, runs.torch, runs.start) else None)
+        if torch and jax:
+            return Cause(torch, jax, Form.RULES) if torch != jax else None
     return None
 
 
 def _follows(
-    predicted: Sequence[Params], found: Sequence[Params], twin: Sequence[Params], start: Params
+    predicted: Sequence[Params], actual: Sequence[Params], twin: Sequence[Params], start: Params
 ) -> bool:
-    """Whether a rule gives a side's parameters, or all but a hundredth of what sets them apart."""
-    for after, own, other in zip(predicted, found, twin, strict=True):
+    """Whether a rule gives the parameters of one run, within a hundredth of its twin's distance."""
+    for expected, params, other in zip(predicted, actual, twin, strict=True):
         for name in start:
-            scale = max(numerics.size(np.asarray(after[name] - start[name])).l2, 1e-12)
-            apart = numerics.distance(own[name], other[name]).l2
+            scale = max(numerics.size(np.asarray(expected[name] - start[name])).l2, 1e-12)
+            apart = numerics.distance(params[name], other[name]).l2
             near = max(FIT * scale, min(COARSE * scale, 0.01 * apart))
-            if not numerics.distance(after[name], own[name]).l2 <= near:
+            if not numerics.distance(expected[name], params[name]).l2 <= near:
                 return False
     return True
 
 
-def judge_rounded(
-    start: Params,
-    gradients: Sequence[Params],
-    ours: Sequence[Params],
-    theirs: Sequence[Params],
-    rule: Rule,
-) -> Finding | None:
+def judge_rounded(runs: Runs, rule: Rule) -> Finding | None:
     """The first float32 update that one optimizer rounds more than the other, against the rule."""
-    exact = rule.run(start, gradients)
+    exact = rule.run(runs.start, runs.gradients)
     for step in range(len(exact)):
-        for name in start:
-            moved = _moved(start, (ours, theirs, exact), step, name)
-            # An update is rounded as the parameter is that it moves.
-            scale = numerics.size(moved[2]).at_least(numerics.size(np.asarray(exact[step][name])))
-            apart = numerics.gaps(*moved)
-            verdict = numerics.judge_rounded(
-                name, "update", apart, scale, "float32", start[name].size
+        for name, p in runs.start.items():
+            torch, jax, truth = (
+                runs.update(run, step, name) for run in (runs.torch, runs.jax, exact)
             )
+            # An update is rounded as the parameter is that it moves.
+            scale = numerics.size(truth).at_least(numerics.size(np.asarray(exact[step][name])))
+            gaps = numerics.gaps(torch, jax, truth)
+            verdict = numerics.judge_rounded(name, "update", gaps, scale, "float32", p.size)
             if not verdict.ok:
-                side = 0 if apart.torch.l2 > apart.jax.l2 else 1
+                coarse = "PyTorch" if gaps.torch.l2 > gaps.jax.l2 else "JAX"
+                params = runs.torch if coarse == "PyTorch" else runs.jax
                 return Finding(
                     stage="update",
                     where=f"{name}, step {step + 1}",
-                    cause=_coarse(start, gradients, (ours, theirs)[side], rule, side),
+                    reason=_low_moment(runs, params, rule, coarse),
                     evidence=f"float32 updates by the same gradients: PyTorch is "
                     f"{verdict.torch_error_u:.3g} u off, JAX {verdict.jax_error_u:.3g} u",
+                    dtype="float32",
                 )
     return None
 
 
-def _moved(
-    start: Params, runs: Sequence[Sequence[Params]], step: int, name: str
-) -> list[np.ndarray]:
-    return [
-        np.asarray(np.asarray(run[step][name], float) - (run[step - 1] if step else start)[name])
-        for run in runs
-    ]
+def _low_moment(runs: Runs, params: Sequence[Params], rule: Rule, framework: str) -> Cause | None:
+    """The lower precision of the first moment that explains most of one optimizer's error."""
+
+    def error(moment_precision: str | None) -> float:
+        predicted = replace(rule, moment_precision=moment_precision)
+        last = predicted.run(runs.start, runs.gradients)[-1]
+        return math.hypot(*(numerics.distance(last[n], params[-1][n]).l2 for n in runs.start))
+
+    errors = {precision: error(precision) for precision in (None, *LOW_PRECISIONS)}
+    best = min(errors, key=lambda precision: errors[precision])
+    if best is None or errors[best] >= errors[None] / 2:
+        return None
+    return Cause.statement(f"{framework}'s first moment is kept in {best}")
 
 
-def _coarse(
-    start: Params, gradients: Sequence[Params], found: Sequence[Params], rule: Rule, side: int
-) -> str | None:
-    """The lower precision of the first moment that most of one side's error goes away with."""
-    runs = {"": rule.run(start, gradients)}
-    for name in LOW_PRECISIONS:
-        runs[name] = replace(rule, kept=name).run(start, gradients)
-    left = {
-        kept: math.hypot(*(numerics.distance(run[-1][n], found[-1][n]).l2 for n in start))
-        for kept, run in runs.items()
-    }
-    best = min(left, key=lambda kept: left[kept])
-    who = ("PyTorch", "JAX")[side]
-    return f"{who}'s first moment is kept in {best}" if best and left[best] < left[""] / 2 else None
+def compare(live: LivePair, seen: Pass) -> Iterator[Finding]:
+    """Judge the updates of a pair's own optimizers on PyTorch's gradients."""
+    if live.pair.torch_optimizer is None:
+        return
+    raw = live.torch_parts(seen.gradients)
+    norm = math.hypot(*(numerics.size(g).l2 for g in raw.values())) or 1.0
+    gradients = [{n: g * (f / norm) for n, g in raw.items()} for f in FACTORS]
+    whole = [{n: g * (f / norm) for n, g in seen.gradients.items()} for f in FACTORS]
+    trained = dict(live.torch.named_parameters())
+    optimizer = live.pair.torch_optimizer(trained.values())
+    start = live.torch_parts(torch_probe.copies(trained))
+    runs = Runs(
+        start=start,
+        gradients=gradients,
+        torch=_torch_steps(live, optimizer, trained, whole),
+        jax=_jax_steps(live, whole),
+    )
+    finding = judge(runs, _rule_of(optimizer, len(whole)))
+    if finding:
+        yield finding
 
 
-def compare(both: Both, seen: Pass) -> Iterator[Finding]:
-    """The updates of a pair's own optimizers on PyTorch's gradients."""
+def _torch_steps(
+    live: LivePair, optimizer: Optimizer, trained: Mapping[str, Tensor], gradients: list[Params]
+) -> list[Params]:
+    """PyTorch's parameters after each step; the model's are then as they were."""
+    before = torch_probe.copies(trained)
+    steps = []
+    for step in gradients:
+        torch_probe.set_gradients(trained, step)
+        optimizer.step()
+        steps.append(live.torch_parts(torch_probe.copies(trained)))
+    torch_probe.write(trained, before)
+    return steps
+
+
+def _jax_steps(live: LivePair, gradients: list[Params]) -> list[Params]:
+    """JAX's parameters after each step, in PyTorch's layout."""
     import jax
     import optax
-    import torch
 
-    pair = both.pair
-    assert pair.torch_optimizer is not None
-    raw = both.ours(seen.gradients)
-    size = math.hypot(*(numerics.size(g).l2 for g in raw.values())) or 1.0
-    gradients = [{n: g * (f / size) for n, g in raw.items()} for f in FACTORS]
-    whole = [{n: g * (f / size) for n, g in seen.gradients.items()} for f in FACTORS]
-    trained = dict(both.torch.named_parameters())
-    before = {name: p.detach().clone() for name, p in trained.items()}
-    optimizer = pair.torch_optimizer(trained.values())
-    start = both.ours({name: p.detach().numpy().copy() for name, p in trained.items()})
-    ours = []
-    for step in whole:
-        for name, p in trained.items():
-            p.grad = torch.from_numpy(step[name].copy())
-        optimizer.step()
-        ours.append(both.ours({name: p.detach().numpy().copy() for name, p in trained.items()}))
-    with torch.no_grad():
-        for name, p in trained.items():
-            p.copy_(before[name])
-    params = {p.jax: both.jax.tensors[p.jax] for p in both.partners if p.jax in both.jax.trained}
-    state, theirs = pair.jax_optimizer.init(params), []
-    for step in whole:
-        given = {
-            p.jax: jax.numpy.asarray(p.to_jax(step[p.torch]))
-            for p in both.partners
-            if p.jax in both.jax.trained
-        }
-        moved, state = pair.jax_optimizer.update(given, state, params)
-        params = optax.apply_updates(params, moved)
-        theirs.append(both.in_torch({path: np.asarray(x) for path, x in params.items()}))
-    found = judge(start, gradients, ours, theirs, _of_torch(optimizer, len(whole)))
-    if found:
-        yield found
+    optimizer = live.pair.jax_optimizer
+    partners = [p for p in live.partners if p.jax in live.jax.trained]
+    params = {p.jax: live.jax.tensors[p.jax] for p in partners}
+    state, steps = optimizer.init(params), []
+    for step in gradients:
+        by_path = {p.jax: jax.numpy.asarray(p.to_jax(step[p.torch])) for p in partners}
+        updates, state = optimizer.update(by_path, state, params)
+        params = optax.apply_updates(params, updates)
+        steps.append(live.in_torch({path: np.asarray(x) for path, x in params.items()}))
+    return steps
 
 
-def _of_torch(optimizer: Any, steps: int) -> Rule | None:
+def _rule_of(optimizer: Optimizer, steps: int) -> Rule | None:
     """The rule of PyTorch's own optimizer, read from its settings."""
     group = optimizer.param_groups[0]
     rates = (float(group["lr"]),) * steps

@@ -1,0 +1,169 @@
+"""Any JAX model, run with every module call given PyTorch's input to the same call.
+
+Each module then computes from PyTorch's input, and whoever called it goes on from PyTorch's output.
+An error of a module stays its own: nothing is passed on. The backward pass is cut in the same
+places, so that one gradient of a sum says for every module what it passes back.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from twingrad.calls import Call, Key
+from twingrad.foreign import Array, Loss, ModuleCall, Tree
+from twingrad.jax_probe import Subject, Tensors, is_float
+
+Way = Literal["in", "out", "index"]
+CallSite = tuple[Key, Way, int]  # a call, and which of its tensors
+SiteTensors = dict[CallSite, jax.Array]
+_LOSS: CallSite = (Key("loss"), "out", 0)
+
+
+@dataclass(kw_only=True)
+class Replayed:
+    """Tensors of the JAX model run on PyTorch's tensors, call site by call site.
+
+    ``jax`` and ``torch`` are values at the same site, in JAX's layout unless their shapes differ;
+    ``jax_gradients`` and ``torch_gradients`` are gradients there. ``gradients`` are those of
+    parameters, ``integers`` PyTorch's indices.
+    """
+
+    loss: float
+    jax: dict[CallSite, Array] = field(default_factory=dict)
+    torch: dict[CallSite, Array] = field(default_factory=dict)
+    jax_gradients: dict[CallSite, Array] = field(default_factory=dict)
+    torch_gradients: dict[CallSite, Array] = field(default_factory=dict)
+    gradients: dict[str, Array] = field(default_factory=dict)
+    integers: dict[CallSite, Array] = field(default_factory=dict)
+
+
+def replay(
+    subject: Subject,
+    loss_fn: Loss,
+    batch: Sequence[Array],
+    partners: Mapping[Key, Call],
+    channels_last: bool,
+) -> Replayed:
+    """Run ``subject`` with ``partners``' tensors in place of its own, wherever they fit."""
+    result = Replayed(loss=0.0)
+    # Arguments of what is compiled: as constants they would be compiled with it.
+    values: SiteTensors = {}
+    weights: SiteTensors = {}
+
+    def total(
+        moving: Tensors, values: SiteTensors, weights: SiteTensors, collect: Replayed | None
+    ) -> tuple[jax.Array, SiteTensors]:
+        trace = _Trace(
+            partners=partners,
+            channels_last=channels_last,
+            values=values,
+            weights=weights,
+            collect=collect,
+        )
+        tensors = {**subject.tensors, **moving}
+        loss, _ = subject.run(tensors, loss_fn, subject.batch(batch), trace.stand_in)
+        terms = [*trace.terms, loss]
+        return sum(terms, jnp.zeros((), loss.dtype)), {**trace.sites, _LOSS: loss}
+
+    moving = {path: x for path, x in subject.tensors.items() if path in subject.trained}
+    jax.eval_shape(lambda m: total(m, values, weights, result)[0], moving)
+    gradient = jax.jit(jax.grad(lambda m, v, w: total(m, v, w, None), argnums=(0, 1), has_aux=True))
+    (gradients, at_sites), sites = gradient(moving, values, weights)
+    result.loss = float(sites.pop(_LOSS))
+    result.jax = {site: np.asarray(x) for site, x in sites.items()}
+    result.jax_gradients = {site: np.asarray(x) for site, x in at_sites.items()}
+    result.gradients = {path: np.asarray(x) for path, x in gradients.items()}
+    return result
+
+
+@dataclass(kw_only=True)
+class _Trace:
+    """One trace of the model, with PyTorch's tensors in place of its own.
+
+    ``sites`` are the model's own tensors, ``terms`` those weighted by PyTorch's gradients. The
+    first trace fills ``values``, ``weights`` and ``collect`` with PyTorch's; later ones read them.
+    """
+
+    partners: Mapping[Key, Call]
+    channels_last: bool
+    values: SiteTensors
+    weights: SiteTensors
+    collect: Replayed | None
+    sites: SiteTensors = field(default_factory=dict)
+    terms: list[jax.Array] = field(default_factory=list)
+
+    def stand_in(self, key: Key, call: ModuleCall, args: Tree, kwargs: Tree) -> Tree:
+        """The output for the call's caller: PyTorch's where it fits."""
+        partner = self.partners.get(key)
+        if partner is None:
+            return call(*args, **kwargs)
+        flat, form = jax.tree_util.tree_flatten((args, kwargs))
+        self._compare_integers(key, flat, partner)
+        inputs = self._exchange(key, "in", flat, partner.inputs, partner.input_gradients)
+        args, kwargs = jax.tree_util.tree_unflatten(form, inputs or flat)
+        output = call(*args, **kwargs)
+        if inputs is None:
+            return output  # it went on from an input of its own
+        flat, form = jax.tree_util.tree_flatten(output)
+        outputs = self._exchange(key, "out", flat, partner.outputs, partner.output_gradients)
+        return output if outputs is None else jax.tree_util.tree_unflatten(form, outputs)
+
+    def _exchange(
+        self, key: Key, way: Way, flat: list[Tree], torch: list[Array], gradients: list[Array]
+    ) -> list[Tree] | None:
+        """``flat`` with PyTorch's tensors for its floats; ``None`` where they do not fit."""
+        floats = [i for i, x in enumerate(flat) if is_float(x)]
+        if len(floats) != len(torch):
+            return None
+        in_place: list[tuple[int, Array, Array]] = []
+        for i, x, gradient in zip(floats, torch, gradients, strict=True):
+            value, weight = (in_layout(a, flat[i].shape, self.channels_last) for a in (x, gradient))
+            if value is not None and weight is not None:
+                in_place.append((i, value, weight))
+        if len(in_place) < len(floats):  # recorded, but not put in their place
+            for number, (i, x) in enumerate(zip(floats, torch, strict=True)):
+                self.sites[key, way, number] = flat[i]
+                if self.collect is not None:
+                    self.collect.torch[key, way, number] = x
+            return None
+        flat = list(flat)
+        for number, (i, value, weight) in enumerate(in_place):
+            site = (key, way, number)
+            self.sites[site] = flat[i]
+            self._collect(site, value, weight, flat[i])
+            self.terms.append(jnp.vdot(flat[i], self.weights[site]))
+            flat[i] = self.values[site]
+        return flat
+
+    def _collect(self, site: CallSite, value: Array, weight: Array, like: jax.Array) -> None:
+        if self.collect is None:
+            return
+        self.collect.torch[site], self.collect.torch_gradients[site] = value, weight
+        with jax.ensure_compile_time_eval():
+            self.values[site] = jnp.asarray(value, like.dtype)
+            self.weights[site] = jnp.asarray(weight, like.dtype)
+
+    def _compare_integers(self, key: Key, flat: list[Tree], partner: Call) -> None:
+        """Record indices, and leave them as they are."""
+        whole = [x for x in flat if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.integer)]
+        for number, (x, ids) in enumerate(zip(whole, partner.integers, strict=False)):
+            self.sites[key, "index", number] = x
+            if self.collect is not None:
+                fitting = ids.reshape(x.shape) if ids.size == x.size else ids
+                self.collect.integers[key, "index", number] = fitting
+
+
+def in_layout(x: Array, shape: tuple[int, ...], channels_last: bool) -> Array | None:
+    """PyTorch's tensor with its axes where JAX has them: as they are, or channels last.
+
+    Axes of one, which broadcast anyhow, may be there or not.
+    """
+    turned = np.moveaxis(x, 1, -1) if x.ndim > 2 else x
+    for choice in (turned, x) if channels_last else (x, turned):
+        if [n for n in choice.shape if n > 1] == [n for n in shape if n > 1]:
+            return choice.reshape(shape)
+    return None
