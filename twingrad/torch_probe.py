@@ -116,6 +116,11 @@ def write(parameters: Mapping[str, Tensor], values: Mapping[str, Array]) -> None
             p.copy_(torch.from_numpy(values[name]))
 
 
+def tensors_of(values: Mapping[str, Array]) -> dict[str, Tensor]:
+    """Arrays as tensors in the same memory."""
+    return {name: torch.from_numpy(value) for name, value in values.items()}
+
+
 def set_gradients(parameters: Mapping[str, Tensor], gradients: Mapping[str, Array]) -> None:
     """Give live parameters these gradients."""
     for name, p in parameters.items():

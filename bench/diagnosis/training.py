@@ -1,24 +1,22 @@
-"""A training run written out with every choice open: by which recipe does each side train?
+"""A training run written out with every choice open: by which recipe does each framework train?
 
-The model's passes are PyTorch's, once they have been shown to be JAX's as well; what is done with
-their losses and gradients is done here, in NumPy. A recipe is followed by a side where it gives all
-of that side's figures, step by step.
+The model's passes are PyTorch's, once they have been shown to be JAX's as well; the rest is done
+here, in NumPy. A framework follows a recipe that gives all of its metrics, step by step.
 """
 
 import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from bench.diagnosis.recipes import Recipe, variants
-from bench.harness.foreign import Batch
+from bench.harness.foreign import Array, Batch
 from bench.harness.frameworks import Framework
 from bench.harness.programs import Program
 from bench.harness.training_steps import StepMetrics
-from shared.config import IGNORED, AdamWConfig, OptimizerConfig
+from shared.config import IGNORED, AdamWConfig, OptimizerConfig, TrainConfig
 from shared.params import Params
 from shared.schedule import learning_rate
 from shared.train_state import TrainState, counted, step_keys
@@ -66,46 +64,46 @@ def schedule_rules(rule: Rule, config: OptimizerConfig) -> Iterator[NamedRule]:
 class Passes:
     """Loss and gradients of a program's model in float64, by PyTorch; each computed once."""
 
-    def __init__(self, program: Program, side: Framework):
-        self.program, self.side = program, side
-        self.runtime = side.runtime.configure("float64", "cpu")
-        self.model = program.build(side, self.runtime)
+    def __init__(self, program: Program, framework: Framework):
+        self.program, self.framework = program, framework
+        self.runtime = framework.runtime.configure("float64", "cpu")
+        self.model = program.build(framework, self.runtime)
         self.sites = 0
         if program.training is not None:
-            side.dropout.match(self.model)
-            self.sites = len(side.dropout.sites(self.model))
+            framework.dropout.match(self.model)
+            self.sites = len(framework.dropout.sites(self.model))
         self._known: dict[bytes, tuple[float, Params]] = {}
 
     def __call__(
-        self, params: Params, batch: Batch, keys: np.ndarray | None = None
+        self, params: Params, batch: Batch, keys: Array | None = None
     ) -> tuple[float, Params]:
         """The summed loss of a batch where there is a trainer, else its mean, and its gradients.
 
         With ``keys`` [S, 2] units are dropped.
         """
-        given = [*params.values(), *batch, *([] if keys is None else [keys])]
-        mark = hashlib.sha256(b"".join(x.tobytes() for x in given)).digest()
+        arguments = [*params.values(), *batch, *([] if keys is None else [keys])]
+        mark = hashlib.sha256(b"".join(x.tobytes() for x in arguments)).digest()
         if mark not in self._known:
             self._known[mark] = self._computed(params, batch, keys)
         return self._known[mark]
 
-    def _computed(
-        self, params: Params, batch: Batch, keys: np.ndarray | None
-    ) -> tuple[float, Params]:
-        model, side = self.model, self.side
-        model.load_state_dict(side.params.import_tensors(model, params, self.runtime), strict=True)
+    def _computed(self, params: Params, batch: Batch, keys: Array | None) -> tuple[float, Params]:
+        model, framework = self.model, self.framework
+        model.load_state_dict(
+            framework.params.import_tensors(model, params, self.runtime), strict=True
+        )
         model.train(keys is not None)
         if keys is not None:
-            side.dropout.set_keys(model, keys)
+            framework.dropout.set_keys(model, keys)
         tensors = self.runtime.batch(*batch)
         model.zero_grad()
         if self.program.training is not None:
-            loss = side.gpt2.summed_loss(model, *tensors, 0)
+            loss = framework.gpt2.summed_loss(model, *tensors, 0)
         else:
-            loss = self.program.loss_fn(side)(model, *tensors)[0]
+            loss = self.program.loss_fn(framework)(model, *tensors)[0]
         loss.backward()
         gradients = {name: p.grad for name, p in model.named_parameters()}
-        exported = side.export_gradients(model, gradients)
+        exported = framework.export_gradients(model, gradients)
         return float(loss.detach()), {name: np.array(g) for name, g in exported.items()}
 
 
@@ -138,15 +136,15 @@ class _Run:
         self.correction = self.schedule = 0
 
     @property
-    def config(self) -> Any:
-        """The optimizer's."""
+    def config(self) -> OptimizerConfig:
+        """The optimizer's configuration."""
         training = self.program.training
         if training is not None:
             return training.optimizer
         return self.program.optimizers[self.program.trajectory_optimizer]
 
-    def figures(self) -> Iterator[dict[str, float]]:
-        """What every step reports."""
+    def metrics(self) -> Iterator[dict[str, float]]:
+        """The metrics of every step."""
         batches = self.program.batches
         if self.program.training is None:
             for batch in batches:
@@ -160,7 +158,7 @@ class _Run:
                 self._step(batches[0])
                 self._restore(halfway)
             step = self._step(batches[0] if self.recipe.batches == "first" else batch)
-            yield {**step, "val_loss": self._evaluate(batch)}
+            yield {**step, "val_loss": self._evaluate(batch, self.program.training)}
 
     def _step(self, batch: Batch) -> dict[str, float]:
         recipe = self.recipe
@@ -170,10 +168,10 @@ class _Run:
         rule = rule_of(self.config, 1)
         clipped = rule.clipped(gradients)
         norm = _norm(clipped if recipe.norm == "clipped" else gradients)
-        if recipe.norm.startswith("last"):
+        if recipe.norm in ("last share", "last mean"):
             norm = _norm(shares[-1][1])
-            if recipe.norm == "last alone":
-                norm *= counted(batch[1]) / counted(self._divided(batch)[-1][1])
+        if recipe.norm == "last mean":
+            norm *= counted(batch[1]) / counted(self._divided(batch)[-1][1])
         for _ in range(recipe.updates):
             self._update(rule, clipped)
         self.left = clipped
@@ -183,13 +181,12 @@ class _Run:
         return {"loss": loss, "grad_norm": norm}
 
     def _update(self, rule: Rule, gradients: Params) -> None:
-        if self.recipe.forgets:
+        if self.recipe.new_optimizer:
             self._forget()
         A = len(self._divided(self.program.batches[0]))
-        clock = self.recipe.clock
-        if clock == "schedule":
+        if self.recipe.counts_micro_batches == "schedule":
             self.schedule = self.steps * A
-        if clock == "all":
+        if self.recipe.counts_micro_batches == "all":
             self.schedule += A - 1
             self.correction += A - 1
         rate = float(learning_rate(self.schedule, self.config))
@@ -206,15 +203,13 @@ class _Run:
                         strict=True))  # fmt: skip
 
     def _shares(self, batch: Batch) -> Iterator[tuple[float, Params]]:
-        """Of every micro-batch that is seen, its share of loss and gradients."""
+        """Each micro-batch's share of loss and gradients."""
         parts = list(enumerate(self._divided(batch)))
-        parts = {"not the last": parts[:-1], "first twice": parts[:1] + parts}.get(
-            self.recipe.seen, parts
-        )
-        for number, part in parts:
+        choices = {"all": parts, "not the last": parts[:-1], "first twice": parts[:1] + parts}
+        for number, part in choices[self.recipe.micro_batches]:
             loss, gradients = self.passes(self.p, part, self._keys(number))
             divisor = self._divisor(batch, part)
-            scale = self.recipe.factor / divisor
+            scale = self.recipe.gradient_factor / divisor
             yield loss / divisor, {name: scale * g for name, g in gradients.items()}
 
     def _divisor(self, batch: Batch, part: Batch) -> float:
@@ -222,48 +217,48 @@ class _Run:
         if training is None:
             return 1.0
         return {
-            "all that count": counted(batch[1]),
+            "counted": counted(batch[1]),
             "all": batch[1].size,
-            "its own": counted(part[1]) * training.micro_batches,
+            "own": counted(part[1]) * training.micro_batches,
         }[self.recipe.divisor]
 
     def _gathered(self, shares: list[Params]) -> Params:
-        top = getattr(self.config, "max_grad_norm", math.inf)
+        config = self.config
+        top = config.max_grad_norm if isinstance(config, AdamWConfig) else math.inf
         if self.recipe.clip == "each":
             shares = [_scaled(g, min(1.0, top / _norm(g))) for g in shares]
-        if self.recipe.summed == "last":
+        if self.recipe.gradients == "last":
             return shares[-1]
         zeros = {name: np.zeros(x.shape) for name, x in self.p.items()}
-        total = self.left if self.recipe.carried and self.left else zeros
+        total = self.left if self.recipe.carries_gradients and self.left else zeros
         for share in shares:
             total = {name: total[name] + g for name, g in share.items()}
             if self.recipe.clip == "sum":
                 total = _scaled(total, min(1.0, top / (_norm(total) + 1e-6)))
         return total
 
-    def _keys(self, micro_batch: int) -> np.ndarray | None:
+    def _keys(self, micro_batch: int) -> Array | None:
         training, how = self.program.training, self.recipe.keys
         if training is None or not self.recipe.drops:
             return None
         if how == "until evaluation" and self.evaluated:
             return None
-        step = 0 if how == "first step's" else self.steps
+        step = 0 if how == "first step" else self.steps
         keys = step_keys(training.seed, step, training.micro_batches, self.passes.sites)
-        if how == "first layer's":
+        if how == "first layer":
             keys[:] = keys[:, :1]
-        return keys[0 if how == "first micro-batch's" else micro_batch]
+        return keys[0 if how == "first micro-batch" else micro_batch]
 
-    def _evaluate(self, batch: Batch) -> float:
+    def _evaluate(self, batch: Batch, training: TrainConfig) -> float:
         self.evaluated = True
-        training, how, keys = self.program.training, self.recipe.evaluates, None
-        assert training is not None
-        if how.startswith("dropping"):
+        how, keys = self.recipe.evaluates, None
+        if how in ("last keys", "zero keys"):
             self.steps -= 1
             keys = self._keys(training.micro_batches - 1)
             self.steps += 1
-            assert keys is not None
-            keys = np.zeros_like(keys) if how.endswith("zeros") else keys
-        if how == "but the last chunk" and training.loss_chunk:
+        if how == "zero keys" and keys is not None:
+            keys = np.zeros_like(keys)
+        if how == "without last chunk" and training.loss_chunk:
             inputs, targets = batch[0], batch[1].copy()
             last = (targets.size - 1) // training.loss_chunk * training.loss_chunk
             targets.reshape(-1)[last:] = IGNORED
@@ -272,7 +267,7 @@ class _Run:
 
     def _export(self) -> TrainState:
         parts: list[Params] = [dict(part) for part in (self.p, self.m, self.v)]
-        if self.recipe.coarse:
+        if self.recipe.rounds_checkpoint:
             with np.errstate(over="ignore"):
                 parts = [
                     {n: x.astype(np.float16).astype(float) for n, x in part.items()}
@@ -283,18 +278,18 @@ class _Run:
     def _restore(self, state: TrainState) -> None:
         keeps, zeroes, recipe = self.recipe.keeps, self.recipe.zeroes, self.recipe
         first, second = state.first_moment, state.second_moment
-        if recipe.swaps:
+        if recipe.swaps_moments:
             first, second = second, first
         zeros = {name: np.zeros(x.shape) for name, x in self.p.items()}
-        self.p = self.p if "parameters" in keeps else dict(state.params)
-        self.m = self.m if "first" in keeps else dict(zeros if "first" in zeroes else first)
-        self.v = self.v if "second" in keeps else dict(zeros if "second" in zeroes else second)
-        done = state.step - recipe.behind
-        if "correction" not in keeps:
-            self.correction = 0 if "correction" in zeroes else done
-        if "schedule" not in keeps:
-            self.schedule = 0 if "schedule" in zeroes else done
-        if "keys" not in keeps:
+        self.p = self.p if keeps == "parameters" else dict(state.params)
+        self.m = self.m if keeps == "first" else dict(zeros if zeroes == "first" else first)
+        self.v = self.v if keeps == "second" else dict(zeros if zeroes == "second" else second)
+        done = state.step - recipe.steps_behind
+        if keeps != "correction":
+            self.correction = 0 if zeroes == "correction" else done
+        if keeps != "schedule":
+            self.schedule = 0 if zeroes == "schedule" else done
+        if keeps != "keys":
             self.steps = state.step
 
 
@@ -307,46 +302,41 @@ def _scaled(gradients: Params, factor: float) -> Params:
 
 
 def followed(
-    program: Program, side: Framework, torch: StepMetrics, jax: StepMetrics
+    program: Program, framework: Framework, torch: StepMetrics, jax: StepMetrics
 ) -> Cause | None:
     """The recipe that gives PyTorch's metrics and the one that gives JAX's, if they differ."""
-    passes = Passes(program, side)
+    passes = Passes(program, framework)
     training = program.training
-    torch_recipe: str | None = None
-    jax_recipe: str | None = None
+    recipes: dict[str, str] = {}
     for name, recipe in variants(training.micro_batches if training else 1, plain=not training):
-        open_sides = [
-            figures
-            for figures, known in ((torch, torch_recipe), (jax, jax_recipe))
-            if known is None
-        ]
-        fits = _fits(_Run.begin(recipe, program, passes), open_sides)
-        for figures in fits:
-            if figures is torch:
-                torch_recipe = name
-            else:
-                jax_recipe = name
-        if torch_recipe and jax_recipe:
-            if torch_recipe == jax_recipe:
+        unexplained = {
+            other: metrics
+            for other, metrics in (("torch", torch), ("jax", jax))
+            if other not in recipes
+        }
+        for other in _fits(_Run.begin(recipe, program, passes), unexplained):
+            recipes[other] = name
+        if len(recipes) == 2:
+            if recipes["torch"] == recipes["jax"]:
                 return None
-            return Cause(torch_recipe, jax_recipe, Form.RECIPES)
+            return Cause(recipes["torch"], recipes["jax"], Form.RECIPES)
     return None
 
 
-def _fits(run: _Run, wanted: list[StepMetrics]) -> list[StepMetrics]:
-    """Those of ``wanted`` that the run gives; it is given up where it gives none."""
-    for step, found in enumerate(run.figures()):
-        wanted = [
-            figures
-            for figures in wanted
-            if all(_near(found[name], values[step]) for name, values in figures.items())
-        ]
-        if not wanted:
-            return []
-    return wanted
+def _fits(run: _Run, runs: dict[str, StepMetrics]) -> list[str]:
+    """The names of the ``runs`` whose metrics the recipe gives; it stops where there are none."""
+    for step, predicted in enumerate(run.metrics()):
+        runs = {
+            name: metrics
+            for name, metrics in runs.items()
+            if all(_near(predicted[key], values[step]) for key, values in metrics.items())
+        }
+        if not runs:
+            break
+    return list(runs)
 
 
-def _near(predicted: float, found: float) -> bool:
+def _near(predicted: float, actual: float) -> bool:
     if not math.isfinite(predicted):
-        return not math.isfinite(found)
-    return abs(predicted - found) <= numerics.FLOAT64_TRAJECTORY_RELATIVE * abs(found)
+        return not math.isfinite(actual)
+    return abs(predicted - actual) <= numerics.FLOAT64_TRAJECTORY_RELATIVE * abs(actual)

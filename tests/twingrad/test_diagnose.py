@@ -10,7 +10,7 @@ import torch
 from flax import nnx
 
 from bench.cli.main import main
-from bench.diagnosis import builtin, training
+from bench.diagnosis import builtin, training, trajectory
 from bench.harness import frameworks, programs
 from bench.mutation import compile_cache, mutants
 from bench.mutation import programs as mutation_programs
@@ -157,7 +157,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_training_run_is_told_by_its_recipe(both, name):
-    runs = builtin.TrainingRuns(mutation_programs.PROGRAMS["gpt2"](), both)
+    runs = trajectory.TrainingRuns(mutation_programs.PROGRAMS["gpt2"](), both)
     right = runs.train(both[0])
     (mutant,) = (m for m in mutants.MUTANTS if m.name == name)
     with mutants.planted(mutant, "torch"):
