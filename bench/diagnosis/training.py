@@ -244,10 +244,11 @@ class _Run:
         if how == "until evaluation" and self.evaluated:
             return None
         step = 0 if how == "first step" else self.steps
-        keys = step_keys(training.seed, step, training.micro_batches, self.passes.sites)
+        keys: Array = step_keys(training.seed, step, training.micro_batches, self.passes.sites)
         if how == "first layer":
             keys[:] = keys[:, :1]
-        return keys[0 if how == "first micro-batch" else micro_batch]
+        of_micro_batch: Array = keys[0 if how == "first micro-batch" else micro_batch]
+        return of_micro_batch
 
     def _evaluate(self, batch: Batch, training: TrainConfig) -> float:
         self.evaluated = True

@@ -5,7 +5,6 @@ the same input, forward and backward, then the optimizer's updates on the same g
 float64 finds nothing, float32 may: some faults are of precision alone.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -330,9 +329,3 @@ def _of_updates(live: LivePair, seen: Pass) -> Iterator[Finding]:
     if pair.torch_optimizer is None or pair.jax_optimizer is None:
         return
     yield from optimizer.compare(live, seen)
-
-
-def timed(run: Callable[[], list[Finding]]) -> tuple[list[Finding], float]:
-    """Findings, and the seconds that they took."""
-    begun = time.perf_counter()
-    return run(), time.perf_counter() - begun
