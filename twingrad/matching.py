@@ -1,4 +1,4 @@
-"""Which parameter of a PyTorch model is which of a JAX model, and how its axes lie there.
+"""Pairs of parameters of a PyTorch and a JAX model, and the order of their axes.
 
 What people write differs in three ways: names (``weight``, ``kernel``), axes (a PyTorch ``Linear``
 keeps (out, in), a Flax kernel (in, out)), and prefixes. Names and shapes settle most; what they
@@ -14,7 +14,7 @@ import numpy as np
 
 from twingrad.foreign import Array
 
-# What a layer's leaf is called, by either framework's words.
+# Names of a layer's parameters in either framework, as one.
 _LEAVES = {
     "weight": "weight",
     "kernel": "weight",
@@ -24,7 +24,7 @@ _LEAVES = {
     "running_var": "variance",
     "var": "variance",
 }
-# Layers of PyTorch's world whose two-dimensional weights lie as JAX's do.
+# Layers of PyTorch's world whose two-dimensional weights have the axes of JAX's.
 _AS_IS = ("Embedding", "Conv1D", "EmbeddingBag")
 # Torch's tensor, an axis-0 slice of it, or nothing where JAX has no such parameter.
 Stated = str | list[str | None] | None
@@ -86,75 +86,74 @@ def match(
 
     Raises ``ValueError`` naming what has no partner, or more than one candidate.
     """
-    ours, theirs = {leaf.path: leaf for leaf in torch}, {leaf.path: leaf for leaf in jax}
-    found, alone = _stated(ours, theirs, stated or {})
-    taken = {partner.jax for partner in found}
-    done = {partner.torch for partner in found} | alone
+    torch_leaves = {leaf.path: leaf for leaf in torch}
+    jax_leaves = {leaf.path: leaf for leaf in jax}
+    partners, alone = _stated(torch_leaves, jax_leaves, stated or {})
+    jax_done = {partner.jax for partner in partners}
+    torch_done = {partner.torch for partner in partners} | alone
     for rule in (_same_path, _same_ending, _only_shape):
-        left = [leaf for leaf in ours.values() if leaf.path not in done]
-        free = [leaf for leaf in theirs.values() if leaf.path not in taken]
-        for one, other in _mutual(left, free, rule):
-            found.append(_partner(one, other))
-            done.add(one.path)
-            taken.add(other.path)
-    missing = [leaf for leaf in ours.values() if leaf.path not in done]
-    spare = [leaf for leaf in theirs.values() if leaf.path not in taken]
+        torch_left = [leaf for leaf in torch_leaves.values() if leaf.path not in torch_done]
+        jax_left = [leaf for leaf in jax_leaves.values() if leaf.path not in jax_done]
+        for torch_leaf, jax_leaf in _mutual(torch_left, jax_left, rule):
+            partners.append(_partner(torch_leaf, jax_leaf))
+            torch_done.add(torch_leaf.path)
+            jax_done.add(jax_leaf.path)
+    missing = [leaf for leaf in torch_leaves.values() if leaf.path not in torch_done]
+    spare = [leaf for leaf in jax_leaves.values() if leaf.path not in jax_done]
     if missing or spare:
-        raise ValueError(_complaint(missing, spare, ours, theirs))
-    order = {path: place for place, path in enumerate(ours)}
-    return sorted(found, key=lambda partner: (order[partner.torch], partner.part))
+        raise ValueError(_complaint(missing, spare, torch_leaves, jax_leaves))
+    order = {path: place for place, path in enumerate(torch_leaves)}
+    return sorted(partners, key=lambda partner: (order[partner.torch], partner.part))
 
 
 def _stated(
-    ours: Mapping[str, Leaf], theirs: Mapping[str, Leaf], stated: Mapping[str, Stated]
+    torch: Mapping[str, Leaf], jax: Mapping[str, Leaf], stated: Mapping[str, Stated]
 ) -> tuple[list[Partner], set[str]]:
-    found: list[Partner] = []
+    partners: list[Partner] = []
     alone: set[str] = set()
-    for name, given in stated.items():
-        if name not in ours:
-            raise ValueError(f"names has {name!r}, which the PyTorch model has not: {_some(ours)}")
-        parts = given if isinstance(given, list) else [given]
+    for name, value in stated.items():
+        if name not in torch:
+            raise ValueError(f"names has {name!r}, which the PyTorch model has not: {_some(torch)}")
+        parts = value if isinstance(value, list) else [value]
         if all(part is None for part in parts):
             alone.add(name)
         for number, path in enumerate(parts):
             if path is None:
                 continue
-            if path not in theirs:
-                raise ValueError(
-                    f"names has {path!r}, which the JAX model has not: {_some(theirs)}"
-                )
-            found.append(_partner(ours[name], theirs[path], number, len(parts)))
-    return found, alone
+            if path not in jax:
+                raise ValueError(f"names has {path!r}, which the JAX model has not: {_some(jax)}")
+            partners.append(_partner(torch[name], jax[path], number, len(parts)))
+    return partners, alone
 
 
-def _partner(ours: Leaf, theirs: Leaf, part: int = 0, parts: int = 1) -> Partner:
-    shape = ours.shape
+def _partner(torch: Leaf, jax: Leaf, part: int = 0, parts: int = 1) -> Partner:
+    shape = torch.shape
     if parts > 1:
         if not shape or shape[0] % parts:
             raise ValueError(
-                f"names cuts {ours.path} of shape {shape} into {parts} parts: its first axis does "
+                f"names cuts {torch.path} of shape {shape} into {parts} parts: its first axis does "
                 "not divide by that"
             )
         shape = (shape[0] // parts, *shape[1:])
-    axes = _axes(Leaf(ours.path, shape, ours.owner), theirs)
+    axes = _axes(Leaf(torch.path, shape, torch.owner), jax)
     if axes is None:
         raise ValueError(
-            f"names pairs {ours.path} of shape {shape} with {theirs.path} of shape {theirs.shape}: "
+            f"names pairs {torch.path} of shape {shape} with {jax.path} of shape {jax.shape}: "
             "no order of the axes makes one the other"
         )
-    return Partner(ours.path, theirs.path, axes, theirs.shape, part, parts)
+    return Partner(torch.path, jax.path, axes, jax.shape, part, parts)
 
 
-def _axes(ours: Leaf, theirs: Leaf) -> tuple[int, ...] | None:
+def _axes(torch: Leaf, jax: Leaf) -> tuple[int, ...] | None:
     """In which order JAX keeps the axes of PyTorch's tensor; ``None`` if it cannot hold it."""
-    rank = len(ours.shape)
-    kernel = theirs.path.rpartition(".")[2] in ("kernel", "weight", "w") or rank > 2
-    plain = ours.owner in _AS_IS or not kernel or rank < 2
+    rank = len(torch.shape)
+    kernel = jax.path.rpartition(".")[2] in ("kernel", "weight", "w") or rank > 2
+    plain = torch.owner in _AS_IS or not kernel or rank < 2
     # (out, in, *window) becomes (*window, in, out).
     turned = (*range(2, rank), 1, 0) if rank >= 2 else tuple(range(rank))
     straight = tuple(range(rank))
     for axes in (straight, turned) if plain else (turned, straight):
-        if _holds([ours.shape[axis] for axis in axes], theirs.shape):
+        if _holds([torch.shape[axis] for axis in axes], jax.shape):
             return axes
     return None
 
@@ -180,9 +179,9 @@ def _mutual(
         for a, b, rank in fits
         if rank and rank == best["torch", a.path] and rank == best["jax", b.path]
     ]
-    ours = [a.path for a, _ in tops]
-    theirs = [b.path for _, b in tops]
-    return [(a, b) for a, b in tops if ours.count(a.path) == theirs.count(b.path) == 1]
+    torch_paths = [a.path for a, _ in tops]
+    jax_paths = [b.path for _, b in tops]
+    return [(a, b) for a, b in tops if torch_paths.count(a.path) == jax_paths.count(b.path) == 1]
 
 
 def _same_path(a: Leaf, b: Leaf) -> int:
@@ -192,8 +191,8 @@ def _same_path(a: Leaf, b: Leaf) -> int:
 def _same_ending(a: Leaf, b: Leaf) -> int:
     """How many of the last words agree; the leaf's own and its layer's must."""
     common = 0
-    for ours, theirs in zip(reversed(words(a.path)), reversed(words(b.path)), strict=False):
-        if ours != theirs:
+    for word, other in zip(reversed(words(a.path)), reversed(words(b.path)), strict=False):
+        if word != other:
             break
         common += 1
     return common if common > 1 else 0
@@ -218,7 +217,7 @@ def _some(leaves: Mapping[str, Leaf]) -> str:
 
 
 def _complaint(
-    missing: list[Leaf], spare: list[Leaf], ours: Mapping[str, Leaf], theirs: Mapping[str, Leaf]
+    missing: list[Leaf], spare: list[Leaf], torch: Mapping[str, Leaf], jax: Mapping[str, Leaf]
 ) -> str:
     def listed(leaves: list[Leaf]) -> str:
         names = ", ".join(f"{leaf.path} {leaf.shape}" for leaf in leaves[:4])
@@ -229,7 +228,7 @@ def _complaint(
         parts.append(f"no partner was found in JAX for {listed(missing)}")
     if spare:
         parts.append(f"none in PyTorch for {listed(spare)}")
-    counts = f"PyTorch has {len(ours)} parameters, JAX {len(theirs)}"
+    counts = f"PyTorch has {len(torch)} parameters, JAX {len(jax)}"
     return (
         f"{counts}: {'; '.join(parts)}; say which is which with names={{'torch.name': 'jax.name'}}"
     )
