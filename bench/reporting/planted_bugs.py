@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from bench.harness import terminal
 from bench.harness.records import Json, Record
-from bench.studies import diagnosis_accuracy
+from bench.studies import diagnosis_record
 
 # A row of a record, as its command writes it.
 Row: TypeAlias = dict[str, Json]
@@ -52,6 +52,6 @@ class Diagnosed:
 def diagnosed(record: Record) -> Diagnosed:
     """The record of diagnoses."""
     return Diagnosed(
-        summary=diagnosis_accuracy.diagnosed(record.as_object()),
+        summary=diagnosis_record.diagnosed(record.as_object()),
         bugs=record["bugs"],
     )

@@ -11,7 +11,7 @@ from bench.parity import tables as parity_tables
 from bench.planning import record as planning_record
 from bench.planning import tables as planning_tables
 from bench.speed import markdown as speed_markdown
-from bench.studies import diagnosis_accuracy
+from bench.studies import diagnosis_accuracy, diagnosis_record
 from bench.studies.fuzzing import markdown as fuzzing_markdown
 from bench.studies.study import Command, Study, StudyOptions, of_record, shared, twins
 
@@ -71,9 +71,9 @@ DIAGNOSIS = Study(
     run=_diagnose,
     accepts=("only", "side", "most"),
     blocks={
-        "diagnosis": diagnosis_accuracy.diagnosis,
-        "undiagnosed": diagnosis_accuracy.undiagnosed,
-        "diagnoses": diagnosis_accuracy.diagnoses,
+        "diagnosis": diagnosis_record.diagnosis,
+        "undiagnosed": diagnosis_record.undiagnosed,
+        "diagnoses": diagnosis_record.diagnoses,
     },
 )
 
