@@ -52,6 +52,6 @@ class Diagnosed:
 def diagnosed(record: Record) -> Diagnosed:
     """The record of diagnoses."""
     return Diagnosed(
-        summary=diagnosis_record.diagnosed(record.as_object()),
+        summary=diagnosis_record.diagnosed(diagnosis_record.as_report(record)),
         bugs=record["bugs"],
     )

@@ -3,7 +3,7 @@
 from typing import NotRequired, TypedDict, cast
 
 from bench.harness import terminal
-from bench.harness.records import load
+from bench.harness.records import Record, load
 from twingrad.diagnosis.finding import Mode, Stage
 
 
@@ -104,8 +104,13 @@ def diagnoses(argument: str) -> str:
     return "\n".join(lines)
 
 
+def as_report(record: Record) -> Report:
+    """The record in its own form."""
+    return cast(Report, record.as_object())
+
+
 def _load(name: str) -> Report:
-    return cast(Report, load(name).as_object())
+    return as_report(load(name))
 
 
 def in_one_line(row: Diagnosis) -> str:
