@@ -1,7 +1,7 @@
 """The calls that JAX's ceilings are measured by."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -10,8 +10,10 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from bench.speed.backends.jax_loop import wait_for
 from bench.speed.ceiling_calls import DROP_RATE, Call, TimedPart, sizes
 from bench.speed.foreign import Array as NPArray
+from bench.speed.foreign import TensorFn
 from bench.speed.messages import MeasureCeilings
 from jax_impl import dropout, gpt2, loss, runtime
 from shared.config import GPTConfig
@@ -28,12 +30,12 @@ class JaxCalls:
     def product(self, left: NPArray, right: NPArray) -> Call:
         a, b = self.runtime.batch(left, right)
         multiply = jax.jit(jnp.matmul)
-        return lambda: jax.block_until_ready(multiply(a, b))
+        return lambda: wait_for(multiply(a, b))
 
     def copy(self, source: NPArray) -> Call:
         a = jax.device_put(source, self.runtime.device)
         duplicate = jax.jit(jnp.copy)
-        return lambda: jax.block_until_ready(duplicate(a))
+        return lambda: wait_for(duplicate(a))
 
     def parts(self, config: GPTConfig, batch_size: int, length: int) -> Iterator[TimedPart]:
         size = sizes(config, batch_size, length)
@@ -59,7 +61,7 @@ class JaxCalls:
 
     def _passes(
         self,
-        function: Callable[..., Array],
+        function: TensorFn,
         *shapes: tuple[int, ...],
         state: tuple[nnx.State, ...] = (),
     ) -> Call:
@@ -73,9 +75,10 @@ class JaxCalls:
             out, backward = jax.vjp(partial(function, *state), *inputs)
             return out, backward(d)
 
-        return lambda: jax.block_until_ready(passes(d, state, *inputs))
+        return lambda: wait_for(passes(d, state, *inputs))
 
 
 def _merged(graphdef: nnx.GraphDef, state: nnx.State, x: Array) -> Array:
     """The module of ``graphdef`` and ``state``, called on ``x``."""
-    return nnx.merge(graphdef, state, copy=True)(x)
+    out: Array = nnx.merge(graphdef, state, copy=True)(x)
+    return out

@@ -132,11 +132,11 @@ def _small(request: ReferenceRequest, params: Params, dtype: str) -> _Results:
     by_hand = programs.make(request.program, steps=1).by_hand
     if by_hand is None:
         raise ValueError(f"{request.program} has no gradient that was derived by hand")
-    kind = np.float64 if dtype == "float64" else np.float32
+    kind = "float64" if dtype == "float64" else "float32"
     start = {name: value.astype(kind) for name, value in params.items()}
     first, second = (tuple(part.astype(kind) for part in b) for b in _two_batches(request))
     loss, _, gradients = by_hand(start, *first)
-    rate = kind(request.optimizer.learning_rate)
+    rate = np.asarray(request.optimizer.learning_rate, kind)[()]
     moved = {name: np.asarray(value - rate * gradients[name]) for name, value in start.items()}
     after, _, _ = by_hand(moved, *second)
     return _Results(losses=(float(loss), float(after)), gradients=gradients)

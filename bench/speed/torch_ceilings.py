@@ -1,16 +1,16 @@
 """The calls that PyTorch's ceilings are measured by."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from bench.speed.ceiling_calls import DROP_RATE, Call, TimedPart, sizes
-from bench.speed.foreign import Array
+from bench.speed.foreign import Array, TensorFn
 from bench.speed.messages import MeasureCeilings
 from shared.config import GPTConfig
 from torch_impl import dropout, gpt2, loss, runtime
@@ -54,7 +54,7 @@ class TorchCalls:
         mean = self._passes(lambda x: loss.cross_entropy(x, targets), size.logits)
         yield TimedPart("loss", math.prod(size.logits), mean)
 
-    def _passes(self, function: Callable[..., Tensor], *shapes: tuple[int, ...]) -> Call:
+    def _passes(self, function: TensorFn, *shapes: tuple[int, ...]) -> Call:
         """Forward and backward of ``function`` of tensors of these shapes."""
         inputs = [self.runtime.batch(np.full(shape, 0.5, np.float32))[0] for shape in shapes]
         for z in inputs:

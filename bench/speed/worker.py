@@ -163,12 +163,13 @@ class Worker:
         if task.prompts is not None:
             prompts = task.prompts
             return lambda: [own.decode(prompts, task.new_tokens) for _ in range(steps)]
-        do = {
-            "train": lambda batch: own.train(batch),
-            "overhead": lambda batch: own.train(batch),
-            "forward": lambda batch: own.forward(batch),
-            "forward-backward": lambda batch: own.forward_backward(batch),
-        }[task.workload]
+        methods = {
+            "train": "train",
+            "overhead": "train",
+            "forward": "forward",
+            "forward-backward": "forward_backward",
+        }
+        do = getattr(own, methods[task.workload])
 
         def run() -> float:
             for _ in range(steps):

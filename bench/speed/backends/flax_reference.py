@@ -28,7 +28,8 @@ class Attention(nnx.Module):
         scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(C // self.heads).astype(x.dtype)
         scores = jnp.where(jnp.tril(jnp.ones((T, T), bool)), scores, -jnp.inf)
         weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(x.dtype)
-        return self.c_proj(jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(B, T, C))
+        y: Array = self.c_proj(jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(B, T, C))
+        return y
 
 
 class MLP(nnx.Module):
@@ -40,7 +41,8 @@ class MLP(nnx.Module):
         self.c_proj = nnx.Linear(4 * C, C, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
-        return self.c_proj(nnx.gelu(self.c_fc(x)))
+        y: Array = self.c_proj(nnx.gelu(self.c_fc(x)))
+        return y
 
 
 class Block(nnx.Module):
@@ -72,7 +74,8 @@ class GPT2(nnx.Module):
         x = self.wte(tokens) + self.wpe(jnp.arange(tokens.shape[1]))
         for block in self.h:
             x = block(x)
-        return self.wte.attend(self.ln_f(x))
+        logits: Array = self.wte.attend(self.ln_f(x))
+        return logits
 
 
 class Backend(JaxLoop):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bench.speed.backends.backend import Job
 from bench.speed.backends.torch_loop import TorchLoop, fill, prepare
-from bench.speed.foreign import Array, Model
+from bench.speed.foreign import Array, Model, Native
 from shared.config import LAYER_NORM_EPSILON
 from shared.params import Params
 
@@ -45,7 +45,7 @@ class Backend(TorchLoop):
                 block.attn.c_attn.bias.requires_grad_(False)
         super().__init__(job, model)
 
-    def logits_of(self, inputs: Tensor) -> Tensor:
+    def logits_of(self, inputs: Tensor) -> Native:
         """The logits of its head; training keeps no cache."""
         return self.model(inputs, use_cache=False).logits
 
@@ -53,7 +53,7 @@ class Backend(TorchLoop):
     def decode(self, prompts: Array, new_tokens: int) -> Array:
         """By its own ``generate``, with its cache."""
         model = self.model.eval()
-        ids = torch.from_numpy(np.stack(prompts).astype(np.int64)).to(self.device)
+        ids = torch.from_numpy(prompts.astype(np.int64)).to(self.device)
         with self._precision:
             tokens = model.generate(
                 ids,
@@ -64,4 +64,5 @@ class Backend(TorchLoop):
                 use_cache=True,
                 pad_token_id=0,
             )
-        return tokens[:, ids.shape[1] :].cpu().numpy()
+        following: Array = tokens[:, ids.shape[1] :].cpu().numpy()
+        return following

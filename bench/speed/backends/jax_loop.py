@@ -12,6 +12,7 @@ from jax import Array
 
 from bench.speed.backends.backend import Job
 from bench.speed.foreign import Array as NPArray
+from bench.speed.foreign import Loss, TensorFn
 from bench.speed.json_form import Json
 from jax_impl import runtime as runtimes
 from jax_impl.optim import Optimizer
@@ -25,6 +26,10 @@ class JaxLoop:
     A subclass gives the model, whose parameters have our names, in float32 at least.
     """
 
+    _forward: TensorFn
+    _backward: TensorFn
+    _train: TensorFn
+
     def __init__(self, job: Job, model: nnx.Module, runtime: runtimes.Runtime):
         self.job, self.settings, self.runtime = job, job.contestant.settings, runtime
         compute_in(model, runtime.dtype)
@@ -35,13 +40,13 @@ class JaxLoop:
         else:
             self._plain()
 
-    def loss_of(self, model: nnx.Module, inputs: Array, targets: Array) -> Array:
+    def loss_of(self, model: nnx.Module, inputs: Array, targets: Array) -> Loss:
         """Mean cross-entropy in nats."""
         logits = model(inputs).astype(jnp.float32)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
         return losses.mean()
 
-    def _loss(self, model: nnx.Module, inputs: Array, targets: Array) -> Array:
+    def _loss(self, model: nnx.Module, inputs: Array, targets: Array) -> Loss:
         """The loss, from parameters rounded to the compute dtype where that is narrower."""
         if self.runtime.dtype != self.runtime.master.dtype:
             graphdef, params, rest = nnx.split(model, nnx.Param, ...)
@@ -49,7 +54,7 @@ class JaxLoop:
             model = nnx.merge(graphdef, narrow, rest, copy=True)
         return self.loss_of(model, inputs, targets)
 
-    def _update(self, model: nnx.Module, optimizer: Optimizer, *batch: Array) -> Array:
+    def _update(self, model: nnx.Module, optimizer: Optimizer, *batch: Array) -> Loss:
         loss, gradients = nnx.value_and_grad(self._loss)(model, *batch)
         optimizer.update(model, gradients)
         return loss
@@ -61,7 +66,7 @@ class JaxLoop:
         donated = {"donate_argnums": (0, 1)} if self.settings.donate else {}
         whole = nnx.jit(self._update, **donated)
 
-        def train(*batch: Array) -> Array:
+        def train(*batch: Array) -> Loss:
             if self.settings.compiled == "step":
                 return whole(self.model, self.optimizer, *batch)
             loss, gradients = gradient(self.model, *batch)
@@ -85,11 +90,11 @@ class JaxLoop:
             loss = self._update(model, optimizer, *batch)
             return nnx.state((model, optimizer)), loss
 
-        def train(*batch: Array) -> Array:
+        def train(*batch: Array) -> Loss:
             self._state, loss = step(self._state, *batch)
             return loss
 
-        def loss_from(params: nnx.State, rest: nnx.State, *batch: Array) -> Array:
+        def loss_from(params: nnx.State, rest: nnx.State, *batch: Array) -> Loss:
             return self._loss(nnx.merge(modeldef, params, rest), *batch)
 
         modeldef, _, _ = nnx.split(self.model, nnx.Param, ...)
@@ -113,24 +118,24 @@ class JaxLoop:
         """A batch on the device, as int32."""
         return self.runtime.batch(inputs, targets)
 
-    def forward(self, batch: tuple[Array, ...]) -> Array:
+    def forward(self, batch: tuple[Array, ...]) -> Loss:
         """The loss."""
         return self._forward(*batch)
 
-    def forward_backward(self, batch: tuple[Array, ...]) -> Array:
+    def forward_backward(self, batch: tuple[Array, ...]) -> Loss:
         """The loss; the gradients are kept for ``gradients``."""
         loss, self._gradients = self._backward(*batch)
         return loss
 
-    def train(self, batch: tuple[Array, ...]) -> Array:
+    def train(self, batch: tuple[Array, ...]) -> Loss:
         """One update."""
         self._gradients = None
         return self._train(*batch)
 
-    def wait(self, loss: Array) -> float:
+    def wait(self, loss: Loss) -> float:
         """The loss on the host; what was computed beside it is waited for too."""
         state = self._state if self.settings.split else nnx.state(self.model)
-        jax.block_until_ready((self._gradients, state))
+        wait_for((self._gradients, state))
         return float(loss)
 
     def gradients(self) -> Params:
@@ -165,6 +170,11 @@ class JaxLoop:
         batch = self.put(*(np.zeros((self.job.batch_size, self.job.length), np.int64),) * 2)
         compiled = jax.jit(lambda *b: self._loss(self.model, *b)).lower(*batch)
         return jax_state(compiled.as_text())
+
+
+def wait_for(values: object) -> object:
+    """``values``, once they are computed."""
+    return jax.block_until_ready(values)  # type: ignore[no-untyped-call]
 
 
 def jax_state(program: str) -> Json:

@@ -7,7 +7,7 @@ from jax import Array
 
 from bench.speed.backends import backend, twin
 from bench.speed.backends.backend import Job
-from bench.speed.backends.jax_loop import JaxLoop, jax_state, prepare
+from bench.speed.backends.jax_loop import JaxLoop, jax_state, prepare, wait_for
 from bench.speed.backends.twin import MicroBatch, TrainerBackend
 from bench.speed.foreign import Array as NPArray
 from bench.speed.foreign import Loss, Model
@@ -31,7 +31,7 @@ class Loop(JaxLoop):
         model = twin.build(job, params, runtime)
         super().__init__(job, model, runtime)
 
-    def loss_of(self, model: Model, inputs: Array, targets: Array) -> Array:
+    def loss_of(self, model: Model, inputs: Array, targets: Array) -> Loss:
         """Mean cross-entropy, in chunks where that is a setting."""
         return gpt2.summed_loss(model, inputs, targets, self.settings.chunk) / targets.size
 
@@ -62,7 +62,7 @@ class Tuned(TrainerBackend):
 
     def wait(self, loss: Loss) -> float:
         """The loss on the host; what was computed beside it is waited for too."""
-        jax.block_until_ready((self._gradients, self.trainer.state))
+        wait_for((self._gradients, self.trainer.state))
         return float(loss)
 
     def gradients(self) -> Params:

@@ -9,8 +9,9 @@ from jax import Array
 
 from bench.harness import frameworks, programs
 from bench.speed.backends.backend import Job
-from bench.speed.backends.jax_loop import prepare
+from bench.speed.backends.jax_loop import prepare, wait_for
 from bench.speed.foreign import Array as NPArray
+from bench.speed.foreign import Loss
 from bench.speed.json_form import Json
 from jax_impl.optim import Optimizer
 from jax_impl.params import export_tensors, import_tensors
@@ -37,7 +38,7 @@ class Backend:
         step = partial(train_step, loss_fn=self.loss_fn)
         jitted = nnx.jit(train_step, static_argnames="loss_fn")
 
-        def train(*batch: Array) -> Array:
+        def train(*batch: Array) -> Loss:
             if self.settings.compiled == "none":
                 return step(self.model, self.optimizer, batch=batch)
             return jitted(self.model, self.optimizer, loss_fn=self.loss_fn, batch=batch)
@@ -55,7 +56,7 @@ class Backend:
             loss = train_step(model, optimizer, self.loss_fn, batch)
             return nnx.state((model, optimizer)), loss
 
-        def train(*batch: Array) -> Array:
+        def train(*batch: Array) -> Loss:
             self._state, loss = step(self._state, *batch)
             return loss
 
@@ -65,14 +66,14 @@ class Backend:
         """A batch on the device."""
         return self.runtime.batch(inputs, targets)
 
-    def train(self, batch: tuple[Array, ...]) -> Array:
+    def train(self, batch: tuple[Array, ...]) -> Loss:
         """One step."""
         self._last = batch
         return self._train(*batch)
 
-    def wait(self, loss: Array) -> float:
+    def wait(self, loss: Loss) -> float:
         """The loss on the host."""
-        jax.block_until_ready(self._current())
+        wait_for(self._current())
         return float(loss)
 
     def gradients(self) -> Params:

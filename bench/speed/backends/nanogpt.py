@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.speed.backends.backend import Job
 from bench.speed.backends.torch_loop import TorchLoop, fill, prepare
-from bench.speed.foreign import Array, Model
+from bench.speed.foreign import Array, Loss, Model
 from shared.params import Params
 
 
@@ -56,7 +56,7 @@ class Backend(TorchLoop):
                     job.device,
                 )
 
-    def loss_of(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def loss_of(self, inputs: Tensor, targets: Tensor) -> Loss:
         """Its own loss."""
         return self.model(inputs, targets)[1]
 
@@ -64,7 +64,8 @@ class Backend(TorchLoop):
     def decode(self, prompts: Array, new_tokens: int) -> Array:
         """By its own ``generate``, which has no cache; top 1 is greedy."""
         model = self.model.eval()
-        ids = torch.from_numpy(np.stack(prompts).astype(np.int64)).to(self.device)
+        ids = torch.from_numpy(prompts.astype(np.int64)).to(self.device)
         with self._precision:
             tokens = model.generate(ids, new_tokens, top_k=1)
-        return tokens[:, ids.shape[1] :].cpu().numpy()
+        following: Array = tokens[:, ids.shape[1] :].cpu().numpy()
+        return following

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.speed.backends.backend import Job
 from bench.speed.contestants import Settings
-from bench.speed.foreign import Array, Batch, Loss, Model
+from bench.speed.foreign import Array, Batch, Loss, Model, Native
 from bench.speed.json_form import Json
 from shared.config import AdamWConfig
 from shared.params import Params
@@ -73,12 +73,12 @@ class TorchLoop(TorchWaits):
         narrow = job.dtype == "bfloat16"
         self._precision = torch.autocast(job.device, torch.bfloat16, enabled=narrow)
 
-    def loss_of(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def loss_of(self, inputs: Tensor, targets: Tensor) -> Loss:
         """Mean cross-entropy in nats."""
         logits = self.logits_of(inputs)
         return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
-    def logits_of(self, inputs: Tensor) -> Tensor:
+    def logits_of(self, inputs: Tensor) -> Native:
         """Logits [B, T, V]."""
         return self.model(inputs)
 
@@ -87,12 +87,12 @@ class TorchLoop(TorchWaits):
         x, y = (torch.from_numpy(part.astype(np.int64)) for part in (inputs, targets))
         return x.to(self.device), y.to(self.device)
 
-    def forward(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, batch: tuple[Tensor, Tensor]) -> Loss:
         """The loss, without a graph."""
         with torch.no_grad(), self._precision:
             return self._loss(*batch)
 
-    def forward_backward(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def forward_backward(self, batch: tuple[Tensor, Tensor]) -> Loss:
         """The loss; gradients are left on the parameters."""
         self.model.zero_grad()
         with self._precision:
@@ -100,7 +100,7 @@ class TorchLoop(TorchWaits):
         loss.backward()
         return loss.detach()
 
-    def train(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def train(self, batch: tuple[Tensor, Tensor]) -> Loss:
         """One step, as tutorials have it."""
         loss = self.forward_backward(batch)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.job.adamw.max_grad_norm)

@@ -31,7 +31,7 @@ class Loop(TorchLoop):
                 block.compile()
         super().__init__(job, model)
 
-    def loss_of(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def loss_of(self, inputs: Tensor, targets: Tensor) -> Loss:
         """Mean cross-entropy, in chunks where that is a setting."""
         loss = gpt2.summed_loss(self.model, inputs, targets, self.settings.chunk)
         return loss / targets.numel()

@@ -6,7 +6,7 @@ from torch import Tensor
 from bench.harness import frameworks, programs
 from bench.speed.backends.backend import Job
 from bench.speed.backends.torch_loop import TorchWaits, prepare
-from bench.speed.foreign import Array
+from bench.speed.foreign import Array, Loss
 from bench.speed.json_form import Json
 from shared.params import Params
 from torch_impl.params import export_tensors, import_tensors
@@ -28,32 +28,32 @@ class Backend(TorchWaits):
         self._loss = torch.compile(self._loss_of) if compiled else self._loss_of
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def _loss_of(self, x: Tensor, y: Tensor) -> Tensor:
+    def _loss_of(self, x: Tensor, y: Tensor) -> Loss:
         return self.loss_fn(self.model, x, y)[0]
 
     def put(self, inputs: Array, targets: Array) -> tuple[Tensor, ...]:
         """A batch on the device."""
         return self.runtime.batch(inputs, targets)
 
-    def train(self, batch: tuple[Tensor, ...]) -> Tensor:
+    def train(self, batch: tuple[Tensor, ...]) -> Loss:
         """One step."""
         if self.settings.graphs:
             return self._replayed(batch)
         return self._step(*batch)
 
-    def _step(self, x: Tensor, y: Tensor) -> Tensor:
+    def _step(self, x: Tensor, y: Tensor) -> Loss:
         self.optimizer.zero_grad()
         loss = self._loss(x, y)
         loss.backward()
         self.optimizer.step()
         return loss.detach()
 
-    def _replayed(self, batch: tuple[Tensor, ...]) -> Tensor:
+    def _replayed(self, batch: tuple[Tensor, ...]) -> Loss:
         """The step as one CUDA graph, captured at the first call, after three on a side stream."""
         if self._graph is None:
             self._inputs = tuple(part.clone() for part in batch)
             start = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-            stream = torch.cuda.Stream()
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(3):

@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.harness import frameworks
 from bench.speed.backends.backend import Job
-from bench.speed.foreign import Array, Loss, Model, Native
+from bench.speed.foreign import Array, Loss, Model, Native, TensorFn
 from shared.config import TrainConfig
 from shared.params import Params
 from shared.sampling import Sampling
@@ -65,7 +65,7 @@ class TrainerBackend:
 
 
 def greedy(
-    generate: Callable[..., Model], model: Model, prompts: Array,
+    generate: TensorFn, model: Model, prompts: Array,
     new_tokens: int, runtime: Native,
 ) -> Array:  # fmt: skip
     """Greedy continuations [B, N] by a twin's ``generate``."""
