@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench.harness.records import RESULTS, load
 from bench.speed.markdown import growth_figure, ladder_figure
@@ -10,6 +10,10 @@ from bench.studies.training_runs import training_figure
 from twingrad import outcome as twingrad_outcome
 from twingrad.numerics import FLOAT64_RELATIVE, UNIT_ROUNDOFF
 from twingrad.outcome import Outcome
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Each picture, and the records that it is drawn from.
 PICTURES = {
@@ -21,48 +25,49 @@ PICTURES = {
 
 
 def digest(picture: str) -> str:
-    """A mark of the records that ``picture`` was drawn from."""
+    """The digest of the records that ``picture`` is drawn from."""
     content = b"".join((RESULTS / f"{name}.json").read_bytes() for name in PICTURES[picture])
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def draw(name: str, path: Path) -> None:
-    """The picture called ``name``, marked with the records that it was drawn from."""
+    """Draw the picture called ``name``, marked with a digest of its records."""
     import matplotlib
 
     matplotlib.use("svg")
-    style: Any = {"svg.hashsalt": "twingrad", "font.family": "sans-serif", "font.size": 10}
-    with matplotlib.rc_context(style):
-        drawn = {
+    with matplotlib.rc_context():
+        matplotlib.rc("svg", hashsalt="twingrad")
+        matplotlib.rc("font", family="sans-serif", size=10)
+        figures = {
             "equality": equality_figure,
             "training": training_figure,
             "ladder": ladder_figure,
             "growth": growth_figure,
         }
-        figure = drawn[name]()
+        figure = figures[name]()
         metadata = {"Date": None, "Description": f"records {digest(name)}"}
         figure.savefig(path, format="svg", metadata=metadata)
 
 
-def equality_figure() -> Any:
-    """How far the sides are apart, where the limit is, and where planted bugs land."""
+def equality_figure() -> "Figure":
+    """The distance of the sides, the limit, and the distance under planted bugs."""
     from matplotlib.figure import Figure
 
-    found = twingrad_outcome.outcomes(load("compare-cpu").as_object())
+    outcomes = twingrad_outcome.outcomes(load("compare-cpu").as_object())
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-    _draw_gap(left, found)
-    _draw_units(right, found)
+    _draw_gap(left, outcomes)
+    _draw_units(right, outcomes)
     return figure
 
 
-def _draw_gap(axes: Any, found: list[Outcome]) -> None:
+def _draw_gap(axes: "Axes", outcomes: list[Outcome]) -> None:
     import numpy as np
 
     u = UNIT_ROUNDOFF["float64"]
     clean = [
         tensor.mutual_error_u * u
-        for outcome in found
+        for outcome in outcomes
         for gate in outcome.gates
         if gate.name == outcome.dtype == "float64"
         for tensor in gate.tensors
@@ -72,7 +77,7 @@ def _draw_gap(axes: Any, found: list[Outcome]) -> None:
         for row in load("mutants-cpu")["mutants"]
         if row["gate"] == "float64" and row["factor"] and row["factor"] < 1e20
     ]
-    bins = np.logspace(-17.5, 3, 83)
+    bins = np.logspace(-17.5, 3, 83).tolist()
     lowest = bins[0] * 1.2
     axes.hist(np.maximum(clean, lowest), bins, color="#2a7f9e", label="every tensor of the twins")
     axes.hist(planted, bins, color="#d1495b", label="worst tensor under each planted bug")
@@ -96,14 +101,14 @@ def _draw_gap(axes: Any, found: list[Outcome]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_units(axes: Any, found: list[Outcome]) -> None:
+def _draw_units(axes: "Axes", outcomes: list[Outcome]) -> None:
     import numpy as np
 
     colours = {"activation": "#2a7f9e", "gradient": "#e0a030", "update": "#6a4c93"}
     for kind, colour in colours.items():
         points = [
             (tensor.torch_error_u, tensor.jax_error_u)
-            for outcome in found
+            for outcome in outcomes
             if outcome.preset == "124m" and outcome.dtype == "float32"
             for gate in outcome.gates
             for tensor in gate.tensors

@@ -47,7 +47,7 @@ def make(comparison: dict[str, Json] | None = None) -> str:
         outcomes = twingrad_outcome.outcomes(compared.as_object()) if compared else []
         sections: dict[str, object] = {
             "summary": summary(compared, outcomes) if compared else None,
-            "rooms": source_diff.rooms(outcomes, times),
+            "files": source_diff.twin_files(outcomes, times),
             "times": times.body if times else None,
             "layers": layers(outcomes),
         }

@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from itertools import groupby, zip_longest
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from markupsafe import Markup, escape
 from pygments.lexers import PythonLexer
 from pygments.token import Token
 
-from bench.harness import records as harness_records
-from bench.harness import terminal
-from bench.harness.records import ROOT, Record
+from bench.harness import records, terminal
+from bench.harness.records import ROOT, Json, Record
 from bench.reporting.errors import Measured, measured_errors
 from twingrad.outcome import Outcome
 
@@ -32,8 +31,8 @@ def twins(argument: str) -> str:
     return f"<table>\n{head}\n<tr>\n" + "\n".join(cells) + "\n</tr>\n</table>"
 
 
-# In the order in which they are read.
-ROOMS = (
+# Files of the twins, in the order in which they are read.
+READING_ORDER = (
     "tensors",
     "sigmoid_bce",
     "simple_net",
@@ -47,9 +46,9 @@ ROOMS = (
     "trace",
     "runtime",
 )
-OPEN = "gpt2"
-# What the frameworks' own words for the same method are.
-SAME = {"__call__": "forward"}
+OPEN_AT_FIRST = "gpt2"
+# A method that the frameworks call otherwise, by its name in PyTorch.
+SAME_METHODS = {"__call__": "forward"}
 # Classes of colour in the code; the first that fits.
 _COLOURS = (
     (Token.Name.Builtin.Pseudo, ""),
@@ -68,9 +67,6 @@ _HEAD = "imports"
 T = TypeVar("T")
 
 
-# The twins side by side.
-
-
 @dataclass(frozen=True)
 class Line:
     """A line of code in coloured pieces."""
@@ -79,14 +75,14 @@ class Line:
 
     @property
     def text(self) -> str:
-        """The line as it stands in the file."""
+        """The line as in the file."""
         return "".join(text for _, text in self.pieces)
 
     @property
     def opening(self) -> str:
-        """Its first name, with what it is an attribute of."""
-        found = re.search(r"[\w.]+", self.text)
-        return found[0] if found else self.text
+        """The first name of the line, dotted names in whole."""
+        name = re.search(r"[\w.]+", self.text)
+        return name[0] if name else self.text
 
 
 @dataclass(frozen=True)
@@ -105,9 +101,9 @@ class Part:
     rows: list[tuple[Line | None, Line | None]]
 
     def code(self, side: int) -> Markup:
-        """One side, marked where its twin has another line or none; padded to keep step."""
-        sides = ((row[side], row[1 - side]) for row in self.rows)
-        return Markup("").join(_line(ours, theirs) for ours, theirs in sides)
+        """One side, marked where the other has another line or none; padded to keep step."""
+        rows = ((row[side], row[1 - side]) for row in self.rows)
+        return Markup("").join(_line(line, other) for line, other in rows)
 
     def has(self, side: int) -> bool:
         """Whether there is anything on that side."""
@@ -116,102 +112,105 @@ class Part:
 
 @dataclass(frozen=True)
 class Definition:
-    """Parts of one name, and what was measured there."""
+    """Parts of one name, with their measured errors and times."""
 
     name: str
     parts: list[Part] = field(default_factory=list)
     measured: list[Measured] = field(default_factory=list)
-    timed: list[dict[str, Any]] = field(default_factory=list)
+    timed: list[dict[str, Json]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Room:
+class TwinFile:
     """A file that both sides have, definition by definition."""
 
     name: str
     definitions: list[Definition]
     open: bool
 
-    def _count(self, counts: Callable[[Line | None, Line | None], bool]) -> int:
-        rows = (row for one in self.definitions for part in one.parts for row in part.rows)
-        return sum(counts(ours, theirs) for ours, theirs in rows)
+    @property
+    def rows(self) -> list[tuple[Line | None, Line | None]]:
+        """All lines of both sides, next to each other."""
+        return [row for each in self.definitions for part in each.parts for row in part.rows]
 
     @property
     def same(self) -> int:
-        """Lines that both sides share, blank ones aside."""
-        return self._count(lambda ours, theirs: bool(ours and ours.text and ours == theirs))
+        """The number of lines that both sides share, blank ones aside."""
+        return sum(bool(left and left.text and left == right) for left, right in self.rows)
 
     @property
     def differing(self) -> tuple[int, int]:
-        """Lines of either side that its twin has not, blank ones aside."""
-        torch = self._count(lambda ours, theirs: bool(ours and ours.text and ours != theirs))
-        jax = self._count(lambda ours, theirs: bool(theirs and theirs.text and ours != theirs))
-        return torch, jax
+        """The number of lines of either side that the other lacks, blank ones aside."""
+        torch_lines = sum(bool(left and left.text and left != right) for left, right in self.rows)
+        jax_lines = sum(bool(right and right.text and left != right) for left, right in self.rows)
+        return torch_lines, jax_lines
 
 
-def rooms(found: list[Outcome], times: Record | None = None) -> list[Room]:
+def twin_files(outcomes: list[Outcome], times: Record | None = None) -> list[TwinFile]:
     """Every file that both sides have, in reading order."""
-    folders = [harness_records.ROOT / f"{name}_impl" for name in terminal.NAMES]
+    folders = [records.ROOT / f"{name}_impl" for name in terminal.NAMES]
     stems = set.intersection(*({path.stem for path in folder.glob("*.py")} for folder in folders))
-    order = [name for name in ROOMS if name in stems]
-    order += sorted(stems - set(ROOMS) - {"__init__"})
-    found_rooms = []
+    order = [name for name in READING_ORDER if name in stems]
+    order += sorted(stems - set(READING_ORDER) - {"__init__"})
+    files = []
     for name in order:
-        torch, jax = ((f / f"{name}.py").read_text(encoding="utf-8") for f in folders)
+        sources = [(folder / f"{name}.py").read_text(encoding="utf-8") for folder in folders]
         timed = [row for row in times["rows"] if row["room"] == name] if times else []
-        found_rooms.append(room(name, torch, jax, found, timed))
-    return found_rooms
+        files.append(twin_file(name, (sources[0], sources[1]), outcomes, timed))
+    return files
 
 
-def room(
+def twin_file(
     name: str,
-    torch: str,
-    jax: str,
-    found: list[Outcome],
-    times: Sequence[dict[str, Any]] = (),
-) -> Room:
-    """Two sources in step, with what was measured beside each definition."""
+    sources: tuple[str, str],
+    outcomes: list[Outcome],
+    times: Sequence[dict[str, Json]] = (),
+) -> TwinFile:
+    """Two sources in step, with the measurements of each definition."""
     definitions: dict[str, Definition] = {}
-    for part in parts(torch, jax):
+    for part in parts(*sources):
         top = part.name.partition(".")[0]
         definitions.setdefault(top, Definition(top)).parts.append(part)
-    for top, measured in measured_errors(found, name).items():
+    for top, measured in measured_errors(outcomes, name).items():
         if top in definitions:
             definitions[top].measured.extend(measured)
     for row in times:
         if row["definition"] in definitions:
             definitions[row["definition"]].timed.append(row)
-    return Room(f"{name}.py", list(definitions.values()), open=name == OPEN)
+    return TwinFile(f"{name}.py", list(definitions.values()), open=name == OPEN_AT_FIRST)
 
 
-def parts(torch: str, jax: str) -> list[Part]:
+def parts(torch_source: str, jax_source: str) -> list[Part]:
     """Units of one name together, any other one alone, in the order of the files."""
-    found = []
-    for ours, theirs in in_step(units(torch), units(jax), (lambda unit: unit.name,)):
-        if ours and theirs and ours.name == theirs.name:
-            found.append(_part(ours.name, ours.lines, theirs.lines))
+    paired = []
+    by_name = (lambda unit: unit.name,)
+    for left, right in in_step(units(torch_source), units(jax_source), by_name):
+        if left and right and left.name == right.name:
+            paired.append(_part(left.name, left.lines, right.lines))
             continue
-        if ours:
-            found.append(_part(ours.name, ours.lines, []))
-        if theirs:
-            found.append(_part(theirs.name, [], theirs.lines))
-    return found
+        if left:
+            paired.append(_part(left.name, left.lines, []))
+        if right:
+            paired.append(_part(right.name, [], right.lines))
+    return paired
 
 
-def _part(name: str, ours: list[Line], theirs: list[Line]) -> Part:
-    return Part(name, in_step(ours, theirs, (lambda line: line.text, lambda line: line.opening)))
+def _part(name: str, left: list[Line], right: list[Line]) -> Part:
+    return Part(name, in_step(left, right, (lambda line: line.text, lambda line: line.opening)))
 
 
 def in_step(
-    ours: Sequence[T], theirs: Sequence[T], alike: Sequence[Callable[[T], str]]
+    left: Sequence[T], right: Sequence[T], alike: Sequence[Callable[[T], str]]
 ) -> list[tuple[T | None, T | None]]:
     """Both side by side: paired by the first of ``alike``, then by the next; the rest in turn."""
-    if not alike or not ours or not theirs:
-        return list(zip_longest(ours, theirs))
-    own, twin = [alike[0](one) for one in ours], [alike[0](one) for one in theirs]
+    if not alike or not left or not right:
+        return list(zip_longest(left, right))
+    left_keys, right_keys = ([alike[0](item) for item in items] for items in (left, right))
     rows: list[tuple[T | None, T | None]] = []
-    for tag, a, b, c, d in SequenceMatcher(None, own, twin, autojunk=False).get_opcodes():
-        inner = in_step(ours[a:b], theirs[c:d], () if tag == "equal" else alike[1:])
+    for tag, a, b, c, d in SequenceMatcher(
+        None, left_keys, right_keys, autojunk=False
+    ).get_opcodes():
+        inner = in_step(left[a:b], right[c:d], () if tag == "equal" else alike[1:])
         rows += inner
     return rows
 
@@ -221,7 +220,7 @@ def units(source: str) -> list[Unit]:
     lines = colour(source)
     starts = [(0, _HEAD), *_starts(source, lines)]
     ends = [start for start, _ in starts[1:]] + [len(lines)]
-    found = []
+    found: list[Unit] = []
     for (start, name), end in zip(starts, ends, strict=True):
         while end > start and not lines[end - 1].text.strip():
             end -= 1
@@ -239,12 +238,12 @@ def _starts(source: str, lines: list[Line]) -> Iterator[tuple[int, str]]:
         yield _start(node, lines), _name(node)
         for part in node.body if isinstance(node, ast.ClassDef) else []:
             if isinstance(part, ast.FunctionDef):
-                yield _start(part, lines), f"{_name(node)}.{SAME.get(part.name, part.name)}"
+                yield _start(part, lines), f"{_name(node)}.{SAME_METHODS.get(part.name, part.name)}"
 
 
 def _start(node: ast.stmt, lines: list[Line]) -> int:
     decorated = getattr(node, "decorator_list", [])
-    start = min(part.lineno for part in [node, *decorated]) - 1
+    start: int = min(part.lineno for part in [node, *decorated]) - 1
     while start and lines[start - 1].text.lstrip().startswith("#"):
         start -= 1
     return start
@@ -275,12 +274,12 @@ def colour(source: str) -> list[Line]:
     return lines
 
 
-def _line(ours: Line | None, theirs: Line | None) -> Markup:
-    if ours is None:
+def _line(line: Line | None, other: Line | None) -> Markup:
+    if line is None:
         return Markup('<span class="l pad">\n</span>')
-    apart = ours != theirs and bool(ours.text)
-    wrong = _apart(ours, theirs) if apart and theirs else set()
-    runs = groupby(enumerate(ours.pieces), lambda piece: (piece[1][0], piece[0] in wrong))
+    apart = line != other and bool(line.text)
+    wrong = _apart(line, other) if apart and other else set()
+    runs = groupby(enumerate(line.pieces), lambda piece: (piece[1][0], piece[0] in wrong))
     html = Markup("").join(
         _run(shade, "".join(text for _, (_, text) in pieces), marked)
         for (shade, marked), pieces in runs
@@ -294,10 +293,10 @@ def _run(shade: str, text: str, marked: bool) -> Markup:
     return Markup("<b>{}</b>").format(html) if marked else html
 
 
-def _apart(ours: Line, theirs: Line) -> set[int]:
-    """Pieces of a line that its twin has not; none where the lines have little in common."""
-    own, twin = ([text for _, text in line.pieces] for line in (ours, theirs))
-    matcher = SequenceMatcher(None, own, twin, autojunk=False)
+def _apart(line: Line, other: Line) -> set[int]:
+    """Pieces of a line that the other lacks; none where the lines have little in common."""
+    texts, others = ([text for _, text in each.pieces] for each in (line, other))
+    matcher = SequenceMatcher(None, texts, others, autojunk=False)
     if matcher.ratio() <= 0.5:
         return set()
     return {i for tag, a, b, *_ in matcher.get_opcodes() if tag != "equal" for i in range(a, b)}

@@ -104,7 +104,7 @@ def measure(options: StudyOptions) -> Record:
 def _measured(timing: Timing, device: str) -> dict[str, Json]:
     """Seconds a token takes, by framework, way and position, and the lines through them."""
     context = multiprocessing.get_context("spawn")
-    pipes: dict[str, Connection] = {}
+    pipes: dict[str, Connection[tuple[str, int], float]] = {}
     workers = []
     for name in frameworks.NAMES:
         pipes[name], worker_end = context.Pipe()
@@ -162,7 +162,7 @@ def _fit(name: str, points: list[Point]) -> dict[str, Json]:
 
 
 def _interleaved(
-    timing: Timing, pipes: dict[str, Connection]
+    timing: Timing, pipes: "dict[str, Connection[tuple[str, int], float]]"
 ) -> dict[tuple[str, str, int], list[float]]:
     """Seconds a token of every chunk, taken in turns, so that a slow minute slows all of them."""
     jobs = [
@@ -181,7 +181,9 @@ def _interleaved(
     return times
 
 
-def _work(name: str, timing: Timing, device: str, pipe: Connection) -> None:
+def _work(
+    name: str, timing: Timing, device: str, pipe: "Connection[float, tuple[str, int]]"
+) -> None:
     """Answer each (way, position) with the seconds that one token took there."""
     framework = frameworks.one(name)
     runtime = framework.runtime.configure("float32", device)

@@ -200,7 +200,7 @@ def _jax_call(work: Work, backward: bool) -> Callable[[], None]:
     # As in PyTorch, of parameters and of inputs.
     derived = jax.value_and_grad(summed, argnums=(0, *(i + 1 for i in floats)))
     compiled = jax.jit(derived if backward else run)
-    return lambda: jax.block_until_ready(compiled(params, *work.inputs))
+    return lambda: jax.block_until_ready(compiled(params, *work.inputs))  # type: ignore[no-untyped-call]
 
 
 STUDY = Study(

@@ -117,7 +117,7 @@ def _times(gradient: TensorFn, params: Native, batch: Batch) -> tuple[dict[str, 
     steps = []
     for _ in range(REPEATS):
         begun = time.perf_counter()
-        value, _ = jax.block_until_ready(compiled(params, *batch))
+        value, _ = jax.block_until_ready(compiled(params, *batch))  # type: ignore[no-untyped-call]
         steps.append(time.perf_counter() - begun)
     times = {"trace_s": traced - started, "compile_s": ready - traced, "step_s": median(steps)}
     return times, value

@@ -159,7 +159,7 @@ def _only_imports(node: ast.stmt) -> bool:
 
 
 def _name(node: ast.stmt) -> str:
-    target = node
+    target: ast.AST = node
     if isinstance(node, ast.Assign):
         target = node.targets[0]
     elif isinstance(node, ast.AnnAssign):

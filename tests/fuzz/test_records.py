@@ -83,7 +83,7 @@ def test_other_records(ground, content, name):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "RESULTS", results)
         patch.setattr(
-            source_diff, "rooms", lambda outcomes, times: []
+            source_diff, "twin_files", lambda outcomes, times: []
         )  # the sources, which no record changes
         for block in RECORDS[name]:
             page = f"<!-- from {block} -->\n<!-- end -->"

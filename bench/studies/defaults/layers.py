@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from bench.harness.foreign import Array
 from bench.studies.defaults.difference import Difference, distance, values
 
 
@@ -80,7 +81,7 @@ def convolution() -> Difference:
     state = {name: value.numpy() for name, value in torch_side.state_dict().items()}
     a = np.moveaxis(torch_side(torch.tensor(x)).detach().numpy(), 1, -1)
 
-    def port(**settings: str) -> np.ndarray:
+    def port(**settings: str) -> Array:
         module = nnx.Conv(2, 3, (3, 3), rngs=nnx.Rngs(0), **settings)
         module.kernel.set_value(state["weight"].transpose(2, 3, 1, 0))
         module.bias.set_value(state["bias"])
@@ -109,7 +110,7 @@ def batch_norm() -> Difference:
     torch_side(torch.tensor(x))
     a = torch_side.state_dict()["running_mean"].numpy()
 
-    def mean(**settings: float) -> np.ndarray:
+    def mean(**settings: float) -> Array:
         module = nnx.BatchNorm(4, rngs=nnx.Rngs(0), **settings)
         module(x)
         return np.asarray(module.mean[...])
@@ -147,9 +148,7 @@ def running_variance() -> Difference:
     )
 
 
-def _initial(
-    topic: str, torch_side: np.ndarray, jax_side: np.ndarray, names: tuple[str, str]
-) -> Difference:
+def _initial(topic: str, torch_side: Array, jax_side: Array, names: tuple[str, str]) -> Difference:
     ratio = float(jax_side.std() / torch_side.std())
     return Difference(
         topic=topic,

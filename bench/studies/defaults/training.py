@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from bench.harness.foreign import Array
 from bench.studies.defaults.difference import Difference, distance, values
 
 
@@ -15,7 +16,7 @@ def adamw() -> Difference:
 
     start, gradients = values(50), np.random.default_rng(1).normal(size=(100, 50))
 
-    def torch_side() -> np.ndarray:
+    def torch_side() -> Array:
         p = torch.tensor(start, requires_grad=True)
         optimizer = torch.optim.AdamW([p], lr=1e-2)
         for g in gradients:
@@ -23,7 +24,7 @@ def adamw() -> Difference:
             optimizer.step()
         return p.detach().numpy()
 
-    def jax_side(**settings: float) -> np.ndarray:
+    def jax_side(**settings: float) -> Array:
         rule, p = optax.adamw(1e-2, **settings), jax.numpy.asarray(start)
         state = rule.init(p)
         for g in gradients:
