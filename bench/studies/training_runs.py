@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -16,6 +16,9 @@ from bench.training import command, curves, metrics, run_folder
 from bench.training.config import RunSettings
 from bench.training.metrics import StepLoss, StepMetrics
 from bench.training.setup import TrainOptions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def markdown(record: Record) -> str:
@@ -61,7 +64,7 @@ def markov(record: Record) -> str:
     return "\n".join(rows)
 
 
-def training_figure() -> Any:
+def training_figure() -> "Figure":
     """The loss curves of the default run, and their difference."""
     run = load("training-cpu")["runs"]["default"]
     rows = {name: losses(by_metric) for name, by_metric in run["frameworks"].items()}
