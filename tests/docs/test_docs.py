@@ -10,6 +10,7 @@ from bench.harness import frameworks
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
+FOLDERS = "bench|shared|torch_impl|jax_impl|twingrad|tests"
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -50,3 +51,13 @@ def test_links_lead_somewhere(page):
         target = page.parent / name if name else page
         assert target.exists(), link
         assert not anchor or anchor in _anchors(target), link
+
+
+@each_page
+def test_sources_and_modules_that_a_page_names_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(rf"(?<![\w/.-])((?:{FOLDERS})/[\w/]+\.py)\b", text):
+        assert (ROOT / name).exists(), name
+    for module in re.findall(rf"-m ((?:{FOLDERS})[\w.]*\w)", text):
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module

@@ -123,16 +123,14 @@ def test_only_the_places_named_can_use_the_network():
         re.findall(r"\| `([\w/]+\.py)` \| (\w+) \|$", PAGE, re.MULTILINE)
     )
     # A pair of sockets between the benchmark and each contestant; the processes of one run.
-    scheduler = "bench/speed/scheduler.py"
+    workers = "bench/speed/worker_process.py"
     processes = (
         "bench/training/launcher.py",
         *map("shared/rendezvous/{}.py".format, ("meeting", "peer", "running")),
     )
     sockets = _importers({"socket", "socketserver", "asyncio", "ssl"})
-    assert sockets == {name: {"socket"} for name in (scheduler, *processes)}
-    assert {name for name, _ in _calls(ROOT / scheduler) if "socket" in name} == {
-        "socket.socketpair"
-    }
+    assert sockets == {name: {"socket"} for name in (workers, *processes)}
+    assert {name for name, _ in _calls(ROOT / workers) if "socket" in name} == {"socket.socketpair"}
 
 
 def test_no_source_starts_a_shell():
