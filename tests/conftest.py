@@ -86,6 +86,6 @@ def assert_same64() -> Callable[..., None]:
             assert ours[name].dtype == theirs[name].dtype == "float64", name
             apart = numerics.gaps(ours[name], theirs[name])
             verdict = numerics.judge_float64(name, "", apart, scale, relative)
-            assert verdict.ok, f"{name} is off by {verdict.factor:.3g} times what is allowed"
+            assert verdict.ok, f"{name} is off by {verdict.error_ratio:.3g} times what is allowed"
 
     return check

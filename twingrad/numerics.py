@@ -125,7 +125,7 @@ class Verdict:
 
     ``*_error_u`` are relative L2 errors, ``peak_error_u`` the larger side's largest single error
     relative to the largest value: it finds a local fault that the norm of a large tensor hides.
-    ``factor`` is how many times its limit the worst of them is: over 1 is a failure.
+    ``error_ratio`` is how many times its limit the worst of them is: over 1 is a failure.
     """
 
     name: str
@@ -137,8 +137,7 @@ class Verdict:
     limit_u: float
     peak_limit_u: float
     ok: bool
-
-    factor: float
+    error_ratio: float
 
 
 def scales(oracle: Mapping[str, Array]) -> dict[str, Size]:
@@ -243,7 +242,7 @@ def judge_step(
         peak_error_u=apart,
         limit_u=limit,
         peak_limit_u=limit,
-        factor=_over(apart, limit),
+        error_ratio=_over(apart, limit),
         ok=apart <= limit,
     )
 
@@ -257,7 +256,7 @@ def _verdict(
     peak = max(in_units(side.peak, scale.peak, dtype) for side in sides)
     # With a reference both can keep their distance from it and still be apart.
     bounded = [torch_error, jax_error, *([mutual_error] if dtype == "float64" else [])]
-    factor = max(_over(max(bounded), limit), _over(peak, peak_limit))
+    error_ratio = max(_over(max(bounded), limit), _over(peak, peak_limit))
     return Verdict(
         name=name,
         kind=kind,
@@ -267,8 +266,8 @@ def _verdict(
         peak_error_u=peak,
         limit_u=limit,
         peak_limit_u=peak_limit,
-        factor=factor,
-        ok=factor <= 1,
+        error_ratio=error_ratio,
+        ok=error_ratio <= 1,
     )
 
 

@@ -22,7 +22,7 @@ class Gate:
     @property
     def worst(self) -> Verdict:
         """The tensor that comes nearest to its limit, or is furthest over it."""
-        return max(self.tensors, key=lambda tensor: (not tensor.ok, tensor.factor))
+        return max(self.tensors, key=lambda tensor: (not tensor.ok, tensor.error_ratio))
 
 
 @dataclass(kw_only=True)
@@ -56,8 +56,8 @@ def first_divergence(gate: Gate) -> tuple[str | None, str | None]:
     return forward, backward.removesuffix(OUTPUT) if backward else None
 
 
-class VerdictObject(TypedDict):
-    """One tensor's verdict, as the JSON contract has it; errors are in units of u."""
+class _Judged(TypedDict):
+    """The fields that a verdict and its JSON object share; errors are in units of u."""
 
     name: str
     kind: str
@@ -68,6 +68,11 @@ class VerdictObject(TypedDict):
     limit_u: float
     peak_limit_u: float
     ok: bool
+
+
+class VerdictObject(_Judged):
+    """One tensor's verdict, as the JSON contract has it; ``factor`` is its error ratio."""
+
     factor: float
 
 
@@ -120,8 +125,14 @@ def outcome_object(outcome: Outcome) -> OutcomeObject:
 
 def _rounded(verdict: Verdict) -> VerdictObject:
     values = asdict(verdict)
+    values["factor"] = values.pop("error_ratio")
     numbers = {name: float(f"{x:.6g}") for name, x in values.items() if isinstance(x, float)}
     return cast(VerdictObject, values | numbers)
+
+
+def _verdict(tensor: VerdictObject) -> Verdict:
+    judged = {key: value for key, value in tensor.items() if key != "factor"}
+    return Verdict(**cast(_Judged, judged), error_ratio=tensor["factor"])
 
 
 def outcomes(report: Mapping[str, object]) -> list[Outcome]:
@@ -138,7 +149,7 @@ def outcomes(report: Mapping[str, object]) -> list[Outcome]:
             seconds=program["seconds"],
             settings=program["settings"],
             gates=[
-                Gate(name=gate["gate"], tensors=[Verdict(**tensor) for tensor in gate["tensors"]])
+                Gate(name=gate["gate"], tensors=[_verdict(tensor) for tensor in gate["tensors"]])
                 for gate in program["gates"]
             ],
             first_forward=program["first_divergence"]["forward"],

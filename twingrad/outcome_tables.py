@@ -72,7 +72,7 @@ def _divergence(outcome: Outcome) -> str:
 
 def worst_tensors(console: Console, gate: Gate, dtype: str, rule: str, count: int = WORST) -> None:
     """The tensors that come nearest to their limits, worst first; ``rule`` says what is judged."""
-    by_factor = sorted(gate.tensors, key=lambda tensor: tensor.factor, reverse=True)
+    by_ratio = sorted(gate.tensors, key=lambda tensor: tensor.error_ratio, reverse=True)
     rows = table(
         "tensor",
         "kind",
@@ -84,10 +84,10 @@ def worst_tensors(console: Console, gate: Gate, dtype: str, rule: str, count: in
         title=f"{gate.name}: {rule}, in units of u = {_power(dtype)}",
         right=("PyTorch", "JAX", "apart", "limit"),
     )
-    for tensor in by_factor[:count]:
+    for tensor in by_ratio[:count]:
         rows.add_row(*_cells(tensor))
-    if len(by_factor) > count:
-        rows.caption = f"and {len(by_factor) - count:,} more, further from their limits"
+    if len(by_ratio) > count:
+        rows.caption = f"and {len(by_ratio) - count:,} more, further from their limits"
         rows.caption_justify = "left"
     put(console, rows)
 

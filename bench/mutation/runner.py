@@ -173,7 +173,7 @@ def _judge(mutant: Mutant, framework: str, comparison: Comparison) -> Result:
         caught=True,
         gate=gate.name,
         dtype=outcome.dtype,
-        error_ratio=float(gate.worst.factor),
+        error_ratio=float(gate.worst.error_ratio),
         first=next(tensor.name for tensor in gate.tensors if not tensor.ok),
     )
 

@@ -41,7 +41,7 @@ def show(console: Console, outcomes: list[Outcome]) -> None:
 
 def _nearness(gate_in_dtype: tuple[Gate, str]) -> tuple[bool, float]:
     gate, _ = gate_in_dtype
-    return not gate.ok, gate.worst.factor
+    return not gate.ok, gate.worst.error_ratio
 
 
 def block(record: str) -> str:

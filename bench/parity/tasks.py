@@ -219,7 +219,7 @@ def tour_outcome(device: str) -> Outcome:
                 peak_error_u=error,
                 limit_u=1.0,
                 peak_limit_u=1.0,
-                factor=error,
+                error_ratio=error,
                 ok=ok,
             )
         )

@@ -21,7 +21,7 @@ class Summary:
     @property
     def worst(self) -> tuple[Outcome, Gate]:
         """The gate, with its outcome, whose worst tensor comes nearest to its limit."""
-        return max(self.gates, key=lambda pair: (not pair[1].ok, pair[1].worst.factor))
+        return max(self.gates, key=lambda pair: (not pair[1].ok, pair[1].worst.error_ratio))
 
     @property
     def by_program(self) -> dict[tuple[str, str | None], list[tuple[Outcome, Gate]]]:

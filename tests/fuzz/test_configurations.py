@@ -37,6 +37,6 @@ def test_every_configuration_passes_the_float64_gate(frameworks, drawn, seed):
     config, size = drawn
     program = programs.gpt2(config=config, size=size, seed=seed, steps=1)
     outcome = Comparison(program=program, frameworks=frameworks, device="cpu").run("float64")
-    failed = [(t.name, t.factor) for gate in outcome.gates for t in gate.tensors if not t.ok]
+    failed = [(t.name, t.error_ratio) for gate in outcome.gates for t in gate.tensors if not t.ok]
     assert outcome.ok, f"{config} on {size}: {failed[:3]}"
     EQUAL.append((config, size, seed))

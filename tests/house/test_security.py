@@ -373,7 +373,7 @@ def _evil_comparison() -> dict:
         limit_u=0.5,
         peak_error_u=1.0,
         peak_limit_u=1.0,
-        factor=2.0,
+        error_ratio=2.0,
         ok=False,
     )
     outcome = Outcome(program=EVIL, preset=EVIL, dtype="float64", device=EVIL, first_forward=EVIL)

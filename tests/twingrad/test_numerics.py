@@ -156,7 +156,7 @@ def test_float64_results_within_the_bound_pass_and_beyond_it_do_not():
         moved = truth * (1 + factor * FLOAT64_RELATIVE)
         verdict = judge_float64("x", "activation", gaps(truth, moved), numerics.size(truth))
         assert verdict.ok is ok
-        assert math.isclose(verdict.factor, factor, rel_tol=1e-3)
+        assert math.isclose(verdict.error_ratio, factor, rel_tol=1e-3)
 
 
 def test_sides_that_flank_the_reference_are_also_held_against_one_another():

@@ -28,7 +28,7 @@ class _Reader(HTMLParser):
 def _page(name: str, ok: bool) -> _Reader:
     errors = {"torch_error_u": 1e300, "jax_error_u": 2.0, "mutual_error_u": 3.0}
     limits = {"peak_error_u": 1.0, "limit_u": 4.0, "peak_limit_u": 4.0}
-    verdict = Verdict(name=name, kind="activation", **errors, **limits, ok=ok, factor=0.5)
+    verdict = Verdict(name=name, kind="activation", **errors, **limits, ok=ok, error_ratio=0.5)
     outcome = Outcome(
         program=name, preset=None, dtype="float32", device="cpu",
         gates=[Gate(name="float32", tensors=[verdict])], first_forward=None if ok else name,

@@ -60,7 +60,7 @@ def _assert_within_float32_rule(ours, theirs, oracle):
         pair = [{"loss": s.loss, "logits": s.output, **s.gradients}[name] for s in (ours, theirs)]
         apart, scale = numerics.gaps(*pair, exact), scales.get(name) or numerics.size(exact)
         verdict = numerics.judge_rounded(name, "", apart, scale, "float32", exact.size)
-        assert verdict.ok, f"{name} is off by {verdict.factor:.3g} times what is allowed"
+        assert verdict.ok, f"{name} is off by {verdict.error_ratio:.3g} times what is allowed"
 
 
 # Parity

@@ -64,7 +64,7 @@ def test_saturated_neurons_agree_in_float32(build, frameworks, device, z):
     for name, exact in _by_hand(z).items():
         apart, scale = numerics.gaps(torch[name], jax[name], exact), numerics.size(exact)
         verdict = numerics.judge_rounded(name, "", apart, scale, "float32", exact.size)
-        assert verdict.ok, f"{name} is off by {verdict.factor:.3g} times what is allowed"
+        assert verdict.ok, f"{name} is off by {verdict.error_ratio:.3g} times what is allowed"
 
 
 def test_the_textbook_form_is_the_same_loss_where_nothing_saturates(
