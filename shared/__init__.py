@@ -1,1 +1,1 @@
-"""What belongs to neither framework: configuration, parameters, data, error measures; in NumPy."""
+"""Code of neither framework, in NumPy: configuration, parameters, data, checkpoints."""

@@ -242,5 +242,5 @@ class TrainConfig:
 
     @property
     def processes(self) -> int:
-        """How many processes take each step together."""
+        """Number of processes that take each step together."""
         return self.data_parallel * self.sharded

@@ -49,7 +49,7 @@ class Tokenizer(ABC):
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are."""
+        """Number of ids."""
         return len(self.pieces)
 
     @property

@@ -34,7 +34,7 @@ def chunked_loss(
 
 
 class _Context(FunctionCtx):
-    """What ``forward`` leaves for ``backward``."""
+    """Context of an autograd function: values saved by ``forward`` for ``backward``."""
 
     dtype: torch.dtype
     saved_tensors: tuple[Tensor, ...]

@@ -103,7 +103,7 @@ def test_pruning_that_fails_says_which_and_keeps_all(tmp_path, monkeypatch):
     assert names_in(tmp_path) == ["step-000010", "step-000020"]
 
 
-def test_a_link_to_a_checkpoint_is_found_and_only_the_link_is_deleted(tmp_path):
+def test_pruning_deletes_a_link_and_not_its_target(tmp_path):
     elsewhere = save(tmp_path / "elsewhere", make_checkpoint(10))
     folder = tmp_path / "checkpoints"
     save(folder, make_checkpoint(20))

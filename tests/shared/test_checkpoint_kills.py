@@ -46,7 +46,7 @@ def _dead_process():
     return process.pid
 
 
-def test_leftovers_of_dead_processes_are_cleared_and_those_of_living_ones_are_not(tmp_path):
+def test_only_leftovers_of_dead_processes_are_cleared(tmp_path):
     dead, living = _dead_process(), os.getppid()
     (tmp_path / "file").write_bytes(b"")
     others = ["file", ".step-000007.new", f".step-7x.new.{dead}", f".mine.new.{dead}", ".cache"]
@@ -63,7 +63,7 @@ def test_leftovers_of_dead_processes_are_cleared_and_those_of_living_ones_are_no
     assert steps(tmp_path) == [100]
 
 
-def test_a_checkpoint_set_aside_by_a_killed_process_is_found_and_comes_back(tmp_path):
+def test_a_checkpoint_set_aside_is_found_and_comes_back(tmp_path):
     given = make_checkpoint()
     path = save(tmp_path, given)
     aside = tmp_path / f".step-000100.aside.{_dead_process()}"

@@ -44,7 +44,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path, dtype, tied):
 
 
 @pytest.mark.parametrize("order", [np.asfortranarray, lambda value: np.stack([value, value], -1)])
-def test_views_of_any_strides_and_either_byte_order_are_saved_by_value(tmp_path, order):
+def test_any_strides_and_byte_order_are_saved_by_value(tmp_path, order):
     given = make_checkpoint()
     views = {name: order(value) for name, value in given.params.items()}
     views = {n: v[..., 0] if v.ndim > given.params[n].ndim else v for n, v in views.items()}
@@ -96,7 +96,7 @@ def _each(given):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_checkpoint_written_tensor_by_tensor_is_the_same_to_the_byte(tmp_path, dtype):
+def test_writing_tensor_by_tensor_gives_the_same_bytes(tmp_path, dtype):
     given = make_checkpoint(dtype=dtype)
     whole = save(tmp_path / "whole", given)
     path = save_each(tmp_path / "each", given, _each(given))
@@ -264,7 +264,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_is_full_at_any_page_keeps_the_former_checkpoint(small_disk):
+def test_a_full_disk_keeps_the_former_checkpoint(small_disk):
     former = make_checkpoint(50)
     save(small_disk, former)
     page = os.statvfs(small_disk).f_bsize

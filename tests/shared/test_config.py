@@ -75,7 +75,7 @@ REFUSED = [
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("make", "field", "value"), REFUSED)
-def test_a_refusal_names_the_field_the_value_and_what_was_expected(make, field, value):
+def test_a_refusal_names_field_value_and_expectation(make, field, value):
     with pytest.raises(ValueError, match="expected") as refusal:
         make(**{field: value})
     assert str(refusal.value).startswith(f"{field} is {value!r}: expected ")

@@ -51,7 +51,7 @@ def test_a_folder_is_its_texts_with_the_end_between_them(folder):
     assert loaded.description["sha256"] == hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def test_the_order_of_a_folder_is_that_of_no_name_and_of_no_disk(folder, tmp_path):
+def test_the_order_of_a_folder_depends_on_no_disk(folder, tmp_path):
     order = decoded(load_corpus(folder)).split("\0")
     assert order != sorted(order)
     copy = tmp_path / "copy"
@@ -96,7 +96,7 @@ def test_tokens_train_no_tokenizer(tmp_path, data):
         corpus.texts(data)
 
 
-def test_data_that_is_not_there_is_refused_with_what_there_is(tmp_path):
+def test_absent_data_is_refused_with_the_choices(tmp_path):
     refused("absent does not exist: give a file, a folder, python, markov", tmp_path / "absent")
     refused("does not exist", tmp_path / "absent.bin")
     refused("^'' is not a file", "")
@@ -123,7 +123,7 @@ def test_text_that_may_not_be_read_is_refused(folder):
     refused("cannot read .*1.txt", folder)
 
 
-def test_a_file_that_fails_while_it_is_read_is_refused_by_its_path(folder, monkeypatch):
+def test_a_file_that_fails_while_read_is_named(folder, monkeypatch):
     def fail(path):
         raise OSError(5, "Input/output error", str(path))
 

@@ -10,7 +10,7 @@ from shared import corpus, tokenizer
 from tests.helpers.corpora import BYTES, all_tokens, decoded, load_corpus, refused
 
 
-def test_blocks_are_the_text_cut_only_where_the_tokens_are_cut():
+def test_blocks_are_cut_only_between_tokens():
     pytest.importorskip("tokenizers")
     text = (
         "if x:\n    y = 1\n\n\nz = 'a'\nfor i in x:\n\tprint(i)  \n  \nend\r\nend\n" * 30
@@ -57,7 +57,7 @@ def test_a_text_is_tokenised_once_and_mapped_from_then_on(folder, tmp_path):
             loaded.train[0] = 1
 
 
-def test_a_change_of_the_text_or_of_the_tokenizer_is_not_answered_from_the_cache(folder, tmp_path):
+def test_the_cache_depends_on_text_and_tokenizer(folder, tmp_path):
     cache = tmp_path / "cache"
     _cached(folder, cache)
     (folder / "1.txt").write_text("other words")
@@ -95,7 +95,7 @@ def test_a_damaged_cache_is_made_anew(folder, tmp_path, damage):
     assert _cached(folder, cache)[1] == 0
 
 
-def test_a_cache_that_cannot_be_written_does_not_end_the_run(folder, tmp_path):
+def test_an_unwritable_cache_does_not_end_the_run(folder, tmp_path):
     file = tmp_path / "file"
     file.write_text("in the way")
     expected = all_tokens(load_corpus(folder))

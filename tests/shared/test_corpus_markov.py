@@ -25,14 +25,14 @@ def test_the_entropy_rate_of_two_states_is_known_by_hand():
     assert abs(chain.entropy_rate - (2 / 3 * first + 1 / 3 * math.log(2))) < 1e-12
 
 
-def test_the_stationary_state_is_left_as_it_is_by_a_move():
+def test_a_step_keeps_the_stationary_distribution():
     chain = Markov.seeded(5)
     assert np.allclose(chain.stationary @ chain.probabilities, chain.stationary)
     assert abs(chain.stationary.sum() - 1) < 1e-12
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_entropy_rate_is_what_the_chain_loses_on_its_own_tokens(seed):
+def test_the_chains_own_loss_is_its_entropy_rate(seed):
     chain = Markov.seeded(seed)
     tokens = chain.sample(200_000, seed=9)
     nats = -np.log(chain.probabilities[tokens[:-1], tokens[1:]])
@@ -53,7 +53,7 @@ def test_the_symbols_come_as_often_as_the_chain_says():
     assert np.abs(counts / counts.sum() - chain.stationary).max() < 0.01
 
 
-def test_a_sample_depends_on_its_seed_alone_and_goes_on_as_it_began():
+def test_a_sample_depends_on_its_seed_alone():
     chain = Markov.seeded(0)
     assert chain.sample(100, 1).dtype == np.uint8
     assert np.array_equal(chain.sample(1000, 1), Markov.seeded(0).sample(1000, 1))
@@ -62,7 +62,7 @@ def test_a_sample_depends_on_its_seed_alone_and_goes_on_as_it_began():
     assert [len(chain.sample(n, 1)) for n in range(4)] == [0, 1, 2, 3]
 
 
-def test_markov_is_a_corpus_of_two_streams_with_its_entropy_rate():
+def test_markov_is_two_streams_with_a_known_entropy_rate():
     loaded = load_corpus("markov:7", 16, tokenizer=None)
     chain = Markov.seeded(7)
     assert loaded.entropy_rate == loaded.description["entropy_rate"] == chain.entropy_rate

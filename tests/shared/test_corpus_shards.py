@@ -44,7 +44,7 @@ def test_a_shard_of_llmc_is_its_tokens(tmp_path, magic, version, dtype):
     assert loaded.description["kind"] == "llm.c"
 
 
-def test_shards_of_llmc_are_one_row_and_those_named_val_validate(tmp_path):
+def test_llmc_shards_are_joined_and_val_shards_validate(tmp_path):
     write_shard(tmp_path / "web_train_000001.bin", range(10, 20))
     write_shard(tmp_path / "web_train_000002.bin", range(20, 25))
     write_shard(tmp_path / "web_val_000000.bin", range(100, 104))
@@ -76,7 +76,7 @@ def test_tokens_are_mapped_and_not_read_into_memory(tmp_path):
     assert peak < 1 << 22
 
 
-def test_a_raw_file_of_odd_length_or_of_none_is_refused(tmp_path):
+def test_a_raw_file_of_odd_or_no_length_is_refused(tmp_path):
     path = tmp_path / "all.bin"
     path.write_bytes(bytes(101))
     refused("all.bin is 101 bytes long, an odd number: expected uint16", path, tokenizer=None)
@@ -85,7 +85,7 @@ def test_a_raw_file_of_odd_length_or_of_none_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("count", [0, 9, 11, -1])
-def test_a_shard_of_another_length_than_its_header_says_is_refused(tmp_path, count):
+def test_a_shard_must_be_as_long_as_its_header(tmp_path, count):
     path = write_shard(tmp_path / "one.bin", range(10), count=count)
     refused(f"one.bin holds 10 tokens and its header says {count}", path, tokenizer=None)
     for size in (12, 500, 1024, 1023 + 20):

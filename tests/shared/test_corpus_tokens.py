@@ -6,7 +6,7 @@ from shared.corpus import Concatenated
 from tests.helpers.corpora import all_tokens, load_corpus, refused, write_shard
 
 
-def test_a_slice_of_shards_is_the_slice_of_them_as_one():
+def test_a_slice_of_shards_equals_that_of_one_array():
     whole = np.arange(20, dtype=np.uint16)
     shards = Concatenated([whole[:3], whole[3:3], whole[3:4], whole[4:15], whole[15:]])
     assert len(shards) == 20
@@ -24,9 +24,7 @@ def test_a_slice_within_one_shard_is_not_copied():
     assert np.shares_memory(Concatenated([part, part])[2:5], part)
 
 
-def test_a_token_that_the_model_does_not_know_is_named_with_its_file_and_place(
-    tmp_path, monkeypatch
-):
+def test_an_unknown_token_is_named_with_file_and_position(tmp_path, monkeypatch):
     monkeypatch.setattr("shared.corpus.tokens._CHUNK", 64)
     tokens = np.zeros(1000, np.uint16)
     tokens[[777, 900]] = 256

@@ -46,7 +46,7 @@ def test_wrong_tokens_are_refused_with_what_was_got_and_expected(tokens, message
         data.check_tokens(tokens, CONFIG, "prompt")
 
 
-def test_the_last_token_of_the_vocabulary_and_the_full_context_are_in_range():
+def test_the_last_token_and_full_context_are_in_range():
     tokens = np.full((1, CONFIG.context_length + 1), CONFIG.vocab_size - 1)
     assert np.array_equal(data.check_tokens(tokens, CONFIG), tokens)
 
@@ -97,7 +97,7 @@ def test_a_damaged_token_file_is_refused_by_its_path(tmp_path, name):
         data.load_tokens(path, CONFIG)
 
 
-def test_a_token_file_that_is_absent_or_a_folder_is_refused(tmp_path):
+def test_an_absent_token_file_or_a_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         data.load_tokens(tmp_path / "absent.npy", CONFIG)
     with pytest.raises(ValueError, match="is not a whole"):

@@ -39,7 +39,7 @@ def _windows_of(batches):
     return np.concatenate([inputs.reshape(-1, LENGTH)[:, 0] for inputs, _ in batches]) // LENGTH
 
 
-def test_windows_use_each_token_once_as_an_input_and_once_as_a_target():
+def test_each_token_is_input_once_and_target_once():
     windows = loader.Windows(TOKENS, LENGTH)
     assert len(windows) == 24
     rows = np.stack([windows[i] for i in range(len(windows))])
@@ -68,7 +68,7 @@ def test_micro_batches_divide_the_same_batch():
         assert np.array_equal(one.reshape(-1, LENGTH), two.reshape(-1, LENGTH))
 
 
-def test_each_epoch_has_every_window_once_in_an_order_of_its_own():
+def test_each_epoch_has_every_window_in_new_order():
     epochs = _windows_of(_take(_loader(), 12)).reshape(4, 24)
     for order in epochs:
         assert sorted(order) == list(range(24))
@@ -94,9 +94,7 @@ def test_unshuffled_batches_are_in_the_order_of_the_text():
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("micro_batches", [1, 2])
-def test_the_processes_hold_the_same_batches_in_the_same_order_however_many_they_are(
-    count, micro_batches
-):
+def test_batches_do_not_depend_on_the_number_of_processes(count, micro_batches):
     whole = _take(_loader(micro_batches=micro_batches), 7)
     shares = [
         _take(_loader(micro_batches=micro_batches, shard=(rank, count)), 7) for rank in range(count)
@@ -188,7 +186,7 @@ def test_a_state_that_lacks_a_field_is_refused():
         batches.restore({"batches": 3})
 
 
-def test_the_epoch_is_the_part_of_the_text_that_was_handed_out():
+def test_the_epoch_counts_passes_over_the_text():
     batches = _loader()
     assert batches.epoch == 0.0
     next(batches)
@@ -197,7 +195,7 @@ def test_the_epoch_is_the_part_of_the_text_that_was_handed_out():
     assert batches.epoch == 2.0
 
 
-def test_a_text_of_fewer_windows_than_a_batch_is_repeated_within_it():
+def test_a_short_text_is_repeated_within_a_batch():
     inputs, _ = next(_loader(tokens=TOKENS[: 3 * LENGTH + 1], batch_size=9))
     windows = (inputs[0, :, 0] // LENGTH).reshape(3, 3)
     assert all(sorted(epoch) == [0, 1, 2] for epoch in windows)
@@ -246,7 +244,7 @@ def test_validation_goes_through_the_text_once_in_order():
         assert inputs.dtype == targets.dtype == np.int32
 
 
-def test_the_last_validation_batch_is_filled_up_with_targets_that_do_not_count():
+def test_the_last_validation_batch_is_padded_with_ignored_targets():
     *_, (inputs, targets) = _validation()
     assert np.array_equal(targets[:4], inputs[:4] + 1)
     assert (targets[4:] == IGNORED).all()
@@ -264,7 +262,7 @@ def test_a_limit_above_what_there_is_limits_nothing():
     assert _same(list(_validation(limit=99)), list(_validation()))
 
 
-def test_validation_that_cannot_be_done_is_refused_before_the_first_batch():
+def test_impossible_validation_is_refused_before_the_first_batch():
     with pytest.raises(ValueError, match="validation part has 5 tokens, under one window of 6"):
         _validation(tokens=TOKENS[:5])
     with pytest.raises(ValueError, match="limit is 0: expected 1 or more batches"):
@@ -302,7 +300,7 @@ def test_the_loader_loads_neither_framework_and_prints_nothing():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_jax_can_be_loaded_after_the_loader_and_both_go_on():
+def test_jax_can_be_imported_after_the_loader():
     pytest.importorskip("jax")
     more = """
 import jax

@@ -63,7 +63,7 @@ def test_the_start_depends_on_the_seed_alone():
             assert not np.array_equal(value, other[name]), name
 
 
-def test_one_more_layer_or_an_untied_head_leaves_the_other_tensors_as_they_were():
+def test_one_more_tensor_does_not_change_the_others():
     start = params.init_gpt2(TINY)
     deeper, untied = params.init_gpt2(replace(TINY, n_layers=3)), params.init_gpt2(UNTIED)
     for name, value in start.items():
@@ -82,7 +82,7 @@ SIZED = GPTConfig(vocab_size=300, context_length=200, emb_dim=64, n_heads=4, n_l
 FIVE_SIGMA = 5  # a sample's deviation beyond it is one seed in two million
 
 
-def test_matrices_start_normal_at_002_and_residual_projections_smaller_by_depth():
+def test_matrices_start_normal_and_residual_projections_smaller():
     for name, value in params.init_gpt2(replace(SIZED, tie_embeddings=False)).items():
         if value.ndim == 2:
             residual = name.endswith("c_proj.weight")
@@ -107,7 +107,7 @@ def test_a_spread_moves_every_gain_and_bias_and_no_matrix():
             assert np.array_equal(value, spread[name]), name
 
 
-def test_small_nets_start_uniform_up_to_one_over_the_root_of_fan_in():
+def test_small_nets_start_uniform_by_fan_in():
     shapes = {"fc.weight": (100, 50), "fc.bias": (5000,)}
     for name, value in params.init_uniform(shapes).items():
         assert value.dtype == np.float32, name
@@ -134,7 +134,7 @@ def test_the_mask_buffers_of_old_files_are_left_out():
     _assert_identical(transformers_io.canonical(start | prefixed, TINY), start)
 
 
-def test_a_tied_head_may_be_absent_or_repeat_the_embedding_but_not_differ():
+def test_a_tied_head_may_not_differ_from_the_embedding():
     start = _start()
     repeated = start | {"lm_head.weight": start["wte.weight"].copy()}
     _assert_identical(transformers_io.canonical(repeated, TINY), start)
@@ -245,7 +245,7 @@ def test_a_damaged_weight_file_is_refused_by_its_path(tmp_path, name):
         safetensors_io.read_safetensors(path)
 
 
-def test_a_weight_file_that_is_absent_or_a_folder_is_refused(tmp_path):
+def test_an_absent_weight_file_or_a_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         safetensors_io.read_safetensors(tmp_path / "absent.safetensors")
     with pytest.raises(ValueError, match="is not a whole"):
@@ -279,7 +279,7 @@ def test_integers_in_a_weight_file_do_not_pass_for_floats(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch, step):
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, step):
     path = tmp_path / "model.safetensors"
     safetensors_io.write_safetensors(path, {"a": np.zeros(2)})
 
@@ -436,7 +436,7 @@ def test_another_architecture_is_refused_by_its_field(change, message):
         transformers_io.config_from_transformers(raw)
 
 
-def test_fields_that_old_files_lack_are_taken_as_gpt2_has_them():
+def test_fields_absent_in_old_files_are_gpt2s():
     sizes = {"vocab_size": 13, "n_positions": 7, "n_embd": 8, "n_head": 2, "n_layer": 2}
     assert transformers_io.config_from_transformers(sizes | {"n_inner": None}) == TINY
     assert transformers_io.config_from_transformers(sizes | {"n_inner": 32}) == TINY

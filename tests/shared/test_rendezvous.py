@@ -130,7 +130,7 @@ ADVANCING = "for _ in range(20): time.sleep(0.1); run.advance()"
 
 
 @pytest.mark.parametrize("place", ["before", "within"])
-def test_a_process_that_gets_on_within_a_step_does_not_hang(begin, place):
+def test_progress_within_a_step_is_not_a_hang(begin, place):
     asked = {"steps": 9, "patience": 0.7}
     processes = [begin(0, **asked, **{place: 4}, do=ADVANCING)]
     processes += [begin(rank, **asked) for rank in range(1, SIZE)]
@@ -192,7 +192,7 @@ def test_a_process_that_cannot_begin_says_why_to_all(begin, rank):
         assert "corpus.txt does not exist" in said
 
 
-def test_a_process_that_does_not_come_is_named_after_the_stated_time(begin):
+def test_an_absent_process_is_named_in_time(begin):
     began = time.monotonic()
     processes = [begin(rank, patience=1.5) for rank in (0, 1)]
     for process in processes:
@@ -200,7 +200,7 @@ def test_a_process_that_does_not_come_is_named_after_the_stated_time(begin):
     assert time.monotonic() - began < 1.5 + 5
 
 
-def test_rank_0_that_does_not_come_is_named_after_the_stated_time(begin):
+def test_an_absent_rank_0_is_named_in_time(begin):
     assert "rank 1 did not meet rank 0 at 127.0.0.1:" in _ends(begin(1, patience=1), 2)
 
 
@@ -256,7 +256,7 @@ def test_a_killed_process_is_named_by_all_others_at_once(begin, tmp_path, rank):
 
 
 @pytest.mark.parametrize("rank", [0, 2])
-def test_a_stopped_process_is_named_by_all_others_after_the_stated_time(begin, tmp_path, rank):
+def test_a_stopped_process_is_named_by_all_others(begin, tmp_path, rank):
     processes = [begin(i) for i in range(SIZE)]
     _wait_for_step(tmp_path, 20)
     processes[rank].send_signal(signal.SIGSTOP)
@@ -272,7 +272,7 @@ def test_a_stopped_process_is_named_by_all_others_after_the_stated_time(begin, t
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_is_behind_is_named_with_where_it_is(begin, rank):
+def test_a_process_behind_is_named_with_its_line(begin, rank):
     hangs = {rank: {"before": 9, "do": "time.sleep(60)"}}
     processes = [begin(i, patience=1.5, **hangs.get(i, {})) for i in range(SIZE)]
     for process in processes:

@@ -17,7 +17,7 @@ def test_sgd_has_one_rate_for_every_step():
         assert learning_rate(step, SGDConfig(learning_rate=0.25)) == 0.25, step
 
 
-def test_warm_up_climbs_in_equal_steps_and_its_first_step_moves():
+def test_warm_up_is_linear_and_its_first_step_moves():
     climb = [learning_rate(step, CONFIG) for step in range(CONFIG.warmup_steps)]
     assert climb == [CONFIG.learning_rate * (n + 1) / CONFIG.warmup_steps for n in range(4)]
     assert climb[0] > 0
@@ -28,7 +28,7 @@ def test_the_peak_stands_at_the_end_of_warm_up():
     assert max(rates) == rates[CONFIG.warmup_steps] == CONFIG.learning_rate
 
 
-def test_the_cosine_is_halfway_in_the_middle_and_falls_at_every_step():
+def test_the_cosine_falls_and_is_halfway_in_the_middle():
     middle = (CONFIG.warmup_steps + CONFIG.total_steps) // 2
     half = (CONFIG.learning_rate + CONFIG.min_learning_rate) / 2
     assert math.isclose(learning_rate(middle, CONFIG), half)
@@ -47,7 +47,7 @@ def test_without_warm_up_the_first_step_is_at_the_peak():
     assert learning_rate(0, config) == config.learning_rate
 
 
-def test_the_rate_is_float64_and_the_same_whenever_and_in_whatever_order_it_is_asked_for():
+def test_the_rate_is_float64_and_a_pure_function():
     forward = [learning_rate(step, CONFIG) for step in EVERY_STEP]
     backward = [learning_rate(step, CONFIG) for step in reversed(EVERY_STEP)][::-1]
     assert forward == backward

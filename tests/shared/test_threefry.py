@@ -52,7 +52,7 @@ def test_folding_in_is_that_of_jax():
     assert (ours == np.asarray(jax.random.key_data(theirs))).all()
 
 
-def test_every_step_micro_batch_and_layer_has_a_key_of_its_own():
+def test_every_step_micro_batch_and_layer_has_its_own_key():
     keys = [
         tuple(key)
         for seed in range(3)

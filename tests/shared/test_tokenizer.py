@@ -171,7 +171,7 @@ def test_decoding_is_that_of_the_library(bpe):
         assert bpe.decode(ids) == theirs.decode(ids, skip_special_tokens=False)
 
 
-def test_a_tokenizer_json_is_loaded_from_its_path_or_its_folder(bpe, tmp_path):
+def test_a_tokenizer_json_is_loaded_from_path_or_folder(bpe, tmp_path):
     path = tmp_path / "tokenizer.json"
     path.write_text(bpe.definition, encoding="utf-8")
     for name in (str(path), str(tmp_path)):
@@ -180,7 +180,7 @@ def test_a_tokenizer_json_is_loaded_from_its_path_or_its_folder(bpe, tmp_path):
         assert np.array_equal(loaded.encode(TEXT), bpe.encode(TEXT))
 
 
-def test_a_tokenizer_that_adds_tokens_of_its_own_adds_none_here(bpe):
+def test_no_tokenizer_adds_special_tokens(bpe):
     pytest.importorskip("tokenizers")
     from tokenizers import Tokenizer, processors
 
@@ -271,7 +271,7 @@ def test_bpe_without_a_text_is_refused():
 
 
 @pytest.mark.parametrize(("library", "name"), [("tiktoken", "gpt2"), ("tokenizers", "bpe")])
-def test_a_library_that_is_absent_is_named_with_what_to_install(monkeypatch, library, name):
+def test_an_absent_library_is_named_with_its_install_command(monkeypatch, library, name):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ValueError, match=rf"needs {library}: run pip install 'twingrad\[text\]'"):
         tokenizer.make(name, texts=TEXTS, vocab_size=300)
@@ -291,7 +291,7 @@ def test_gpt2_without_its_files_says_what_to_do(monkeypatch, tmp_path):
         tokenizer.make("gpt2")
 
 
-def test_gpt2_does_not_wait_for_a_network_that_does_not_answer(monkeypatch):
+def test_gpt2_does_not_wait_for_a_silent_network(monkeypatch):
     tiktoken = pytest.importorskip("tiktoken")
     monkeypatch.setattr(tiktoken, "get_encoding", lambda name: time.sleep(2))
     monkeypatch.setattr(tokenizer, "_PATIENCE", 0.1)

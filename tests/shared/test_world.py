@@ -30,7 +30,7 @@ def test_torchrun_says_all_there_is_to_know():
     assert World.from_environment(TORCHRUN) == expected
 
 
-def test_srun_has_its_processes_meet_on_the_first_node_at_a_port_of_the_job():
+def test_srun_processes_meet_on_the_first_node():
     expected = World(rank=5, size=8, local_rank=1, host="gpu07", port=61440 + 4)
     assert World.from_environment(SLURM) == expected
 

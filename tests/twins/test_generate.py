@@ -52,7 +52,7 @@ def _assert_close(ours, exact, relative=numerics.FLOAT64_RELATIVE, what=""):
 
 
 @each_config
-def test_logits_with_the_cache_are_those_without_it_at_every_position(framework, model, config):
+def test_cached_logits_equal_uncached_at_every_position(framework, model, config):
     made, runtime = model(framework, config=config)
     tokens = np.random.default_rng(3).integers(config.vocab_size, size=(2, config.context_length))
     exact = whole_forward(framework, made, runtime)(tokens)  # (B, T, V)
@@ -90,7 +90,7 @@ def test_greedy_texts_are_those_without_the_cache(framework, model):
             said.append(token)
 
 
-def test_prompts_of_different_lengths_are_each_gone_on_from_as_if_alone(framework, model):
+def test_prompts_of_different_lengths_do_not_interact(framework, model):
     made, runtime = model(framework)
     together = texts_of(framework, made, PROMPTS, GREEDY, runtime)
     for prompt, text in zip(PROMPTS, together, strict=True):
@@ -222,7 +222,7 @@ def test_jax_compiles_the_prompt_and_the_step_and_nothing_more(frameworks, model
     assert counts[2:] == [0] * 22
 
 
-def test_bfloat16_logits_are_within_the_ceiling_of_those_without_the_cache(framework, model):
+def test_bfloat16_cached_logits_are_within_the_ceiling(framework, model):
     made, runtime = model(framework, "bfloat16")
     tokens = np.random.default_rng(5).integers(CONFIG.vocab_size, size=(2, 20))
     rounded = whole_forward(framework, made, runtime)(tokens)
@@ -236,7 +236,7 @@ def test_bfloat16_logits_are_within_the_ceiling_of_those_without_the_cache(frame
 
 @each_config
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_greedy_texts_are_the_same_on_both_sides_and_in_transformers(
+def test_greedy_texts_agree_with_transformers_and_each_other(
     frameworks, texts, tmp_path, config, dtype
 ):
     torch = pytest.importorskip("torch", reason="the oracle runs in PyTorch")
@@ -284,7 +284,7 @@ def test_a_seed_says_the_same_on_both_sides(frameworks, model, asked):
     assert len({text.tobytes() for text in said[0]}) == 8
 
 
-def test_the_text_of_a_seed_does_not_depend_on_how_much_is_asked_for(framework, texts):
+def test_a_seeds_text_does_not_depend_on_its_length(framework, texts):
     asked = Sampling(seed=5)
     long = texts(framework, PROMPTS, asked)
     assert np.array_equal(texts(framework, PROMPTS, asked, new_tokens=4), long[:, :4])

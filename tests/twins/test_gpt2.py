@@ -93,9 +93,7 @@ def test_fused_attention_is_the_reference_in_float64(observed, framework, device
     assert_same64(fused, reference)
 
 
-def test_fused_attention_is_within_the_rule_of_the_reference_in_float32(
-    observed, framework, device
-):
+def test_fused_attention_passes_the_float32_rule(observed, framework, device):
     fused, reference = (observed(framework, "float32", device, name) for name in ATTENTIONS)
     _assert_within_float32_rule(fused, reference, observed(framework, "float64", device))
 
@@ -251,7 +249,7 @@ def test_tracing_changes_neither_loss_nor_gradients(
     assert_same64(seen.gradients, gradients)
 
 
-def test_every_module_is_traced_by_its_path_in_the_order_of_computation(observed, framework):
+def test_every_module_is_traced_in_order_of_computation(observed, framework):
     block = ("ln_1", "attn.c_attn", "attn.c_proj", "attn", "ln_2", "mlp.c_fc", "mlp.c_proj", "mlp")
     blocks = [f"h.{i}{part}" for i in range(2) for part in (*(f".{name}" for name in block), "")]
     seen = observed(framework, "float64", "cpu")
@@ -307,7 +305,7 @@ def test_parameters_survive_build_and_export_bit_for_bit(build, framework, devic
         assert np.array_equal(found[name], value), name
 
 
-def test_a_model_holds_copies_of_the_parameters_it_was_built_from(build, framework):
+def test_a_model_holds_copies_of_its_parameters(build, framework):
     start = {name: value.copy() for name, value in _program().params.items()}
     model, _ = build(framework, _program(), "float32", "cpu", start)
     for value in start.values():

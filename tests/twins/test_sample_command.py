@@ -39,7 +39,7 @@ def test_one_text_is_printed_as_it_grows(framework, texts, device, capsys, confi
     assert "tokens/s" in err
 
 
-def test_what_is_there_is_printed_before_the_next_token_is_asked_for(capsys):
+def test_text_is_printed_before_the_next_token(capsys):
     printed = []
 
     def steps():

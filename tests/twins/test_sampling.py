@@ -57,7 +57,7 @@ def test_draws_at_each_position_follow_the_softmax_of_the_candidates(seed, limit
     _assert_drawn_from(np.array(chosen), probabilities)
 
 
-def test_noise_is_drawn_anew_at_every_position_and_for_every_seed():
+def test_noise_differs_at_every_position_and_seed():
     drawn = [threefry.gumbel(seed, p, (50,)) for seed in range(5) for p in range(5)]
     for one, other in itertools.combinations(drawn, 2):
         assert not np.intersect1d(one, other).size
@@ -79,7 +79,7 @@ def test_noise_is_drawn_anew_at_every_position_and_for_every_seed():
         (2, 0.51, [1, 3]),
     ],
 )
-def test_candidates_are_the_fewest_that_reach_top_p_of_the_top_k_largest(top_k, top_p, kept):
+def test_candidates_are_the_fewest_that_reach_top_p(top_k, top_p, kept):
     probabilities = np.array([0.125, 0.375, 0.0625, 0.375, 0.0625])
     assert candidates(np.log(probabilities), top_k, top_p).tolist() == kept
 

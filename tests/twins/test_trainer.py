@@ -87,7 +87,7 @@ def test_parameters_and_moments_agree_after_a_hundred_steps(hundred):
 
 
 @pytest.mark.parametrize("first", ["torch", "jax"])
-def test_half_in_one_framework_and_half_in_the_other_is_the_whole(frameworks, hundred, first):
+def test_half_in_either_framework_is_the_whole_run(frameworks, hundred, first):
     begins, ends = frameworks if first == "torch" else reversed(frameworks)
     config = _config(100, micro_batches=2, loss_chunk=20)
     trainer = _trainer(begins, config, TWO_LAYERS)
@@ -106,7 +106,7 @@ def test_half_in_one_framework_and_half_in_the_other_is_the_whole(frameworks, hu
     ("dtype", "dropout"),
     [("float64", "matched"), ("float32", "native"), ("bfloat16", "matched")],
 )
-def test_going_on_from_a_state_is_going_on_bit_for_bit(framework, dtype, dropout):
+def test_resuming_from_a_state_is_exact(framework, dtype, dropout):
     config = _config(dtype=dtype, dropout=dropout)
     whole = _trainer(framework, config)
     _train(whole, 0, 3)
@@ -205,19 +205,19 @@ def _head_loss(
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 13, N, 1000])
-def test_the_loss_in_chunks_is_the_whole_loss_in_value_and_gradients(framework, chunk):
+def test_the_chunked_loss_equals_the_whole_loss_and_gradients(framework, chunk):
     """Whether or not the chunks come out even, and also where nothing is differentiated."""
     _assert_close(_head_loss(framework, chunk), _head_loss(framework, 0))
 
 
 @pytest.mark.parametrize("factor", [-3.0, 1 / 37])
-def test_a_multiple_of_the_loss_in_chunks_has_multiples_of_its_gradients(framework, factor):
+def test_a_multiple_of_the_chunked_loss_multiplies_gradients(framework, factor):
     whole = _head_loss(framework, 7)
     expected = {name: factor * value for name, value in whole.items()}
     _assert_close(_head_loss(framework, 7, factor), expected)
 
 
-def test_what_the_gradients_in_chunks_are_multiplied_by_keeps_its_digits(framework):
+def test_the_factor_of_chunked_gradients_keeps_its_digits(framework):
     """1 / 67, which bfloat16 rounds up by 0.19 %, would make every gradient so much larger."""
     one, scaled = (_head_loss(framework, 7, factor, "bfloat16") for factor in (1.0, 1 / 67))
     for name in ("x", "weight"):
@@ -298,7 +298,7 @@ def test_gradients_are_those_of_the_step_and_move_nothing(framework):
     _assert_close(trainer.export().first_moment, expected)
 
 
-def test_one_micro_batch_is_what_a_loop_over_it_would_make_of_it(framework):
+def test_one_micro_batch_equals_a_loop_over_it(framework):
     """The loop is over it and a second one, in which no target counts."""
     inputs, targets = _batch(0)
     padded = (np.concatenate([inputs, inputs]), np.concatenate([targets, 0 * targets + IGNORED]))
@@ -316,7 +316,7 @@ def test_recomputing_draws_the_same_dropout_again(framework):
     assert made == pytest.approx(expected, rel=1e-12, abs=0)
 
 
-def test_ignored_targets_count_neither_in_the_loss_nor_in_its_mean(framework):
+def test_ignored_targets_count_neither_in_loss_nor_mean(framework):
     trainer = _trainer(framework, _config(), NO_DROPOUT)
     inputs, targets = _batch(0)
     counted = targets[0] != IGNORED

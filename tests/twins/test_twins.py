@@ -80,7 +80,7 @@ def test_every_file_has_its_twin(room):
 
 
 @each_room
-def test_twins_have_the_same_definitions_methods_and_arguments_in_the_same_order(room):
+def test_twins_have_the_same_names_in_the_same_order(room):
     torch, jax = ((ROOT / side / room).read_text(encoding="utf-8") for side in SIDES)
     assert _first_difference(torch, jax) is None
 
@@ -100,7 +100,7 @@ def test_what_is_excepted_is_still_there_to_except():
 TWIN = "class Net:\n  def forward(self, x): ...\ndef loss_fn(model, x, y): ...\n"
 
 
-def test_call_is_the_twin_of_forward_and_rngs_do_not_count():
+def test_call_is_forwards_twin_and_rngs_are_ignored():
     jax = "class Net:\n  def __call__(self, x): ...\ndef loss_fn(model, x, y, *, rngs): ...\n"
     assert _first_difference(TWIN, jax) is None
 
