@@ -52,34 +52,35 @@ def compare(
 
 def _values(live: LivePair) -> tuple[Values, Values]:
     """Every tensor of both sides in PyTorch's layout, in the order of computation."""
-    torch, jax = live.run_torch(), live.run_jax()
-    ours: Values = {}
-    theirs: Values = {}
-    last = live.channels_last(torch)
-    _outputs(live, torch, jax, last, ours, theirs)
-    ours["loss", "loss"], theirs["loss", "loss"] = np.asarray(torch.loss), np.asarray(jax.loss)
-    gradients, others = live.torch_parts(torch.gradients), live.in_torch(jax.gradients)
+    torch_pass, jax_pass = live.run_torch(), live.run_jax()
+    torch, jax = _outputs(live, torch_pass, jax_pass)
+    torch["loss", "loss"], jax["loss", "loss"] = map(np.asarray, (torch_pass.loss, jax_pass.loss))
+    gradients = live.torch_parts(torch_pass.gradients)
+    jax_gradients = live.in_torch(jax_pass.gradients)
     for name, value in reversed(gradients.items()):  # the last parameter's comes first
-        ours["gradient", name] = value
-        theirs["gradient", name] = others.get(name, np.full(0, np.nan))
-    return ours, theirs
+        torch["gradient", name] = value
+        jax["gradient", name] = jax_gradients.get(name, np.full(0, np.nan))
+    return torch, jax
 
 
-def _outputs(
-    live: LivePair, torch: Pass, jax: Plain, last: bool, ours: Values, theirs: Values
-) -> None:
-    back = {other: key for key, other in live.names(torch).items()}
-    for way, key in torch.events:
-        if way == "enter" or key not in back:
+def _outputs(live: LivePair, torch_pass: Pass, jax_pass: Plain) -> tuple[Values, Values]:
+    """Outputs of all modules that both sides call; NaN where JAX has fewer."""
+    torch: Values = {}
+    jax: Values = {}
+    channels_last = live.channels_last(torch_pass)
+    jax_keys = {torch_key: jax_key for jax_key, torch_key in live.names(torch_pass).items()}
+    for way, key in torch_pass.events:
+        if way == "enter" or key not in jax_keys:
             continue
-        found = jax.outputs.get(back[key], [])
-        for number, value in enumerate(torch.calls[key].outputs):
+        jax_outputs = jax_pass.outputs.get(jax_keys[key], [])
+        for number, value in enumerate(torch_pass.calls[key].outputs):
             name = str(key) if key.path else "output"
             name += f"[{number}]" if number else ""
-            other = found[number] if number < len(found) else np.full(0, np.nan)
-            turned = in_layout(value, other.shape, last)
-            ours["activation", name] = value if turned is None else turned
-            theirs["activation", name] = other
+            other = jax_outputs[number] if number < len(jax_outputs) else np.full(0, np.nan)
+            turned = in_layout(value, other.shape, channels_last)
+            torch["activation", name] = value if turned is None else turned
+            jax["activation", name] = other
+    return torch, jax
 
 
 def _verdicts(torch: Values, jax: Values, oracle: Values, dtype: str) -> list[Verdict]:
