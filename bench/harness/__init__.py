@@ -1,1 +1,1 @@
-"""What every study and command uses: the two frameworks, the programs, records, machine facts."""
+"""Shared by every study and command: frameworks, programs, records, facts about the machine."""

@@ -28,7 +28,7 @@ LARGE = 10_000_000  # parameters
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """One program, its parameters and its data: everything both sides start from.
+    """One program, its parameters and its data: everything both frameworks start from.
 
     ``make(framework)`` describes the model and ``build`` also fills it. Every tensor of
     ``batches[0]`` is compared; all batches make the trajectory, which a ``Trainer`` runs by
@@ -178,7 +178,7 @@ def adamw(steps: int) -> AdamWConfig:
 
 
 def _training(config: GPTConfig, batch_size: int, optimizer: AdamWConfig, seed: int) -> TrainConfig:
-    """A run in which everything is switched on that the two sides could disagree on."""
+    """A run in which everything is switched on that the frameworks could disagree on."""
     return TrainConfig(
         optimizer=optimizer,
         batch_size=batch_size,

@@ -23,7 +23,7 @@ Key = tuple[str, ...]  # the framework, the kind of run, the dtype, and what els
 
 @dataclass(frozen=True)
 class CleanResults:
-    """What one program computes without any bug, as far as it has been computed."""
+    """Runs of one program without any bug, as far as they have been computed."""
 
     passes: dict[Key, Observation] = field(default_factory=dict)
     updates: dict[Key, dict[int, Params]] = field(default_factory=dict)
@@ -51,8 +51,8 @@ class CachedRuns:
     def oracle(self, observed: Observation) -> Observation:
         """PyTorch's float64 pass without a bug.
 
-        Once float64 holds, a pass with a bug would do as well, but the gradients that were injected
-        into the optimizers without a bug were made of this one.
+        Once float64 holds, a pass with a bug would do as well, but the gradients injected into the
+        optimizers without a bug were made of this one.
         """
         return self.clean.passes.get((NAMES[0], "pass", "float64"), observed)
 

@@ -1,4 +1,4 @@
-"""What the gates judge: a program's passes, updates and training steps, in one framework."""
+"""A program's passes, updates and training steps in one framework, which the gates judge."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 
 class UnexpectedDtype(RuntimeError):
-    """A framework computed in another dtype than it was told to."""
+    """A framework computed in another dtype than the one it was configured for."""
 
 
 class ProgramRuns(Protocol):
@@ -96,7 +96,7 @@ class LiveRuns:
         return observed
 
     def oracle(self, observed: Observation) -> Observation:
-        """PyTorch's own pass, which has been shown to be JAX's as well."""
+        """PyTorch's own pass: the float64 gate holds it against JAX's."""
         return observed
 
     def updated(

@@ -1,4 +1,4 @@
-"""The tensor tour, side by side: the same few lines in NumPy, PyTorch and JAX, and what they give.
+"""The tensor tour, side by side: the same few lines in NumPy, PyTorch and JAX, with their results.
 
 Every result is computed here and now, and so is the mark on the rows whose results differ.
 """
@@ -214,7 +214,7 @@ def formatted(result: object) -> str:
 
 
 def _essence(result: object) -> str:
-    """What must be equal for results to agree: an exception's type, else all that is shown."""
+    """The part of a result that must agree: an exception's type, else all that is shown."""
     return type(result).__name__ if isinstance(result, Exception) else formatted(result)
 
 
