@@ -3,6 +3,8 @@
 Shape letters: N positions, C width, V vocabulary.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -42,7 +44,10 @@ class _Context(FunctionCtx):
 
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: _Context, x: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+    def forward(
+        context: FunctionCtx, x: Tensor, weight: Tensor, targets: Tensor, chunk: int
+    ) -> Tensor:
+        ctx = cast(_Context, context)
         losses, dx = [], torch.empty_like(x, dtype=_wide(x))
         dweight = torch.zeros_like(weight, dtype=_wide(weight))
         pieces = (z.split(chunk) for z in (x, dx, targets))
@@ -65,7 +70,8 @@ class _ChunkedLoss(torch.autograd.Function):
         return torch.stack(losses).sum()
 
     @staticmethod
-    def backward(ctx: _Context, *d: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(context: FunctionCtx, *d: Tensor) -> tuple[Tensor | None, ...]:
+        ctx = cast(_Context, context)
         dx, dweight = (z.mul_(d[0]).to(ctx.dtype) for z in ctx.saved_tensors)
         return dx, dweight, None, None
 

@@ -94,7 +94,9 @@ def test_every_idea_fits_one_line():
 
 
 def test_importing_the_tour_loads_neither_framework():
-    done = _python("import sys, bench.parity.tensor_tour; print({'torch', 'jax'} & set(sys.modules))")
+    done = _python(
+        "import sys, bench.parity.tensor_tour; print({'torch', 'jax'} & set(sys.modules))"
+    )
     assert done.stdout.strip() == "set()", done.stderr
 
 
