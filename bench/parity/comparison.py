@@ -51,6 +51,8 @@ class Comparison:
             program=program.name, preset=program.preset, dtype=dtype, device=self.device
         )
         started = time.perf_counter()
+        for framework in self.frameworks:
+            program.loss_fn(framework)  # imported here: Python 3.11 cannot parse in two threads
         for judge in self._gates(dtype):
             gate = judge(dtype)
             if program.is_large:
