@@ -201,7 +201,8 @@ def broadcast() -> np.ndarray:
 def mean_of_rows() -> np.ndarray:
     """A reduction names the axis that it removes."""
     a = np.array([[1, 2], [3, 4]], dtype=np.float32)
-    return a.mean(axis=0)
+    mean: np.ndarray = a.mean(axis=0)
+    return mean
 
 
 def channels_first() -> tuple[int, ...]:
@@ -323,20 +324,23 @@ def integer_overflow() -> np.ndarray:
 def mean_of_integers() -> np.floating:
     """The mean of an integer array is no integer: which dtype is chosen?"""
     i = np.array([1, 2], dtype=np.int32)
-    return i.mean()
+    mean: np.floating = i.mean()
+    return mean
 
 
 def standard_deviation() -> np.floating:
     """The default standard deviation: divided by n, or by n - 1?"""
     x = np.array([1, 2, 3, 4], dtype=np.float32)
-    return x.std()
+    deviation: np.floating = x.std()
+    return deviation
 
 
 def read_out_of_range() -> np.floating | IndexError:
     """Reading at index 10 of a vector of three."""
     try:
         x = np.array([1, 2, 3], dtype=np.float32)
-        return x[10]
+        element: np.floating = x[10]
+        return element
     except IndexError as error:
         return error
 

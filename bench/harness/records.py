@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 from jinja2 import TemplateError
@@ -14,14 +13,14 @@ from safetensors.numpy import save as to_safetensors
 
 from bench.harness.foreign import Array
 from shared import files
+from shared.files import Json as Json
 from shared.observation import Observation
+from twingrad.environment import Environment
 from twingrad.files import write_bytes
 from twingrad.files import write_json as write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
-# A value of a JSON file. Nothing is known of it before it is used: see ``showing``.
-Json: TypeAlias = Any
 # Errors that a record of another form leads to where it is shown.
 _UNEXPECTED: tuple[type[Exception], ...] = (
     *(ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError),
@@ -33,7 +32,7 @@ _UNEXPECTED: tuple[type[Exception], ...] = (
 class Record:
     """A measurement: the machine, versions and commit it was made with, and its results."""
 
-    environment: dict[str, Json]
+    environment: Environment
     body: dict[str, Json]
 
     def __getitem__(self, key: str) -> Json:

@@ -98,7 +98,8 @@ def measure(options: StudyOptions) -> Record:
     load = [os.getloadavg()[0]]
     models = [_measured(timing, device) for timing in TIMINGS]
     load.append(os.getloadavg()[0])
-    return Record(machine.environment(pair, device) | {"load": load}, {"models": models})
+    environment = {**machine.environment(pair, device), "load": load}
+    return Record.of({"environment": environment, "models": models}, "decoding")
 
 
 def _measured(timing: Timing, device: str) -> dict[str, Json]:
@@ -229,7 +230,7 @@ def _functions(
 
 def lines(record: Record) -> Iterator[str]:
     """The load of the machine, every time, and the line through the cached ones."""
-    before, after = record.environment["load"]
+    before, after = record.as_object()["environment"]["load"]
     yield f"load of the machine {before:.1f} before, {after:.1f} after"
     for model in record["models"]:
         yield f"{model['model']}: milliseconds a token"

@@ -61,7 +61,7 @@ def load_shards(path: Path, vocab_size: int, fraction: float) -> Corpus:
 def _magic(path: Path) -> list[int]:
     """The first three words of ``path``, zero where there are none: magic, version, count."""
     with open(path, "rb") as file:
-        return np.frombuffer(file.read(12).ljust(12, b"\0"), "<i4").tolist()
+        return [int(word) for word in np.frombuffer(file.read(12).ljust(12, b"\0"), "<i4")]
 
 
 def _map_tokens(path: Path, bare: bool) -> np.ndarray:
