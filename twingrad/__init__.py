@@ -1,4 +1,4 @@
-"""Whether a PyTorch model and its JAX port are equal, and if not, where and why they differ.
+"""Equality of a PyTorch model and its JAX port: where and why they differ, if they do.
 
 Names are resolved when they are first used (PEP 562), so that importing ``twingrad`` or
 ``twingrad.numerics`` loads neither framework.

@@ -24,9 +24,9 @@ def compare(
 ) -> list[Outcome]:
     """Judge ``pair`` in each of ``dtypes``, of which the first is float64; stop where one fails.
 
-    In float64 the two sides are held against one another, in float32 each against float64's
-    numbers. ``say`` is called with what is being done. Raises ``ValueError`` for a pair that cannot
-    be judged.
+    In float64 the two results are compared with one another, in float32 each with the float64
+    result. ``say`` is called with the stage that begins. Raises ``ValueError`` for a pair that
+    cannot be judged.
     """
     if tuple(dtypes) not in (DTYPES, DTYPES[:1]):
         raise ValueError(f"dtypes {tuple(dtypes)}: a pair is compared in float64, then in float32")

@@ -168,7 +168,7 @@ class Gaps:
 
 
 def gaps(torch: Array, jax: Array, reference: Array | None = None) -> Gaps:
-    """Gaps of the two results; without a reference each is held against the other."""
+    """Gaps of the two results; without a reference each is compared with the other."""
     mutual = distance(torch, jax)
     if reference is None:
         return Gaps(mutual, mutual, mutual)

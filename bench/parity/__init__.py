@@ -1,1 +1,1 @@
-"""Whether the twins compute the same: ``twingrad compare`` and ``twingrad tensors``."""
+"""Parity of the twins: ``twingrad compare`` and ``twingrad tensors``."""

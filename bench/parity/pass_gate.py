@@ -110,7 +110,7 @@ def _with_scales(
 ) -> Iterator[tuple[TensorPair, Size]]:
     """Each pair with the size that its error is relative to.
 
-    Gradients near zero are held against the size of all gradients.
+    Errors of gradients near zero are relative to the size of all gradients.
     """
     noisy: dict[str, Params] = {"at": {}, "of": {}}
     for pair in oracle:

@@ -8,7 +8,7 @@ from twingrad.outcome import Gate
 
 
 def float64_limits(metrics: StepMetrics) -> StepMetrics:
-    """The limit of every metric where the frameworks are held against one another, in u."""
+    """The limit of every metric where the frameworks are compared with one another, in u."""
     limit = numerics.FLOAT64_TRAJECTORY_RELATIVE / numerics.UNIT_ROUNDOFF["float64"]
     return {name: np.full(len(values), limit) for name, values in metrics.items()}
 

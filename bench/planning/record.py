@@ -1,4 +1,4 @@
-"""JSON forms of planning: measured rates, and the record of plans held against runs."""
+"""JSON forms of planning: measured rates, and the record of plans compared with runs."""
 
 from typing import NotRequired, TypedDict, cast
 
@@ -127,7 +127,7 @@ class SizeJson(TypedDict):
 
 
 class PlanRecordJson(TypedDict):
-    """The record of plans held against runs."""
+    """The record of plans compared with runs."""
 
     environment: EnvironmentJson
     asked: RunJson

@@ -1,4 +1,4 @@
-"""Tables of a plan on a terminal, and of plans held against runs in Markdown."""
+"""Tables of a plan on a terminal, and of plans compared with runs in Markdown."""
 
 from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""Plans held against runs: ``python -m bench.planning.validation --json FILE`` writes a record.
+"""Plans compared with runs: ``python -m bench.planning.validation --json FILE`` writes a record.
 
 Each size and framework is a fresh run of ``twingrad train`` in its plain configuration, ended once
 it has taken its steps; its own metrics say what they took. A run whose tensors are next to nothing
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure() -> PlanRecordJson:
-    """The record of plans held against runs on this machine."""
+    """The record of plans compared with runs on this machine."""
     floors = {name: train(name, FLOOR)["peak_bytes"] for name in frameworks.NAMES}
     sizes = [compare(settings, floors) for settings in SIZES]
     layouts = []

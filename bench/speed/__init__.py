@@ -1,1 +1,1 @@
-"""How fast the twins and their peers are: ``twingrad bench``."""
+"""Speed of the twins and their peers: ``twingrad bench``."""

@@ -167,7 +167,7 @@ def _within(ratio: Ratio, other: Ratio) -> bool:
 
 
 def intervals(method: Method, rows: Iterable[Result]) -> str:
-    """What the intervals of the ratios of some rows are of, in a few words."""
+    """The kind of the intervals of ratios: their coverage, and over which samples."""
     timed = [starts(row.samples) for row in rows if row.status.outcome is Outcome.TIMED]
     least, most = (pick(map(len, timed), default=0) for pick in (min, max))
     over = f"over {most} starts" if most >= statistics.STARTS else "over samples"

@@ -88,7 +88,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What two rows must share for their times to be compared."""
+    """The settings that two rows must share for their times to be compared."""
 
     workload: str
     variant: str
@@ -144,12 +144,12 @@ class Result:
 
     @property
     def configuration(self) -> Configuration:
-        """What other rows must share to be compared with this one."""
+        """The settings that other rows must share to be compared with this one."""
         return _configuration(self)
 
     @property
     def description(self) -> str:
-        """What the contestant is, in a few words."""
+        """The contestant in a few words."""
         return str(self.about.get("about", ""))
 
     @property
@@ -214,7 +214,7 @@ class Ratio:
 
     @property
     def configuration(self) -> Configuration:
-        """What the rows of the two contestants share."""
+        """The settings that the rows of the two contestants share."""
         return _configuration(self)
 
 

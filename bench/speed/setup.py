@@ -23,7 +23,7 @@ STARTS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSetup:
-    """What one call measures, and how.
+    """The workloads, contestants and method of one call.
 
     ``brief`` calls have no time for all ceilings. In ``left_out`` workloads no contestant takes
     part.

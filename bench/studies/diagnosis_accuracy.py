@@ -1,4 +1,4 @@
-"""Diagnosis held against bugs whose place and cause are known.
+"""Accuracy of diagnosis on planted bugs, whose place and cause are known.
 
 ``python -m bench.studies.diagnosis_accuracy --json bench/results/diagnosis-cpu.json`` plants every
 bug of ``bench.mutation`` in each framework, alone, then a sample of them two at a time. An existing

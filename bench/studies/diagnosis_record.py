@@ -1,4 +1,4 @@
-"""The record of diagnosis held against planted bugs: its form, and its tables in Markdown."""
+"""The record of the accuracy of diagnosis: its form, and its tables in Markdown."""
 
 from typing import NotRequired, TypedDict, cast
 

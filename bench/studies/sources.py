@@ -34,7 +34,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index holds of a record: digests of the sources it measured, and of its file."""
+    """Digests of the sources that a record measured, and of its file."""
 
     sources: str
     record: str

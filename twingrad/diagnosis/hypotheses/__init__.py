@@ -1,1 +1,1 @@
-"""Candidate causes of a difference, each computed and held against the numbers."""
+"""Candidate causes of a difference, each computed and compared with the numbers."""
