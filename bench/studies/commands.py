@@ -25,7 +25,7 @@ _GATES = (
 
 COMPARE = Study(
     name="compare",
-    claim="Both sides agree in every activation, loss, gradient and update, in every dtype",
+    claim="Both frameworks agree in every activation, loss, gradient and update, in every dtype",
     sources=_GATES,
     command=Command(
         arguments=("-m", "bench", "compare", "--dtype", "all", "--device", "cpu"),
