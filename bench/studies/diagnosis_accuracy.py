@@ -1,7 +1,8 @@
 """Accuracy of diagnosis on planted bugs, whose place and cause are known.
 
 ``python -m bench.studies diagnosis`` plants every bug of ``bench.mutation`` in each framework,
-alone, then a sample of them two at a time. An existing file is continued, as long as no source has changed since; ``--most N`` stops after N of them.
+alone, then a sample of them two at a time. An existing file is continued, as long as no source has
+changed since; ``--most N`` stops after N of them.
 """
 
 import hashlib
