@@ -18,6 +18,7 @@ from bench.cli.main import main
 from bench.harness import frameworks
 from tests.helpers.damage import TEXTS
 from tests.helpers.fuzz import SECONDS, TALLY, examples, laid, listing, too_long
+from tests.helpers.sources import ROOT
 from tests.helpers.weights import WEIGHTS
 
 WORDS = (*TEXTS, "tiny", "124m", "torch", "float64", "cpu", "7", "nan", "inf", "-3", "1e400")
@@ -113,6 +114,7 @@ def test_a_bad_file_ends_the_program_with_status_2(ground, content):
     path = laid(ground, "bad.json", content)
     run = subprocess.run(
         [sys.executable, "-m", "bench", "bench", "--check", str(path)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,

@@ -44,5 +44,5 @@ def test_weights_folder(ground, content, what):
     laid(folder, name, content.draw(strategies[what]))
     found = tried("weights folder", ground, lambda: pretrained.load(str(folder)))
     if found is not None:
-        config, values, _ = found
-        assert {k: v.shape for k, v in values.items()} == params.gpt2_shapes(config)
+        shapes = {name: value.shape for name, value in found.params.items()}
+        assert shapes == params.gpt2_shapes(found.config)

@@ -206,10 +206,13 @@ def _names(*packages: str) -> list[str]:
 LOADS_A_FRAMEWORK = (
     "bench.diagnosis.",
     "bench.speed.backends.",
+    "bench.speed.jax_ceilings",
+    "bench.speed.torch_ceilings",
     "twingrad.api",
     "twingrad.comparison",
     "twingrad.diagnosis.",
     "twingrad.jax_probe",
+    "twingrad.jax_replay",
     "twingrad.live",
     "twingrad.torch_probe",
 )

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -400,9 +400,8 @@ def test_brackets_are_no_markup_in_the_terminal(capsys):
     console = Console(width=200)
     name = "a[/b][red]c"
     outcome = Outcome(program=name, preset=None, dtype="float64", device="cpu", first_forward=name)
-    tensor = Verdict(
-        **(_evil_comparison()["programs"][0]["gates"][0]["tensors"][0] | {"name": name})
-    )
+    evil = twingrad_outcome.outcomes(_evil_comparison())[0].gates[0].tensors[0]
+    tensor = replace(evil, name=name)
     outcome.gates = [Gate(name="float64", tensors=[tensor])]
     outcome_tables.outcomes(console, name, [outcome])
     with console.status("") as status:
