@@ -16,7 +16,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from bench.harness.frameworks import NAMES, Framework, Frameworks, both, installed, one
 from bench.harness.programs import Program
 from shared.params import Params
+from tests.helpers import processor_time, selection
 from twingrad import numerics
+
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Options and hooks of all tests, a module for each concern."""
+    for plugin in (selection, processor_time):
+        pluginmanager.register(plugin)
 
 
 @pytest.fixture(scope="session", params=("cpu", "cuda"))

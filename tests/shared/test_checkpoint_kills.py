@@ -147,6 +147,7 @@ for n in itertools.count(2 * max(checkpoint.steps(folder), default=0) + 2):
 """
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_leaves_whole_checkpoints(tmp_path):
     given = make_checkpoint()
     start, folder = save(tmp_path / "start", given), tmp_path / "checkpoints"
