@@ -1,7 +1,6 @@
 """Processor time by test, children included: what a test costs, whatever else the machine does.
 
-``tests/conftest.py`` imports the hooks. ``pytest --processor-times FILE`` writes ``{node id: seconds}``,
-the most expensive first.
+``pytest --processor-times FILE`` writes ``{node id: seconds}``, the most expensive first.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Choose the tests of a run: the quick set by default; slow tests when they are asked for.
 
-``tests/conftest.py`` imports the hooks. ``--all`` runs everything, ``-m slow`` the slow tests alone, and a
-test that is named by its node id runs whichever it is. ``--share K/N`` takes every N-th part of what is
-slow, drawn by name, so that N runs with K from 1 to N cover all of it.
+``--all`` runs everything, ``-m slow`` the slow tests alone, and a test that is named by its node id
+runs whichever it is. ``--share K/N`` takes the K-th of N parts of what is slow, drawn by name, so
+that N runs with K from 1 to N cover all of it.
 """
 
 import argparse
@@ -86,14 +86,15 @@ def _is_named(config: pytest.Config, item: pytest.Item) -> bool:
     within = item.nodeid.partition("::")[2]
     for argument in config.args:
         path, _, name = str(argument).partition("::")
-        if name and os.path.abspath(config.invocation_params.dir / path) == str(item.path):
-            if within == name or within.startswith((f"{name}::", f"{name}[")):
-                return True
+        if not name or os.path.abspath(config.invocation_params.dir / path) != str(item.path):
+            continue
+        if within == name or within.startswith((f"{name}::", f"{name}[")):
+            return True
     return False
 
 
 def part_of(item: pytest.Item, parts: int) -> int:
-    """The part, from 1 to ``parts``, to which a test belongs: tests of one xdist group stay together."""
+    """The part, from 1 to ``parts``, of a test; those of one xdist group stay together."""
     group = item.get_closest_marker("xdist_group")
     name = str(group.args or group.kwargs) if group else item.nodeid.partition("@")[0]
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % parts + 1
