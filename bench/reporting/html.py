@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from bench.harness import records, terminal
 from bench.harness.records import Json, Record
@@ -16,11 +17,14 @@ from bench.parity import tables
 from bench.reporting import source_diff, words
 from bench.reporting.errors import SHADES, layers
 from bench.reporting.loss_curves import trainings
+from bench.reporting.places import judged, places_of
 from bench.reporting.planted_bugs import diagnosed, planted
 from bench.reporting.speed_charts import speed
 from bench.reporting.verdict import summary
 from bench.speed.results import SpeedRecord
 from twingrad import outcome as twingrad_outcome
+from twingrad import page as twingrad_page
+from twingrad.anchors import Anchors, slug
 from twingrad.files import write_bytes
 
 COMPARISON, TRAINING, MUTANTS, DEFAULTS, TIMES, DIAGNOSIS = (
@@ -50,6 +54,8 @@ def make(comparison: dict[str, Json] | None = None) -> str:
             "files": source_diff.twin_files(outcomes, times),
             "times": times.body if times else None,
             "layers": layers(outcomes),
+            "gates": (gates := judged(outcomes)),
+            "places": places_of(gates),
         }
     sections["defaults"] = _section(DEFAULTS, lambda record: record["rows"])
     sections["training"] = _section(TRAINING, trainings)
@@ -100,6 +106,9 @@ def _page(**content: object) -> str:
     )
     environment.filters |= {"units": terminal.units, "seconds": terminal.seconds}
     environment.filters |= {"ticks": words.ticks, "breaks": words.breaks}
-    environment.filters |= {"slug": words.slug, "power": words.power}
+    environment.filters |= {"slug": slug, "power": words.power}
+    environment.filters["farther_off"] = twingrad_page.farther_off
     environment.globals |= {"NAMES": terminal.NAMES, "RULES": tables.RULES, "SHADES": SHADES}
+    environment.globals |= {"new_anchors": Anchors, "policy": twingrad_page.policy()}
+    environment.globals["web"] = lambda name: Markup(twingrad_page.web(name))
     return environment.get_template("report.html").render(content)

@@ -32,6 +32,7 @@ class Group:
     title: str
     head: list[str]
     cells: list[list[str]]
+    sides: list[str]
     bars: list[Bar]
     scale: Scale
     disturbed: bool
@@ -100,6 +101,7 @@ def _group(name: str, rows: Sequence[Result], ratios: Sequence[Ratio]) -> Group:
         title=tables.title(rows[0]),
         head=head,
         cells=cells,
+        sides=[terminal.NAMES.get(row.framework, "") for row in rows],
         bars=bars,
         scale=even(longest or [1.0], *BARS, zero=True, steps=3),
         disturbed=not all(bar.timing.clean for bar in bars),

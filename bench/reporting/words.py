@@ -8,11 +8,6 @@ from markupsafe import Markup, escape
 from twingrad.numerics import UNIT_ROUNDOFF
 
 
-def slug(text: str) -> str:
-    """``text`` as an identifier of the page."""
-    return re.sub(r"[^\w]+", "-", text).strip("-")
-
-
 def breaks(text: str) -> Markup:
     """A dotted name that may be broken behind its dots."""
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[.:_])(?=\w)", text))

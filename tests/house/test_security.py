@@ -27,6 +27,7 @@ from shared import checkpoint, data, files, safetensors_io, tokenizer, transform
 from shared.config import GPTConfig
 from twingrad import outcome as twingrad_outcome
 from twingrad import outcome_tables
+from twingrad import page as twingrad_page
 from twingrad.cli import pair_commands
 from twingrad.numerics import Verdict
 from twingrad.outcome import Gate, Outcome
@@ -353,13 +354,18 @@ class _Tags(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.scripts: list[str] = []
         self.text = ""
 
     def handle_starttag(self, tag: str, attributes: list) -> None:
         self.tags.add(tag)
+        if tag == "script":
+            self.scripts.append("")
         self.attributes |= {name for name, _ in attributes}
 
     def handle_data(self, text: str) -> None:
+        if self.cdata_elem == "script":
+            self.scripts[-1] += text
         self.text += text
 
 
@@ -389,7 +395,8 @@ def test_a_report_shows_markup_as_text():
     page = html.make(_evil_comparison())
     parsed = _Tags()
     parsed.feed(page)
-    assert not parsed.tags & {"script", "img", "iframe", "object", "embed", "link", "base"}
+    assert parsed.scripts == [twingrad_page.web("find.js")]
+    assert not parsed.tags & {"img", "iframe", "object", "embed", "link", "base"}
     assert not any(name.startswith("on") for name in parsed.attributes)
     assert "javascript:" not in page
     assert parsed.text.count("<script>alert(1)</script>") > 5

@@ -6,9 +6,9 @@ import pytest
 
 from bench.harness import frameworks, terminal
 from bench.harness import records as harness_records
-from bench.reporting import words
 from bench.speed import record, tables
 from tests.helpers.page import text_of
+from twingrad.anchors import slug
 
 
 def _judged(comparison):
@@ -47,7 +47,7 @@ def test_the_verdicts_figures_are_the_records(page, comparison):
 def test_beside_a_definition_stand_the_largest_errors_of_its_tensors(
     page, comparison, definition, pattern
 ):
-    room = page.one("details", id="gpt2-py")
+    room = page.one("details", id="gpt2.py")
     place = next(
         d for d in room.all("div", **{"class": "definition"}) if d.one("h4").text == definition
     )
@@ -109,7 +109,7 @@ def test_the_table_of_diagnoses_has_every_bug_on_every_side(page):
 
 def test_beside_a_definition_stands_what_it_takes_on_either_side(page):
     for row in harness_records.load("definitions-cpu")["rows"]:
-        room = page.one("details", id=words.slug(f"{row['room']}.py"))
+        room = page.one("details", id=slug(f"{row['room']}.py"))
         (own,) = (
             part
             for part in room.all("div", **{"class": "definition"})

@@ -1,5 +1,7 @@
 """The report page is whole, accessible, and the same every time."""
 
+import base64
+import hashlib
 import re
 from collections import Counter
 from itertools import pairwise
@@ -8,13 +10,21 @@ import pytest
 
 from bench.reporting import html, markdown
 from tests.helpers.page import Element, sections_of, text_of
+from twingrad import page as twingrad_page
 
 
 def test_the_page_needs_nothing_from_elsewhere(page, text):
     for element in page.all():
-        assert element.tag not in {"script", "link", "img", "iframe", "object", "embed", "base"}
+        assert element.tag not in {"link", "img", "iframe", "object", "embed", "base"}
         for name in ("href", "src", "srcset", "data", "action", "style", "onclick", "xlink:href"):
             assert element.attributes.get(name, "#").startswith("#"), element
+    script = page.one("script")
+    assert script.attributes == {}
+    assert script.text == twingrad_page.web("find.js")
+    policy = page.one("meta", **{"http-equiv": "Content-Security-Policy"}).attributes["content"]
+    digest = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
+    assert policy.startswith("default-src 'none';")
+    assert f"script-src 'sha256-{digest}';" in policy
     style = page.one("style").text
     assert "url(" not in style
     assert "@import" not in style

@@ -5,14 +5,15 @@ from collections import Counter
 
 import pytest
 
-from bench.reporting import markdown, source_diff, words
+from bench.reporting import markdown, source_diff
 from tests.helpers.page import SIDES, read, text_of
+from twingrad.anchors import slug
 
 
 def _code(page, file):
     """Lines of a file by side: the text, and whether it is marked."""
     found = {name: [] for name in SIDES.values()}
-    for block in page.one("details", id=words.slug(file)).all("div", **{"class": "code"}):
+    for block in page.one("details", id=slug(file)).all("div", **{"class": "code"}):
         side = block.attributes["aria-label"].partition(":")[0]
         lines = [line for line in block.one("code").content if line.attributes["class"] == "l"]
         found[side] += [(line.text.removesuffix("\n"), line.tag == "mark") for line in lines]
@@ -47,7 +48,7 @@ def test_lines_without_a_mark_are_the_same_on_both_sides(page, file):
 
 
 def test_every_definition_of_gpt2_has_its_own_lines_in_one_place(page):
-    file = page.one("details", id="gpt2-py")
+    file = page.one("details", id="gpt2.py")
     assert "open" in file.attributes
     titles = [text_of(title) for title in file.all("h4")]
     for folder, name in SIDES.items():

@@ -1,9 +1,13 @@
 """The page of a comparison: self-contained, and every name in it is text."""
 
+import base64
+import hashlib
 from html.parser import HTMLParser
 
 import pytest
 
+from twingrad import page as twingrad_page
+from twingrad.anchors import Anchors, slug
 from twingrad.environment import Environment
 from twingrad.numerics import Verdict
 from twingrad.outcome import Gate, Outcome
@@ -17,11 +21,14 @@ class _Reader(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.script = ""
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data):
+        if self.cdata_elem == "script":
+            self.script += data
         self.text += data
 
 
@@ -45,13 +52,36 @@ def _page(name: str, ok: bool) -> _Reader:
 @pytest.mark.parametrize("ok", [True, False])
 def test_every_name_on_the_page_is_text(ok):
     page = _page(EVIL, ok)
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert page.script == twingrad_page.web("find.js")
     assert page.text.count(EVIL) == (5 if ok else 6)
+    assert not any(name.startswith("on") for _, names in page.tags for name in names)
 
 
 def test_the_page_asks_for_nothing_outside_itself():
     page = _page("pair", ok=True)
-    assert not any({"src", "href", "srcset"} & {*names} for _, names in page.tags)
+    assert not any({"src", "srcset"} & {*names} for _, names in page.tags)
+    ids = {names["id"] for _, names in page.tags if "id" in names}
+    links = {names["href"] for _, names in page.tags if "href" in names}
+    assert {link[0] for link in links} == {"#"}
+    assert {link[1:] for link in links} <= ids
     policy = [names["content"] for _, names in page.tags if "http-equiv" in names]
-    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+    digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
+    assert policy == [
+        "default-src 'none'; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    ]
     assert "2−24 for float32" in page.text
+
+
+def test_a_tensor_is_linked_by_its_name_and_not_by_its_place():
+    page = _page("h.0.ln_1:output", ok=True)
+    assert any(names.get("id") == "tensor/float32/h.0.ln_1:output" for _, names in page.tags)
+
+
+def test_identifiers_keep_names_apart_and_hold_no_space():
+    anchors = Anchors()
+    assert [anchors.new("a b"), anchors.new("a-b"), anchors.new("a b:2")] == [
+        "a-b", "a-b:2", "a-b:2:2",
+    ]  # fmt: skip
+    assert slug("gpt2", None, "h.0.ln_1:output") == "gpt2/h.0.ln_1:output"
