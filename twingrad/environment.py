@@ -12,8 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict
 
-from twingrad.terminal import NAMES
-
 PARENT = Path(__file__).resolve().parents[1]  # the folder that holds the package
 NEEDS = {"torch": ("torch",), "jax": ("jax", "flax")}
 
@@ -48,7 +46,7 @@ def environment(device: str, versions: Mapping[str, str]) -> Environment:
     return {
         "device": device,
         "hardware": {
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "system": f"{platform.system()} {platform.machine()}",
@@ -71,9 +69,22 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str]:
 
 def require_frameworks() -> None:
     """Raise ``ValueError`` with what to install if a framework is missing."""
-    for framework in NAMES:
+    for framework in NEEDS:
         if not all(importlib.util.find_spec(package) for package in NEEDS[framework]):
-            raise ValueError(f"{framework} is not installed: pip install 'twingrad[{framework}]'")
+            raise ValueError(f"{framework} is not installed: {install_command(framework)}")
+
+
+def install_command(*extras: str) -> str:
+    """The command that installs these ``extras`` as this package was installed.
+
+    From a checkout its dependencies with those of the workbench, elsewhere the library's.
+    """
+    root = checkout()
+    if root is None:
+        return f"pip install 'twingrad[{','.join(extras)}]'"
+    here = Path.cwd().resolve() == root
+    names = ",".join(dict.fromkeys([*extras, "bench"]))
+    return f"pip install -e '.[{names}]'" if here else f"pip install -e '{root}[{names}]'"
 
 
 def missing_packages(root: Path, extra: str) -> list[str]:
@@ -111,7 +122,8 @@ def _git(root: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

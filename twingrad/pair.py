@@ -14,6 +14,7 @@ import numpy as np
 
 from twingrad.foreign import Array, Loss, Model, Optimizer, OptimizerOf
 from twingrad.matching import Stated
+from twingrad.suggestions import nearby_file
 
 STARTER = '''"""A PyTorch model and its JAX port, for `twingrad compare` and `twingrad diagnose`."""
 
@@ -151,7 +152,10 @@ def load(path: Path) -> Pair:
     within ``importing_beside(path)``.
     """
     if not path.is_file():
-        raise ValueError(f"there is no pair file {path}: make one with twingrad init-pair {path}")
+        raise ValueError(
+            f"there is no pair file {path}:{nearby_file(path)} make one with twingrad init-pair "
+            f"{path}"
+        )
     # Under a name of its own: the file may have the name of a module that it imports.
     spec = importlib.util.spec_from_file_location(f"_pair_{path.stem}", path)
     if spec is None or spec.loader is None:

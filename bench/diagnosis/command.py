@@ -5,7 +5,7 @@ import time
 from rich.console import Console
 
 from bench.diagnosis import builtin
-from bench.diagnosis.options import DiagnoseOptions
+from bench.diagnosis.options import DEFAULT_PRESET, DiagnoseOptions
 from bench.harness import frameworks, machine, programs
 from bench.harness.programs import Program
 from twingrad.cli.pair_commands import show_findings
@@ -32,5 +32,5 @@ def run(options: DiagnoseOptions, console: Console) -> int:
 def _program(options: DiagnoseOptions) -> Program:
     if options.program != "gpt2":
         return programs.make(options.program)
-    preset = options.preset or "tiny"
+    preset = options.preset or DEFAULT_PRESET
     return programs.gpt2(preset, optimizer_layers=None if preset == "tiny" else 1)

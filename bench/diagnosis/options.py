@@ -7,6 +7,8 @@ from bench.harness.programs import MAKERS
 from shared.config import PRESETS
 from twingrad.cli.options import option
 
+DEFAULT_PRESET = "tiny"
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnoseOptions:
@@ -16,10 +18,21 @@ class DiagnoseOptions:
         "gpt2",
         positional=True,
         choices=tuple(MAKERS),
+        files=True,
         help="a pair file, which is run, or a built-in program",
     )
     preset: str | None = option(
-        None, choices=tuple(PRESETS), help="size of GPT-2, tiny where it is left out"
+        None,
+        group="what is looked at",
+        choices=tuple(PRESETS),
+        otherwise=DEFAULT_PRESET,
+        help="size of GPT-2",
     )
-    all: bool = option(False, help="every place, not the first alone")
-    json: Path | None = option(None, metavar="FILE", help="write the findings as JSON")
+    all: bool = option(
+        False,
+        group="what is looked at",
+        help="every place where they differ, not the first alone",
+    )
+    json: Path | None = option(
+        None, group="files to write", metavar="FILE", help="the findings as JSON"
+    )

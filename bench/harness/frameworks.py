@@ -25,6 +25,7 @@ from bench.harness.twin_modules import (
 )
 from shared.config import GPTConfig
 from shared.params import Params
+from twingrad.environment import install_command
 
 NAMES = ("torch", "jax")
 CHOICES = (*NAMES, "both")
@@ -114,17 +115,37 @@ def installed(name: str) -> bool:
     return all(importlib.util.find_spec(package) for package in _NEEDS[name])
 
 
+def default_choice() -> str:
+    """The one of ``CHOICES`` that stands for what is installed; ``both`` where nothing is."""
+    present = [name for name in NAMES if installed(name)]
+    return present[0] if len(present) == 1 else "both"
+
+
+def default_name() -> str:
+    """The first framework that is installed; PyTorch where none is."""
+    return next(filter(installed, NAMES), NAMES[0])
+
+
 def one(name: str) -> Framework:
     """The framework called ``name``; ``ValueError`` says what to install."""
     if name not in _ADAPTERS:
         raise ValueError(f"unknown framework {name!r}: choose from {', '.join(NAMES)}")
     if not installed(name):
-        raise ValueError(f"{name} is not installed: pip install 'twingrad[{name}]'")
+        raise ValueError(f"{name} is not installed: {install_command(name)}")
     return _ADAPTERS[name]()
 
 
 def both() -> Frameworks:
-    """PyTorch and JAX; ``ValueError`` says what to install."""
+    """PyTorch and JAX; ``ValueError`` says what to install, and what works with one of them."""
+    present = [name for name in NAMES if installed(name)]
+    if len(present) == 1:
+        absent = next(name for name in NAMES if name not in present)
+        raise ValueError(
+            f"{absent} is not installed, and {present[0]} alone has nothing to be compared with: "
+            f"{install_command(absent)}; twingrad tensors, train, sample and bench work with one"
+        )
+    if not present:
+        raise ValueError(f"neither framework is installed: {install_command(*NAMES)}")
     torch, jax = (one(name) for name in NAMES)
     return torch, jax
 

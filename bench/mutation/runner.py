@@ -20,6 +20,7 @@ from bench.mutation.results import Report, Result
 from bench.parity.comparison import Comparison
 from bench.parity.program_runs import LiveRuns
 from twingrad.outcome import Outcome
+from twingrad.suggestions import unknown
 
 DTYPES = ("float64", "float32")
 WORTH_STARTING = 16  # trials, for another process
@@ -143,7 +144,7 @@ def _chosen(mutants: Sequence[Mutant], names: Sequence[str] | None) -> list[Muta
     known = [mutant.name for mutant in mutants]
     for name in names or ():
         if name not in known:
-            raise ValueError(f"unknown mutant {name!r}: choose from {', '.join(known)}")
+            raise ValueError(unknown("mutant", name, known))
     return [mutant for mutant in mutants if names is None or mutant.name in names]
 
 

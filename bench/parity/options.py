@@ -9,6 +9,10 @@ from shared.config import PRESETS
 from twingrad.cli.options import option
 
 DTYPES = ("float64", "float32", "bfloat16", "tf32", "all")
+# The sizes of GPT-2 that are compared where none is named.
+DEFAULT_PRESETS = ("tiny", "124m")
+_COMPARED = "what is compared"
+_FILES = "files to write"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,28 +23,56 @@ class CompareOptions:
         "all",
         positional=True,
         choices=("all", *NAMES),
+        files=True,
         help="a pair file, which is run, or a built-in program",
     )
-    preset: str | None = option(None, choices=tuple(PRESETS), help="size of GPT-2")
-    dtype: str | None = option(None, choices=DTYPES, help="judged after float64")
-    device: str = option("auto", choices=DEVICES, help="")
+    preset: str | None = option(
+        None,
+        group=_COMPARED,
+        choices=tuple(PRESETS),
+        otherwise=" and ".join(DEFAULT_PRESETS),
+        help="size of GPT-2",
+    )
+    dtype: str | None = option(
+        None,
+        group=_COMPARED,
+        choices=DTYPES,
+        otherwise="float32",
+        help="the dtype that is judged; float64 always runs first",
+    )
+    device: str = option(
+        "auto",
+        group=_COMPARED,
+        choices=DEVICES,
+        help="where it runs; auto is cuda if both frameworks see a GPU",
+    )
     weights: Path | None = option(
         None,
+        group=_COMPARED,
         metavar="PATH",
-        help="a folder as transformers saves it, or one .safetensors file with --preset",
+        help="GPT-2 weights: a folder as transformers saves it, or one .safetensors file with "
+        "--preset",
     )
-    tokens: Path | None = option(None, metavar="FILE.npy", help="token ids, integers [B, T+1]")
-    json: Path | None = option(None, metavar="FILE", help="write every verdict as JSON")
+    tokens: Path | None = option(
+        None,
+        group=_COMPARED,
+        metavar="FILE.npy",
+        help="token ids for GPT-2, integers [B, T+1]: inputs, and targets one later",
+    )
+    json: Path | None = option(None, group=_FILES, metavar="FILE", help="every verdict as JSON")
     save: Path | None = option(
         None,
+        group=_FILES,
         metavar="FILE.safetensors",
-        help="write logits, losses and gradients of both frameworks",
+        help="logits, losses and gradients of both frameworks, for tools of your own",
     )
-    html: Path | None = option(None, metavar="FILE", help="write it as a page to look at")
+    html: Path | None = option(
+        None, group=_FILES, metavar="FILE", help="the comparison as a page to look at"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorsOptions:
     """Options of ``tensors``."""
 
-    json: Path | None = option(None, metavar="FILE", help="write the table as JSON")
+    json: Path | None = option(None, group=_FILES, metavar="FILE", help="the table as JSON")

@@ -14,7 +14,7 @@ from bench.harness.programs import Program
 from bench.parity import demos
 from bench.parity.comparison import Comparison
 from bench.parity.demos import Demonstrations
-from bench.parity.options import CompareOptions
+from bench.parity.options import DEFAULT_PRESETS, CompareOptions
 from bench.parity.program_runs import Say
 from shared import data, params, transformers_io
 from shared.config import GPTConfig, preset
@@ -23,7 +23,6 @@ from twingrad.numerics import BEYOND, Verdict
 from twingrad.outcome import Gate, Outcome
 
 TENSORS = "tensors"  # the tensor tour, which has no model
-DEFAULT_PRESETS = ("tiny", "124m")  # sizes of GPT-2 that are compared when none is named
 
 
 @dataclass(frozen=True, kw_only=True)

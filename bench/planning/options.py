@@ -14,23 +14,39 @@ STEP_SETTINGS = (
 )  # fmt: skip
 
 
+_MACHINES, _RATES = "what it runs on", "its rates"
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions:
     """Options of ``plan``; ``settings`` are those of a run, ``link`` is in GB/s."""
 
-    framework: str = option("both", help="what trains", choices=frameworks.CHOICES)
-    device: str = option("cpu", help="what it trains on", choices=("cpu", "cuda"))
+    framework: str = option("both", group=_MACHINES, help="what trains", choices=frameworks.CHOICES)
+    device: str = option("cpu", group=_MACHINES, help="what it trains on", choices=("cpu", "cuda"))
     devices: int | None = option(
-        None, metavar="N", help="how many: every arrangement of them is planned"
+        None,
+        group=_MACHINES,
+        metavar="N",
+        otherwise=1,
+        rule="--data-parallel times --sharded",
+        help="number of devices; every arrangement of them is planned",
     )
-    data_parallel: int | None = option(None, metavar="N", help="that hold the same parts")
-    sharded: int | None = option(None, metavar="M", help="that share one model's parts")
+    data_parallel: int | None = option(
+        None, group=_MACHINES, metavar="N", help="groups of devices that each hold a whole model"
+    )
+    sharded: int | None = option(
+        None, group=_MACHINES, metavar="M", help="devices of a group, which share one model's parts"
+    )
     ceilings: Path | None = option(
-        None, metavar="FILE", help="a record of twingrad bench to take rates of"
+        None, group=_RATES, metavar="FILE", help="a record of twingrad bench to take rates from"
     )
-    measure: bool = option(False, help="measure them on this machine now")
-    link: float | None = option(None, metavar="GB/S", help="what a device can send")
-    json: Path | None = option(None, metavar="FILE", help="write the plan as JSON")
+    measure: bool = option(False, group=_RATES, help="measure the rates on this machine now")
+    link: float | None = option(
+        None, group=_RATES, metavar="GB/S", help="what a device can send, in GB/s"
+    )
+    json: Path | None = option(
+        None, group="files to write", metavar="FILE", help="the plan as JSON"
+    )
     settings: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:

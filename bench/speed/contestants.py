@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from bench.speed.json_form import Json
+from twingrad.suggestions import unknown
 
 # Environment of a contestant's process that keeps freed memory: glibc hands large blocks back to
 # the kernel at once, and a step that allocates them anew faults in every page.
@@ -285,6 +286,7 @@ def _suited(settings: Settings, device: str) -> Settings:
 
 # Checkouts that an adapter of ours knows how to drive, and the file it looks for.
 ADAPTERS = {"nanogpt": "model.py"}
+_CHECKOUTS = {name for adapter in ADAPTERS for name in (adapter, f"{adapter}-tuned")}
 
 
 def peers(paths: dict[str, Path]) -> list[Contestant]:
@@ -340,7 +342,12 @@ def choose(names: list[str], device: str, peers: list[Contestant]) -> list[Conte
     for name in names:
         if name not in known and name not in families:
             choices = dict.fromkeys([*families, *known])
-            raise ValueError(f"unknown contestant {name!r}: choose from {', '.join(choices)}")
+            if name in _CHECKOUTS:
+                raise ValueError(
+                    f"contestant {name} is a checkout of yours: say where by --peer "
+                    f"{name.removesuffix('-tuned')}=PATH"
+                )
+            raise ValueError(unknown("contestant", name, choices))
     # A name stands for its bearer, and where nobody bears it, for the family.
     chosen = [
         contestant

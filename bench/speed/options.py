@@ -5,11 +5,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.harness.frameworks import DEVICES
-from bench.speed.workloads import WORKLOADS
+from bench.speed.workloads import DEFAULT, LARGE, SIZES, WORKLOADS
 from shared.config import PRESETS
 from twingrad.cli.options import choose, option
 
 DTYPES = ("float32", "tf32", "bfloat16")
+# The time in seconds that a call without arguments may take.
+DEFAULT_BUDGET = 180.0
+DEFAULT_PRESETS = {"cpu": "small", "cuda": "124m"}
+DEFAULT_DTYPES = {"cpu": "float32", "cuda": "bfloat16"}
+# The contestants where none are named, and the names that stand for several.
+CONTESTANTS = ("jax-tuned", "torch-tuned", "jax-idiomatic", "torch-idiomatic")
+GROUPS = (
+    *("torch", "jax", "lean", "torch-ladder", "jax-ladder"),
+    *("hf", "hf-compiled", "hf-tuned", "flax-reference", "flax-reference-tuned"),
+)
+# Processes of each contestant, one after the other, where no budget is to be kept: the same code
+# has another speed in another process.
+STARTS = 4
+_DEFAULT_SIZES = SIZES["cpu"][DEFAULT_PRESETS["cpu"]]
+_TIMED, _MEASURED, _RECORDS = "what is timed", "how it is measured", "records"
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -19,40 +34,99 @@ class BenchOptions:
 
     workload: tuple[str, ...] = option(
         (),
+        group=_TIMED,
         metavar="W",
-        help=f"{', '.join(WORKLOADS)}; default overhead and train, on a GPU the first five",
+        offers=WORKLOADS,
+        otherwise=" ".join(DEFAULT["cpu"]),
+        rule=f"on a GPU {', '.join(DEFAULT['cuda'])}",
+        help=f"what is timed, several with spaces between: {', '.join(WORKLOADS)}",
     )
-    preset: str | None = option(None, help="size of GPT-2, default small", choices=tuple(PRESETS))
-    device: str = option("auto", help="", choices=DEVICES)
-    dtype: str | None = option(
-        None, help="default float32 on a CPU, bfloat16 on a GPU", choices=DTYPES
+    preset: str | None = option(
+        None,
+        group=_TIMED,
+        help="size of GPT-2",
+        choices=tuple(PRESETS),
+        otherwise=DEFAULT_PRESETS["cpu"],
+        rule=f"on a GPU {DEFAULT_PRESETS['cuda']}",
     )
     contestants: str | None = option(
         None,
+        group=_TIMED,
         metavar="A,B",
-        help="torch and jax (default, each idiomatic and tuned), lean, torch-ladder, jax-ladder, "
-        "hf, hf-compiled, hf-tuned, flax-reference, flax-reference-tuned, or one of a group",
+        offers=GROUPS,
+        otherwise=",".join(CONTESTANTS),
+        help=f"who takes part: {', '.join(GROUPS)}, a peer, or one of a group",
     )
     peer: tuple[str, ...] = option(
         (),
+        group=_TIMED,
         metavar="NAME=PATH",
         repeated=True,
+        files=True,
         help="a checkout, which is run: nanogpt=PATH, or a Python file that defines a class "
         "Backend (or Racer, its older name)",
     )
-    batch_size: int | None = option(None, metavar="B", help="sequences a step")
-    length: int | None = option(None, metavar="T", help="tokens a sequence")
-    samples: int = option(7, metavar="N", help="clean samples wanted of each, at least 3 a process")
+    batch_size: int | None = option(
+        None,
+        group=_TIMED,
+        metavar="B",
+        help="sequences a step",
+        otherwise=_DEFAULT_SIZES[0],
+        rule=f"{SIZES['cpu']['tiny'][0]} for tiny, {LARGE['cpu'][0]} for larger ones; on a GPU "
+        f"{SIZES['cuda']['tiny'][0]} and {LARGE['cuda'][0]}",
+    )
+    length: int | None = option(
+        None,
+        group=_TIMED,
+        metavar="T",
+        help="tokens a sequence",
+        otherwise=_DEFAULT_SIZES[1],
+        rule=f"{SIZES['cpu']['tiny'][1]} for tiny; on a GPU {SIZES['cuda']['tiny'][1]} and "
+        f"{LARGE['cuda'][1]}",
+    )
+    device: str = option(
+        "auto",
+        group=_MEASURED,
+        help="where it runs; auto is cuda if every installed framework sees a GPU",
+        choices=DEVICES,
+    )
+    dtype: str | None = option(
+        None,
+        group=_MEASURED,
+        help="the dtype of the computation",
+        choices=DTYPES,
+        otherwise=DEFAULT_DTYPES["cpu"],
+        rule=f"on a GPU {DEFAULT_DTYPES['cuda']}",
+    )
+    samples: int = option(
+        7,
+        group=_MEASURED,
+        metavar="N",
+        help="clean samples wanted of each contestant, at least 3 a process",
+    )
     starts: int | None = option(
         None,
+        group=_MEASURED,
         metavar="N",
-        help="processes that each contestant gets, one after the other: 1, or 3 and more; default "
-        "4, but 1 for growth, with --budget, and without --workload and --preset on a CPU",
+        help="processes that each contestant gets, one after the other: 1, or 3 and more",
+        otherwise=STARTS,
+        rule="1 for growth, with --budget, and without --workload and --preset on a CPU",
     )
-    budget: str | None = option(None, metavar="9m", help="end within this time: 90s, 9m, 1h")
-    json: Path | None = option(None, metavar="FILE", help="write the record")
-    check: Path | None = option(None, metavar="FILE", help="judge a record, and no more")
-    render: bool = option(False, help="make tables and plots anew from committed records")
+    budget: str | None = option(
+        None,
+        group=_MEASURED,
+        metavar="9m",
+        help="end within this time: 90s, 9m, 1h",
+        otherwise=f"{DEFAULT_BUDGET:g}s",
+        rule="on a CPU; none with --workload, with --preset or on a GPU",
+    )
+    json: Path | None = option(None, group=_RECORDS, metavar="FILE", help="the record as JSON")
+    check: Path | None = option(
+        None, group=_RECORDS, metavar="FILE", help="judge a record, and measure nothing"
+    )
+    render: bool = option(
+        False, group=_RECORDS, help="make tables and plots anew from the committed records"
+    )
 
     def __post_init__(self) -> None:
         choose("workload", self.workloads, WORKLOADS)

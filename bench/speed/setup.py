@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from bench.harness import frameworks, records
 from bench.speed import contestants, scheduler, statistics, workloads
 from bench.speed.contestants import Contestant
-from bench.speed.options import BenchOptions
+from bench.speed.options import (
+    CONTESTANTS,
+    DEFAULT_BUDGET,
+    DEFAULT_DTYPES,
+    DEFAULT_PRESETS,
+    STARTS,
+    BenchOptions,
+)
 from bench.speed.results import Method
 from bench.speed.workloads import Stage
-
-# The time in seconds that a call without arguments may take.
-DEFAULT_BUDGET = 180.0
-# The contestants where none are named.
-CONTESTANTS = ("jax-tuned", "torch-tuned", "jax-idiomatic", "torch-idiomatic")
-# Processes of each contestant, one after the other, where no budget is to be kept: the same code
-# has another speed in another process.
-STARTS = 4
+from twingrad.environment import install_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def resolve(options: BenchOptions) -> BenchSetup:
     device = pick_device(options.device)
     chosen = _chosen(options, device)
     named = options.workloads or workloads.DEFAULT[device]
-    preset = options.preset or ("124m" if device == "cuda" else "small")
+    preset = options.preset or DEFAULT_PRESETS[device]
     brief = options.plain and device == "cpu" and options.budget_s is None
     budget = DEFAULT_BUDGET if brief else options.budget_s
     stages = workloads.stages(named, preset, device, chosen, options.batch_size, options.length)
@@ -80,7 +80,7 @@ def resolve(options: BenchOptions) -> BenchSetup:
         contestants=tuple(chosen),
         workloads=named,
         preset=preset,
-        dtype=options.dtype or ("bfloat16" if device == "cuda" else "float32"),
+        dtype=options.dtype or DEFAULT_DTYPES[device],
         brief=brief,
         budget=budget,
         starts=options.starts or (1 if budget else STARTS),
@@ -110,7 +110,7 @@ def pick_device(device: str) -> str:
     """The device by the name that all installed frameworks have for it."""
     names = [name for name in frameworks.NAMES if frameworks.installed(name)]
     if not names:
-        raise ValueError("neither framework is installed: pip install 'twingrad[torch,jax]'")
+        raise ValueError(f"neither framework is installed: {install_command(*frameworks.NAMES)}")
     if device == "cpu":
         return device
     # The frameworks are loaded in a process that ends: this one must stay free of them.

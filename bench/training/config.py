@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 Config = TypeVar("Config", bound="DataclassInstance")
 
 STEPS = 800
+# The peak of the learning rate: of a small model, of a larger one, and of one that goes on from
+# parameters that were trained.
+SMALL_RATE, LARGE_RATE, INIT_RATE = 3e-3, 6e-4, 1e-4
+SMALL_MODEL = 1_000_000  # parameters; from here on a model is larger
+FEWEST_TOKENS = 512  # of a tokenizer that is trained on the data
+# Headings under which the help of ``train`` lists its options.
+RUN, MODEL, DATA = "the run", "the model", "the data"
+OPTIMIZER, COMPUTING, PROCESSES = "the optimizer", "how it is computed", "several processes"
 # Settings that a resumed run may change: no number depends on them but by rounding.
 FREE = {
     *("eval_every", "eval_batches", "checkpoint_every", "keep", "compile"),
@@ -78,88 +87,196 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """A run's settings as the user names them; None leaves one to the run's default."""
+    """A run's settings as the user names them; None leaves one to the run's default.
+
+    What the help says as a default is read from the configuration of a run without settings.
+    """
 
     preset: str | None = option(
-        None, help="size of GPT-2", choices=tuple(PRESETS), otherwise=RunConfig.preset
-    )
-    data: str | None = option(
         None,
-        help="python (the standard library's sources), markov, hf:NAME, a text file or folder, "
-        "or .bin files of nanoGPT or llm.c",
-        otherwise=RunConfig.data,
+        group=MODEL,
+        help="size of GPT-2",
+        choices=tuple(PRESETS),
+        otherwise=lambda: default_run().preset,
     )
-    tokenizer: str | None = option(
-        None,
-        help="bytes, gpt2, bpe (trained on the data), or a tokenizer.json",
-        otherwise=RunConfig.tokenizer,
-    )
-    token_count: int | None = option(None, help="how many tokens bpe is trained to")
     init: str | None = option(
-        None, help="begin from gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder, or another run"
+        None,
+        group=MODEL,
+        metavar="SOURCE",
+        files=True,
+        offers=("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"),
+        help="begin from gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder, or another run",
     )
-    steps: int | None = option(None, help="length of the whole run", otherwise=STEPS)
-    seed: int | None = option(
-        None, help="of parameters, order of the data and dropout", otherwise=TrainConfig.seed
-    )
-    dtype: str | None = option(
-        None, help="computed in", choices=TRAINING_DTYPES, otherwise=TrainConfig.dtype
+    drop_rate: float | None = option(
+        None,
+        group=MODEL,
+        help="share of units that dropout drops",
+        otherwise=lambda: default_run().model.drop_rate,
     )
     dropout: str | None = option(
         None,
-        help="matched has both sides drop the same units",
+        group=MODEL,
+        help="matched has both frameworks drop the same units",
         choices=DROPOUTS,
-        otherwise=TrainConfig.dropout,
+        otherwise=lambda: default_run().train.dropout,
     )
-    drop_rate: float | None = option(
-        None, help="share of units that dropout drops", otherwise=GPTConfig.drop_rate
-    )
-    batch_size: int | None = option(None, help="sequences a step", otherwise=TrainConfig.batch_size)
-    micro_batches: int | None = option(
+    data: str | None = option(
         None,
-        help="into how many parts a step is divided, to save memory",
-        otherwise=TrainConfig.micro_batches,
+        group=DATA,
+        files=True,
+        offers=("python", "markov"),
+        help="python (the standard library's sources), markov, hf:NAME, a text file or folder, "
+        "or .bin files of nanoGPT or llm.c",
+        otherwise=lambda: default_run().data,
     )
-    length: int | None = option(None, help="tokens a sequence; default the context length")
-    learning_rate: float | None = option(None, help="at its peak; default by the model's size")
-    min_learning_rate: float | None = option(None, help="at the end; default a tenth of the peak")
+    tokenizer: str | None = option(
+        None,
+        group=DATA,
+        files=True,
+        offers=("bytes", "gpt2", "bpe"),
+        help="bytes, gpt2, bpe (trained on the data), or a tokenizer.json",
+        otherwise=lambda: default_run().tokenizer,
+    )
+    token_count: int | None = option(
+        None,
+        group=DATA,
+        otherwise=FEWEST_TOKENS,
+        rule="the preset's vocabulary where that is larger",
+        help="how many tokens bpe is trained to",
+    )
+    length: int | None = option(
+        None,
+        group=DATA,
+        help="tokens a sequence",
+        otherwise=lambda: default_run().length,
+        rule="the context length of the model",
+    )
+    batch_size: int | None = option(
+        None,
+        group=DATA,
+        help="sequences a step",
+        otherwise=lambda: default_run().train.batch_size,
+    )
+    seed: int | None = option(
+        None,
+        group=DATA,
+        metavar="S",
+        help="seed of the parameters, the order of the data and dropout",
+        otherwise=lambda: default_run().train.seed,
+    )
+    steps: int | None = option(
+        None,
+        group=OPTIMIZER,
+        help="length of the whole run",
+        otherwise=lambda: default_run().steps,
+    )
+    learning_rate: float | None = option(
+        None,
+        group=OPTIMIZER,
+        help="the rate at its peak",
+        otherwise=lambda: default_run().train.optimizer.learning_rate,
+        rule=f"{LARGE_RATE:g} from a million parameters on, {INIT_RATE:g} with --init",
+    )
+    min_learning_rate: float | None = option(
+        None,
+        group=OPTIMIZER,
+        help="the rate at the end",
+        otherwise=lambda: default_run().train.optimizer.min_learning_rate,
+        rule="a tenth of the peak",
+    )
     warmup: int | None = option(
-        None, help="steps in which the rate climbs to its peak; default a twentieth of all"
+        None,
+        group=OPTIMIZER,
+        help="steps in which the rate climbs to its peak",
+        otherwise=lambda: default_run().train.optimizer.warmup_steps,
+        rule="a twentieth of --steps",
     )
     weight_decay: float | None = option(
-        None, help="of matrices", otherwise=AdamWConfig.weight_decay
+        None,
+        group=OPTIMIZER,
+        help="decay of matrices; vectors have none",
+        otherwise=lambda: default_run().train.optimizer.weight_decay,
     )
     max_grad_norm: float | None = option(
-        None, help="to which gradients are clipped", otherwise=AdamWConfig.max_grad_norm
+        None,
+        group=OPTIMIZER,
+        help="norm to which gradients are clipped",
+        otherwise=lambda: default_run().train.optimizer.max_grad_norm,
     )
     eval_every: int | None = option(
-        None, help="steps from one validation to the next; default a tenth of all"
+        None,
+        group=RUN,
+        help="steps from one validation to the next",
+        otherwise=lambda: default_run().eval_every,
+        rule="a tenth of --steps",
     )
     eval_batches: int | None = option(
-        None, help="batches a validation", otherwise=RunConfig.eval_batches
+        None,
+        group=RUN,
+        help="batches a validation",
+        otherwise=lambda: default_run().eval_batches,
     )
     checkpoint_every: int | None = option(
-        None, help="steps from one checkpoint to the next; default a fifth of all"
+        None,
+        group=RUN,
+        help="steps from one checkpoint to the next",
+        otherwise=lambda: default_run().checkpoint_every,
+        rule="a fifth of --steps",
     )
-    keep: int | None = option(None, help="checkpoints kept", otherwise=RunConfig.keep)
+    keep: int | None = option(
+        None, group=RUN, help="checkpoints kept", otherwise=lambda: default_run().keep
+    )
+    dtype: str | None = option(
+        None,
+        group=COMPUTING,
+        help="the dtype of the computation",
+        choices=TRAINING_DTYPES,
+        otherwise=lambda: default_run().train.dtype,
+    )
+    micro_batches: int | None = option(
+        None,
+        group=COMPUTING,
+        help="parts into which a step is divided, to save memory",
+        otherwise=lambda: default_run().train.micro_batches,
+    )
     loss_chunk: int | None = option(
         None,
+        group=COMPUTING,
         help="positions whose logits exist at once, to save memory; 0 is all",
-        otherwise=TrainConfig.loss_chunk,
+        otherwise=lambda: default_run().train.loss_chunk,
+    )
+    recompute: bool | None = option(
+        None,
+        group=COMPUTING,
+        help="compute activations again in the backward pass, to save memory",
+    )
+    compile: bool | None = option(
+        None, group=COMPUTING, help="torch.compile, in PyTorch; JAX is always compiled"
     )
     data_parallel: int | None = option(
-        None, help="groups of processes that each have rows of every batch"
+        None,
+        group=PROCESSES,
+        otherwise=lambda: default_run().train.data_parallel,
+        help="groups of processes that each have rows of every batch",
     )
-    sharded: int | None = option(None, help="processes of a group, which hold the model together")
-    recompute: bool | None = option(
-        None, help="compute activations again in the backward pass, to save memory"
+    sharded: int | None = option(
+        None,
+        group=PROCESSES,
+        metavar="M",
+        otherwise=lambda: default_run().train.sharded,
+        help="processes of a group, which hold the model together",
     )
-    compile: bool | None = option(None, help="torch.compile, in PyTorch; JAX is always compiled")
 
     def given(self) -> dict[str, object]:
         """The settings that the user named, by name."""
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: value for name, value in values if value is not None}
+
+
+@cache
+def default_run() -> RunConfig:
+    """The run of a call that names no setting."""
+    return resolve(RunSettings())
 
 
 def resolve(settings: RunSettings, model: GPTConfig | None = None) -> RunConfig:
@@ -171,13 +288,13 @@ def resolve(settings: RunSettings, model: GPTConfig | None = None) -> RunConfig:
     origin = RunConfig.preset if is_fresh else Path(settings.init or "").name
     name = settings.preset or origin
     sizes = model or preset(name)
-    is_tiny = params.count(params.gpt2_shapes(sizes)) < 1_000_000
+    is_small = params.count(params.gpt2_shapes(sizes)) < SMALL_MODEL
     steps = STEPS if settings.steps is None else settings.steps
     if steps < 1:
         raise ValueError(f"steps is {steps!r}: expected a whole number, 1 or more")
     rate = settings.learning_rate
     if rate is None:
-        rate = 3e-3 if is_tiny else 6e-4 if is_fresh else 1e-4
+        rate = SMALL_RATE if is_small else LARGE_RATE if is_fresh else INIT_RATE
     lowest, warmup = settings.min_learning_rate, settings.warmup
     optimizer = AdamWConfig(
         learning_rate=rate,

@@ -13,7 +13,14 @@ from twingrad.files import write_bytes
 class ExportOptions:
     """Options of ``export``."""
 
-    checkpoint: str = option("", required=True, metavar="DIR", help="as for sample")
+    checkpoint: str = option(
+        "",
+        required=True,
+        metavar="DIR",
+        files=True,
+        offers=tuple(pretrained.RELEASED),
+        help="a run, one of its checkpoints, a transformers folder, or gpt2 ... gpt2-xl",
+    )
     out: Path = option(Path(), required=True, metavar="FOLDER", help="the folder to write")
 
 

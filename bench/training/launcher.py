@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from bench.training.config import RunSettings
+from bench.training.config import PROCESSES, RunSettings
 from shared.world import World
 from twingrad.cli.options import option
 
@@ -28,10 +28,31 @@ INTERRUPTED = 130
 class LaunchOptions:
     """Options with which ``train`` starts other processes, which are started without them."""
 
-    processes: int | None = option(None, metavar="N", help="start as many on this host")
-    hosts: str | None = option(None, metavar="A,B", help="with as many on each of several hosts")
-    host_index: int | None = option(None, metavar="I", help="which of them this is, from 0")
-    port: int | None = option(None, metavar="P", help="of the first, at which all meet")
+    processes: int | None = option(
+        None,
+        group=PROCESSES,
+        metavar="N",
+        otherwise=1,
+        rule="--data-parallel times --sharded, divided by the hosts",
+        help="processes to start on this host",
+    )
+    hosts: str | None = option(
+        None,
+        group=PROCESSES,
+        metavar="A,B",
+        help="names of several hosts, each of which starts as many",
+    )
+    host_index: int | None = option(
+        None, group=PROCESSES, metavar="I", help="which of the hosts this one is, from 0"
+    )
+    port: int | None = option(
+        None,
+        group=PROCESSES,
+        metavar="P",
+        otherwise=World.port,
+        rule="a free one where all processes are on this host",
+        help="port of the first host, at which all meet",
+    )
 
     @property
     def is_given(self) -> bool:

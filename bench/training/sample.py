@@ -12,7 +12,7 @@ from bench.harness.foreign import Array
 from bench.harness.frameworks import Framework
 from bench.training import pretrained
 from shared import tokenizer
-from shared.config import TRAINING_DTYPES, GPTConfig
+from shared.config import PRESETS, TRAINING_DTYPES, GPTConfig
 from shared.params import Params
 from shared.sampling import Sampling
 from shared.tokenizer import Stream, Tokenizer
@@ -20,32 +20,75 @@ from twingrad.cli.options import option
 
 # JAX compiles one program for the prompt and one for all later tokens.
 WARM = 2
+_MODEL, _TEXT, _COMPUTING = "the model", "the text", "how it is computed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
     """Options of ``sample``."""
 
-    framework: str = option("torch", help="what to decode in", choices=frameworks.NAMES)
     checkpoint: str = option(
         "",
+        group=_MODEL,
         required=True,
         metavar="DIR",
+        files=True,
+        offers=tuple(pretrained.RELEASED),
         help="a run, one of its checkpoints, a transformers folder, or gpt2 ... gpt2-xl",
     )
     prompt: tuple[str, ...] = option(
-        (), repeated=True, metavar="TEXT", help="may be given repeatedly"
+        (),
+        group=_TEXT,
+        repeated=True,
+        metavar="TEXT",
+        help="the text to go on from; given several times, all are continued at once",
     )
-    tokens: int = option(200, metavar="N", help="how many")
-    temperature: float = option(Sampling.temperature, metavar="X", help="0 is greedy")
-    top_k: int | None = option(None, metavar="K", help="only the K likeliest")
-    top_p: float | None = option(None, metavar="P", help="the likeliest that make up P")
-    seed: int = option(Sampling.seed, metavar="S", help="of the drawing")
-    dtype: str = option("float32", help="computed in", choices=TRAINING_DTYPES)
-    device: str = option("auto", help="where to decode", choices=frameworks.DEVICES)
-    preset: str | None = option(None, help="the sizes, where the checkpoint is a single file")
+    tokens: int = option(200, group=_TEXT, metavar="N", help="how many tokens to add")
+    temperature: float = option(
+        Sampling.temperature,
+        group=_TEXT,
+        metavar="X",
+        help="how freely tokens are drawn; 0 always takes the likeliest",
+    )
+    top_k: int | None = option(
+        None, group=_TEXT, metavar="K", help="draw from the K likeliest tokens alone"
+    )
+    top_p: float | None = option(
+        None,
+        group=_TEXT,
+        metavar="P",
+        help="draw from the likeliest tokens whose probabilities add up to P",
+    )
+    seed: int = option(Sampling.seed, group=_TEXT, metavar="S", help="seed of the draw")
+    preset: str | None = option(
+        None,
+        group=_MODEL,
+        choices=tuple(PRESETS),
+        help="the model's size, where the checkpoint is a single .safetensors file",
+    )
     tokenizer: str | None = option(
-        None, help="another than the checkpoint's own: bytes, gpt2, PATH"
+        None,
+        group=_MODEL,
+        files=True,
+        offers=("bytes", "gpt2"),
+        help="another than the checkpoint's own: bytes, gpt2, or the path of a tokenizer.json",
+    )
+    framework: str | None = option(
+        None,
+        group=_COMPUTING,
+        help="what to decode in",
+        choices=frameworks.NAMES,
+        otherwise=frameworks.default_name,
+        rule="the first that is installed",
+    )
+    dtype: str = option(
+        "float32", group=_COMPUTING, help="the dtype of the computation", choices=TRAINING_DTYPES
+    )
+    device: str = option(
+        "auto",
+        group=_COMPUTING,
+        help="where to decode; auto is cuda if the framework sees a GPU",
+        choices=frameworks.DEVICES,
     )
 
     @property
@@ -93,7 +136,7 @@ def write(options: SampleOptions, config: GPTConfig, params: Params, words: Toke
     """
     if not all(options.prompt):
         raise ValueError("the prompt is empty: give --prompt a text to go on from")
-    framework = frameworks.one(options.framework)
+    framework = frameworks.one(options.framework or frameworks.default_name())
     device = frameworks.pick_device(options.device, (framework,))
     if options.dtype == "tf32" and device != "cuda":
         raise ValueError("dtype tf32 needs a cuda device: TF32 is a mode of NVIDIA's tensor cores")

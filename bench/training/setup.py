@@ -13,7 +13,7 @@ from bench.harness.foreign import Array
 from bench.harness.frameworks import Framework
 from bench.training import config as training_config
 from bench.training import pretrained, run_folder
-from bench.training.config import RunConfig, RunSettings
+from bench.training.config import PROCESSES, RUN, RunConfig, RunSettings
 from bench.training.pretrained import TokenizerJson
 from shared import corpus, tokenizer
 from shared.checkpoint import StoredCheckpoint
@@ -32,14 +32,43 @@ Batch = tuple[Array, Array]
 class TrainOptions:
     """Options of ``train`` in one process; ``settings`` are those of the run itself."""
 
-    framework: str = option("both", help="what to train in", choices=frameworks.CHOICES)
-    out: Path | None = option(None, metavar="DIR", help="the run's folder; default runs/...")
-    resume: bool = option(False, help="go on from the newest checkpoint, of either framework")
-    stop_after: int | None = option(None, metavar="K", help="end at step K, checkpointed")
-    device: str = option("auto", help="where to train", choices=frameworks.DEVICES)
-    tensorboard: bool = option(False, help="also write TensorBoard's files")
+    framework: str | None = option(
+        None,
+        group=RUN,
+        help="what to train in",
+        choices=frameworks.CHOICES,
+        otherwise=frameworks.default_choice,
+        rule="what is installed",
+    )
+    device: str = option(
+        "auto",
+        group=RUN,
+        help="where to train; auto is cuda if the frameworks see a GPU",
+        choices=frameworks.DEVICES,
+    )
+    out: Path | None = option(
+        None,
+        group=RUN,
+        metavar="DIR",
+        help="the run's folder",
+        otherwise=f"runs/{RunConfig.preset}",
+        rule="after the preset, with a number behind it where that is taken",
+    )
+    resume: bool = option(
+        False, group=RUN, help="go on from the newest checkpoint, of either framework"
+    )
+    stop_after: int | None = option(
+        None,
+        group=RUN,
+        metavar="K",
+        help="end at step K, with a checkpoint; the schedule stays that of --steps",
+    )
+    tensorboard: bool = option(False, group=RUN, help="also write TensorBoard's files")
     patience: float = option(
-        300.0, metavar="S", help="seconds that a process may be absent or behind the others"
+        300.0,
+        group=PROCESSES,
+        metavar="S",
+        help="seconds that a process may be absent or behind the others",
     )
     settings: RunSettings = field(default_factory=RunSettings)
 
@@ -50,7 +79,7 @@ class TrainOptions:
     @property
     def frameworks(self) -> tuple[str, ...]:
         """The names of the frameworks to train in."""
-        return frameworks.chosen(self.framework)
+        return frameworks.chosen(self.framework or frameworks.default_choice())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +207,7 @@ def _tokenizer(config: RunConfig, settings: RunSettings, stored: TokenizerJson |
         return tokenizer.from_json(stored)
     if config.tokenizer != "bpe":
         return tokenizer.make(config.tokenizer)
-    count = config.token_count or max(config.model.vocab_size, 512)
+    count = config.token_count or max(config.model.vocab_size, training_config.FEWEST_TOKENS)
     return tokenizer.make("bpe", texts=corpus.texts(config.data), vocab_size=count)
 
 

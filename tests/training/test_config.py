@@ -55,7 +55,7 @@ def test_the_help_says_the_defaults_that_a_run_has(capsys):
     for meaning, value in (
         ("length of the whole run", config.steps),
         ("sequences a step", config.train.batch_size),
-        ("of matrices", config.train.optimizer.weight_decay),
+        ("decay of matrices; vectors have none", config.train.optimizer.weight_decay),
         ("checkpoints kept", config.keep),
     ):
         assert f"{meaning}; default {value}" in text

@@ -50,7 +50,7 @@ def test_values_have_the_types_that_the_fields_declare():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        ("gpt3", "unknown program 'gpt3': choose from all, gpt2"),
+        ("gpt3", "unknown program 'gpt3': did you mean gpt2? choose from all, gpt2"),
         ("--workload train walk", "unknown workload 'walk': choose from train, decode"),
         ("--steps many", "argument --steps: invalid int value: 'many'; see tool --help"),
         ("--step=3", "unrecognized arguments: --step=3; see tool --help"),

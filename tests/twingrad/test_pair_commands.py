@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import shared.params
-from twingrad.cli import pair_commands
+from twingrad.cli import library_commands
 from twingrad.cli.imports import without_checkout
 from twingrad.cli.main import main
 from twingrad.environment import checkout
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
     ],
 )
 def test_a_call_about_a_file_is_the_librarys(call):
-    assert pair_commands.answers(call.split())
+    assert library_commands.answers(call.split())
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_call_about_a_file_is_the_librarys(call):
      "diagnose --help", "train x.py", "bench x.py"],
 )  # fmt: skip
 def test_any_other_call_is_not(call):
-    assert not pair_commands.answers(call.split())
+    assert not library_commands.answers(call.split())
 
 
 @pytest.mark.parametrize(

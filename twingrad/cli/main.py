@@ -10,8 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from twingrad.cli import pair_commands
-from twingrad.environment import checkout, missing_packages
+from twingrad.cli import library_commands
+from twingrad.environment import checkout, install_command, missing_packages
+
+# Commands of the built-in programs. Those of pairs in files are answered before these are.
+_WORKBENCH = (
+    *("tensors", "compare", "mutants", "diagnose"),
+    *("train", "sample", "export", "bench", "plan", "report"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,28 +27,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if pair_commands.answers(arguments):
-        return pair_commands.run(arguments)
+    if library_commands.answers(arguments):
+        return library_commands.run(arguments)
     root = checkout()
-    if root is not None:
+    missing = [] if root is None else missing_packages(root, "bench")
+    if root is not None and not missing:
         return _run_workbench(root, arguments)
-    if not arguments or {"-h", "--help"} & {*arguments[:2]}:
-        return pair_commands.run(arguments)
-    raise ValueError(
-        f"{' '.join(['twingrad', *arguments[:2]])!r} is about the built-in programs, which come "
-        "with a checkout of the project: clone it, pip install -e '.[torch,jax,bench]' there, and "
-        "ask again; compare FILE.py, diagnose FILE.py and init-pair FILE work everywhere"
-    )
+    note = library_commands.NOTE
+    if root is not None:
+        note = f"The built-in programs need {', '.join(missing)}: run {install_command('bench')}."
+    if arguments and arguments[0] in _WORKBENCH:
+        if root is not None:
+            raise ValueError(note.rstrip("."))
+        raise ValueError(
+            f"{' '.join(['twingrad', *arguments[:2]])!r} is about the built-in programs, which "
+            "come with a checkout of the project: clone it, pip install -e '.[torch,jax,bench]' "
+            "there, and ask again; compare FILE.py, diagnose FILE.py and init-pair FILE.py work "
+            "everywhere"
+        )
+    return library_commands.run(arguments, note)
 
 
 def _run_workbench(root: Path, arguments: list[str]) -> int:
     """Hand the call to ``bench``, which only a checkout has; its processes find it too."""
-    missing = missing_packages(root, "bench")
-    if missing:
-        raise ValueError(
-            f"the built-in programs need {', '.join(missing)}: run pip install -e '.[bench]' in "
-            f"{root}"
-        )
     sys.path[:] = [str(root), *(entry for entry in sys.path if entry != str(root))]
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     entries = [str(root), *(entry for entry in before if entry not in ("", str(root)))]

@@ -1,8 +1,7 @@
 """The commands for pairs of models in files: ``init-pair``, ``compare`` and ``diagnose``."""
 
-import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.markup import escape
 
 from twingrad import outcome_tables
 from twingrad.cli.imports import without_checkout
-from twingrad.cli.options import Parser, add_options, option, read_options
+from twingrad.cli.options import option
 from twingrad.diagnosis.finding import Finding, as_object
 from twingrad.environment import (
     Environment,
@@ -24,10 +23,7 @@ from twingrad.files import require_writable, write_bytes, write_json
 from twingrad.outcome import Outcome, outcome_object
 from twingrad.page import comparison_page
 from twingrad.pair import Pair, importing_beside, load, write_starter
-from twingrad.terminal import new_console, put, saying, table
-
-_FLAGS = ("-h", "--help", "--all")  # the options that no value follows
-_OF_GPT2 = ("preset", "weights", "tokens", "save")
+from twingrad.terminal import put, saying, table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +31,11 @@ class InitPairOptions:
     """Options of ``init-pair``."""
 
     file: Path = option(
-        Path(), metavar="FILE", positional=True, required=True, help="the pair file to write"
+        Path(),
+        metavar="FILE.py",
+        positional=True,
+        required=True,
+        help="the pair file to write; its name ends in .py",
     )
 
 
@@ -46,10 +46,24 @@ class PairCompareOptions:
     file: Path = option(
         Path(), metavar="FILE.py", positional=True, required=True, help="a pair file, which is run"
     )
-    dtype: str = option("float32", help="float64 or float32; float64 always runs first")
-    device: str = option("auto", help="a pair is compared on the cpu")
-    json: Path | None = option(None, metavar="FILE", help="write every verdict as JSON")
-    html: Path | None = option(None, metavar="FILE", help="write it as a page to look at")
+    dtype: str = option(
+        "float32",
+        group="what is compared",
+        offers=("float64", "float32"),
+        help="float64 or float32; float64 always runs first",
+    )
+    device: str = option(
+        "auto",
+        group="what is compared",
+        offers=("auto", "cpu"),
+        help="auto or cpu: a pair is compared on the cpu",
+    )
+    json: Path | None = option(
+        None, group="files to write", metavar="FILE", help="every verdict as JSON"
+    )
+    html: Path | None = option(
+        None, group="files to write", metavar="FILE", help="the comparison as a page to look at"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,64 +73,12 @@ class PairDiagnoseOptions:
     file: Path = option(
         Path(), metavar="FILE.py", positional=True, required=True, help="a pair file, which is run"
     )
-    all: bool = option(False, help="every place, not the first alone")
-    json: Path | None = option(None, metavar="FILE", help="write the findings as JSON")
-
-
-def answers(arguments: Sequence[str]) -> bool:
-    """Whether the call is about a pair in a file, and not about the built-in programs."""
-    command, *words = arguments or [""]
-    return command == "init-pair" or (
-        command in ("compare", "diagnose") and _program(words).endswith(".py")
+    all: bool = option(
+        False, group="what is looked at", help="every place where they differ, not the first alone"
     )
-
-
-def _program(words: Sequence[str]) -> str:
-    """The first of ``words`` that is no option and no option's value."""
-    rest = iter(words)
-    for word in rest:
-        if not word.startswith("-"):
-            return word
-        if word not in (*_FLAGS, "--") and "=" not in word:
-            next(rest, "")
-    return ""
-
-
-def run(arguments: Sequence[str]) -> int:
-    """Run a call; 0 if nothing differs, else 1. Raises ``ValueError`` for a wrong call."""
-    _refuse_options_of_gpt2(arguments)
-    parsed = _parser().parse_args(arguments)
-    handle: Callable[[argparse.Namespace], int] = parsed.handle
-    return handle(parsed)
-
-
-def _refuse_options_of_gpt2(arguments: Sequence[str]) -> None:
-    for name in _OF_GPT2:
-        if any(word.partition("=")[0] == f"--{name}" for word in arguments):
-            raise ValueError(f"--{name} is for gpt2: a pair file says itself what it compares")
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog="twingrad",
-        description="Compare a PyTorch model with its JAX port, tensor by tensor.",
-        epilog="The built-in programs and their benchmarks come with a checkout of the project.",
+    json: Path | None = option(
+        None, group="files to write", metavar="FILE", help="the findings as JSON"
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    begun = commands.add_parser("init-pair", help="write a pair file to fill in")
-    add_options(begun, InitPairOptions)
-    begun.set_defaults(handle=lambda parsed: init_pair(read_options(InitPairOptions, parsed)))
-    compared = commands.add_parser("compare", help="run both models and judge every tensor")
-    add_options(compared, PairCompareOptions)
-    compared.set_defaults(
-        handle=lambda parsed: compare(read_options(PairCompareOptions, parsed), new_console())
-    )
-    diagnosed = commands.add_parser("diagnose", help="find where the two first differ, and why")
-    add_options(diagnosed, PairDiagnoseOptions)
-    diagnosed.set_defaults(
-        handle=lambda parsed: diagnose(read_options(PairDiagnoseOptions, parsed), new_console())
-    )
-    return parser
 
 
 def init_pair(options: InitPairOptions) -> int:

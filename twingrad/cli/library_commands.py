@@ -1,0 +1,167 @@
+"""The library's own commands, which need no checkout: pairs in files, doctor and completion."""
+
+import argparse
+from collections.abc import Sequence
+
+from twingrad.cli.commands import INSTALLATION, PAIRS, Command, OptionSource, run_command
+from twingrad.cli.completion import completion_command
+from twingrad.cli.options import read_options
+
+ABOUT = "Compare a PyTorch model with its JAX port, tensor by tensor, and find where they differ."
+NOTE = "The built-in programs, their training and benchmarks come with a checkout of the project."
+# Options of these commands that no value follows.
+FLAGS = ("-h", "--help", "--all")
+_OF_GPT2 = ("preset", "weights", "tokens", "save")
+
+
+def answers(arguments: Sequence[str]) -> bool:
+    """Whether the call is the library's to answer: about a pair in a file, or the installation."""
+    command, *words = arguments or [""]
+    return command in ("init-pair", "doctor") or (
+        command in ("compare", "diagnose") and _program(words).endswith(".py")
+    )
+
+
+def _program(words: Sequence[str]) -> str:
+    """The first of ``words`` that is no option and no option's value."""
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-"):
+            return word
+        if word not in (*FLAGS, "--") and "=" not in word:
+            next(rest, "")
+    return ""
+
+
+def run(arguments: Sequence[str], note: str = NOTE) -> int:
+    """Run a call; 0 if nothing differs, else 1. Raises ``ValueError`` for a wrong call."""
+    if arguments[:1] in (["compare"], ["diagnose"]):
+        _refuse_options_of_gpt2(arguments)
+    return run_command(COMMANDS, arguments, ABOUT, note)
+
+
+def _refuse_options_of_gpt2(arguments: Sequence[str]) -> None:
+    for name in _OF_GPT2:
+        if any(word.partition("=")[0] == f"--{name}" for word in arguments):
+            raise ValueError(f"--{name} is for gpt2: a pair file says itself what it compares")
+
+
+def _init_pair_options() -> Sequence[OptionSource]:
+    from twingrad.cli.pair_commands import InitPairOptions
+
+    return (InitPairOptions,)
+
+
+def _init_pair(parsed: argparse.Namespace) -> int:
+    from twingrad.cli import pair_commands
+
+    return pair_commands.init_pair(read_options(pair_commands.InitPairOptions, parsed))
+
+
+def _compare_options() -> Sequence[OptionSource]:
+    from twingrad.cli.pair_commands import PairCompareOptions
+
+    return (PairCompareOptions,)
+
+
+def _compare(parsed: argparse.Namespace) -> int:
+    from twingrad.cli import pair_commands
+    from twingrad.terminal import new_console
+
+    options = read_options(pair_commands.PairCompareOptions, parsed)
+    return pair_commands.compare(options, new_console())
+
+
+def _diagnose_options() -> Sequence[OptionSource]:
+    from twingrad.cli.pair_commands import PairDiagnoseOptions
+
+    return (PairDiagnoseOptions,)
+
+
+def _diagnose(parsed: argparse.Namespace) -> int:
+    from twingrad.cli import pair_commands
+    from twingrad.terminal import new_console
+
+    options = read_options(pair_commands.PairDiagnoseOptions, parsed)
+    return pair_commands.diagnose(options, new_console())
+
+
+def _doctor_options() -> Sequence[OptionSource]:
+    from twingrad.doctor.command import DoctorOptions
+
+    return (DoctorOptions,)
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    from twingrad.doctor import command
+    from twingrad.terminal import new_console
+
+    return command.run(read_options(command.DoctorOptions, parsed), new_console())
+
+
+PAIR_COMMANDS = (
+    Command(
+        name="init-pair",
+        group=PAIRS,
+        usage="FILE.py",
+        summary="write a pair file to put your two models in",
+        about="Write a pair file, which compares as it is; put your PyTorch model and its JAX port "
+        "in it, then compare and diagnose it.",
+        examples=(("twingrad init-pair my_pair.py", "a new file, which is never overwritten"),),
+        options=_init_pair_options,
+        run=_init_pair,
+    ),
+    Command(
+        name="compare",
+        listed="compare FILE.py",
+        group=PAIRS,
+        usage="FILE.py",
+        summary="run both models and judge every tensor",
+        about="Run both models of a pair file on the same parameters and batch, and judge every "
+        "output, the loss and every gradient. The file is Python, and is run.",
+        examples=(
+            ("twingrad compare my_pair.py", "in float64, then in float32"),
+            (
+                "twingrad compare my_pair.py --dtype float64 --html pair.html",
+                "in float64 alone, with a page of every tensor",
+            ),
+        ),
+        options=_compare_options,
+        run=_compare,
+    ),
+    Command(
+        name="diagnose",
+        listed="diagnose FILE.py",
+        group=PAIRS,
+        usage="FILE.py",
+        summary="find where the two first differ, and why",
+        about="Run every JAX module of a pair file on the inputs of its PyTorch module, and name "
+        "the first whose own output, gradient or update differs, with the cause where a known one "
+        "explains it. The file is Python, and is run.",
+        examples=(
+            ("twingrad diagnose my_pair.py", "the first place where they differ"),
+            ("twingrad diagnose my_pair.py --all --json found.json", "every place, for a program"),
+        ),
+        options=_diagnose_options,
+        run=_diagnose,
+    ),
+)
+DOCTOR = Command(
+    name="doctor",
+    group=INSTALLATION,
+    summary="what is installed, what works, what to do about the rest",
+    about="Look at this installation: versions, devices, settings, caches and memory, and what to "
+    "do about what is missing. Each framework is asked in a process of its own, which ends at a "
+    "time limit. Exit status 0 if what was asked for can be used, else 1.",
+    examples=(
+        ("twingrad doctor", "what is here; at least one framework has to work"),
+        ("twingrad doctor --framework both --device cuda", "1 unless both compute on a GPU"),
+    ),
+    options=_doctor_options,
+    run=_doctor,
+)
+COMMANDS: tuple[Command, ...] = (
+    *PAIR_COMMANDS,
+    DOCTOR,
+    completion_command(lambda: COMMANDS),
+)
