@@ -245,7 +245,8 @@ def _zsh_specifications(command: Completed) -> Iterator[str]:
 def _zsh_value(value: Value) -> str:
     words = f"({' '.join(value.words)})"
     if value.words and value.files:
-        return f'_alternative "words:word:{words}" "files:file:_files"'
+        # After a space it is called as it stands, without what _arguments would add.
+        return f' _alternative "words:word:{words}" "files:file:_files"'
     return "_files" if value.files else words if value.words else " "
 
 
