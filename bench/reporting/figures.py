@@ -22,6 +22,8 @@ PICTURES = {
     "ladder": ("speed-ladder-cpu",),
     "growth": ("speed-growth-cpu",),
 }
+# Each picture is drawn for a light and for a dark page, of which README and docs show the fitting.
+INKS = {"": ("#1f2328", "#ffffff"), "-dark": ("#e6edf3", "#0d1117")}
 
 
 def digest(picture: str) -> str:
@@ -30,14 +32,26 @@ def digest(picture: str) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def draw(name: str, path: Path) -> None:
+def files(folder: Path) -> dict[Path, tuple[str, str]]:
+    """Every picture's path in ``folder``, with its name and the name of its inks."""
+    return {folder / f"{name}{ink}.svg": (name, ink) for name in PICTURES for ink in INKS}
+
+
+def draw(name: str, ink: str, path: Path) -> None:
     """Draw the picture called ``name``, marked with a digest of its records."""
     import matplotlib
 
     matplotlib.use("svg")
     with matplotlib.rc_context():
         matplotlib.rc("svg", hashsalt="twingrad")
-        matplotlib.rc("font", family="sans-serif", size=10)
+        matplotlib.rc("font", family="sans-serif", size=11)
+        foreground, background = INKS[ink]
+        matplotlib.rc("text", color=foreground)
+        matplotlib.rc("axes", edgecolor=foreground, labelcolor=foreground, facecolor=background)
+        matplotlib.rc("axes", titlesize="medium")
+        for axis in ("xtick", "ytick"):
+            matplotlib.rc(axis, color=foreground)
+        matplotlib.rc("figure", facecolor=background)
         figures = {
             "equality": equality_figure,
             "training": training_figure,
@@ -54,7 +68,7 @@ def equality_figure() -> "Figure":
     from matplotlib.figure import Figure
 
     outcomes = twingrad_outcome.outcomes(load("compare-cpu").as_object())
-    figure = Figure(figsize=(10, 3.9), layout="constrained")
+    figure = Figure(figsize=(9, 4.3), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
     _draw_gap(left, outcomes)
     _draw_units(right, outcomes)
@@ -62,6 +76,7 @@ def equality_figure() -> "Figure":
 
 
 def _draw_gap(axes: "Axes", outcomes: list[Outcome]) -> None:
+    import matplotlib
     import numpy as np
 
     u = UNIT_ROUNDOFF["float64"]
@@ -79,9 +94,11 @@ def _draw_gap(axes: "Axes", outcomes: list[Outcome]) -> None:
     ]
     bins = np.logspace(-17.5, 3, 83).tolist()
     lowest = bins[0] * 1.2
-    axes.hist(np.maximum(clean, lowest), bins, color="#2a7f9e", label="every tensor of the twins")
-    axes.hist(planted, bins, color="#d1495b", label="worst tensor under each planted bug")
-    axes.axvline(FLOAT64_RELATIVE, color="#333333", linewidth=1, linestyle="--")
+    axes.hist(np.maximum(clean, lowest), bins, color="#2a7f9e", label="every tensor\nof the twins")
+    axes.hist(planted, bins, color="#d1495b", label="worst tensor under\neach planted bug")
+    axes.axvline(
+        FLOAT64_RELATIVE, color=matplotlib.rcParams["text.color"], linewidth=1, linestyle="--"
+    )
     axes.annotate(
         "the gate, 1e-12",
         (FLOAT64_RELATIVE, 0.97),
@@ -93,7 +110,7 @@ def _draw_gap(axes: "Axes", outcomes: list[Outcome]) -> None:
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel="relative distance between PyTorch and JAX (leftmost bar: identical bits)",
+        xlabel="relative distance between PyTorch and JAX\n(leftmost bar: identical bits)",
         ylabel="tensors",
         title="float64: equal, or a bug",
     )
@@ -104,7 +121,7 @@ def _draw_gap(axes: "Axes", outcomes: list[Outcome]) -> None:
 def _draw_units(axes: "Axes", outcomes: list[Outcome]) -> None:
     import numpy as np
 
-    colours = {"activation": "#2a7f9e", "gradient": "#e0a030", "update": "#6a4c93"}
+    colours = {"activation": "#2a7f9e", "gradient": "#e0a030", "update": "#9a6fd0"}
     for kind, colour in colours.items():
         points = [
             (tensor.torch_error_u, tensor.jax_error_u)
@@ -119,7 +136,7 @@ def _draw_units(axes: "Axes", outcomes: list[Outcome]) -> None:
     line = np.logspace(-2, np.log10(128), 200)
     axes.fill_between(
         line, np.where(line <= 4, 1e-3, line / 4), np.minimum(np.maximum(4 * line, 4), 128),
-        color="#888888", alpha=0.13, linewidth=0,
+        color="#888888", alpha=0.16, linewidth=0, label="allowed",
     )  # fmt: skip
     axes.set(
         xscale="log",
@@ -128,7 +145,7 @@ def _draw_units(axes: "Axes", outcomes: list[Outcome]) -> None:
         ylim=(0.015, 160),
         xlabel="PyTorch's error, units of u",
         ylabel="JAX's error, units of u",
-        title="float32: each side's own error, GPT-2 124M",
+        title="float32: each side's own error,\nGPT-2 124M",
     )
     axes.legend(frameon=False, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from bench.harness.machine import measured_on
 from bench.harness.records import ROOT, showing
 from bench.planning import command
-from bench.reporting.figures import PICTURES, digest, draw
+from bench.reporting.figures import digest, draw, files
 from bench.reporting.source_diff import twins
 from bench.studies import registry
 
@@ -38,10 +38,9 @@ def render(check: bool = False) -> int:
             stale.append(page)
             if not check:
                 path.write_text(rendered)
-    for name in PICTURES:
-        path = ROOT / "docs" / f"{name}.svg"
+    for path, (name, ink) in files(ROOT / "docs").items():
         if not check:
-            draw(name, path)
+            draw(name, ink, path)
         elif not path.exists() or digest(name) not in path.read_text():
             stale.append(str(path.relative_to(ROOT)))
     if check and stale:

@@ -11,6 +11,7 @@ from bench.speed.results import Result, SpeedRecord, Timing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_SIZES = {"length": "length, tokens", "batch_size": "batch, sequences", "n_layers": "layers"}
 COLOURS = dict(zip(frameworks.NAMES, ("#d1495b", "#2a7f9e"), strict=True))
 
 
@@ -104,11 +105,13 @@ def repeated(argument: str) -> str:
 
 def ladder_figure() -> "Figure":
     """A step's time on every step of the ladders, PyTorch beside JAX."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    axes = figure.subplots(1, 2, sharex=True)
+    figure = Figure(figsize=(8, 7.6), layout="constrained")
+    axes = figure.subplots(2, 1, sharex=True)
     timed = list(rungs(load("speed-ladder-cpu")))
+    ink = matplotlib.rcParams["text.color"]
     for part, name in zip(axes, frameworks.NAMES, strict=True):
         rows = [(row, timing) for row, timing in timed if row.framework == name]
         labels = [row.description.replace(", ", ",\n", 1) for row, _ in rows]
@@ -117,12 +120,13 @@ def ladder_figure() -> "Figure":
             [timing.median_s - timing.quartile_low_s for _, timing in rows],
             [timing.quartile_high_s - timing.median_s for _, timing in rows],
         ]
-        part.barh(range(len(rows)), times, xerr=spread, color=COLOURS[name], ecolor="#333333")
+        part.barh(range(len(rows)), times, xerr=spread, color=COLOURS[name], ecolor=ink)
         part.set_yticks(range(len(rows)), labels)
-        part.tick_params(axis="y", labelsize=7)
+        part.tick_params(axis="y", labelsize=10)
         part.invert_yaxis()
-        part.set(title=terminal.NAMES[name], xlabel="seconds a training step, quartiles marked")
+        part.set(title=f"{terminal.NAMES[name]}, from naive to tuned")
         part.spines[["top", "right"]].set_visible(False)
+    axes[-1].set_xlabel("seconds a training step, quartiles marked")
     return figure
 
 
@@ -131,7 +135,7 @@ def growth_figure() -> "Figure":
     from matplotlib.figure import Figure
 
     record = load("speed-growth-cpu")
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
     names = list(dict.fromkeys(line.axis for line in record.growth))
     framework = {row.contestant: row.framework for row in record.results}
     ticks = (0.25, 0.5, 1, 2, 4)
@@ -139,13 +143,14 @@ def growth_figure() -> "Figure":
         lines = [line for line in record.growth if line.axis == axis]
         for line in lines:
             colour = COLOURS[framework[line.contestant]]
-            label = f"{line.contestant}, exponent {line.exponent:.2f}"
+            label = f"{line.contestant}: {line.exponent:.2f}"
             part.plot(line.sizes, line.median_s, "o-", color=colour, label=label)
-        part.set(xscale="log", yscale="log", xlabel=axis.replace("_", " "))
+        part.set(xscale="log", yscale="log", xlabel=_SIZES.get(axis, axis))
         part.set_xticks(lines[0].sizes, [str(size) for size in lines[0].sizes])
         part.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         part.minorticks_off()
-        part.legend(frameon=False, fontsize=8)
+        part.legend(frameon=False, fontsize=9, title="exponent", alignment="left")
         part.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("A training step's time as one size grows", fontsize="medium")
     figure.axes[0].set_ylabel("seconds a training step")
     return figure

@@ -48,9 +48,12 @@ def plot(
     runs: Mapping[str, Sequence[StepLoss]], levels: Mapping[str, float] | None = None
 ) -> "Figure":
     """A matplotlib figure of ``runs``, with ``levels`` as named horizontal lines."""
+    import matplotlib
+
     # Not pyplot, which keeps figures and asks for a display.
     from matplotlib.figure import Figure
 
+    ink = matplotlib.rcParams["text.color"]
     gaps = _gaps(*runs.values()) if len(runs) == 2 else []
     figure = Figure(figsize=(8, 5.2 if gaps else 3.8), layout="constrained")
     axes = figure.subplots(
@@ -68,7 +71,7 @@ def plot(
     if gaps:
         at, values = (np.array(column) for column in zip(*gaps, strict=True))
         drawn = np.where(values > 0, values, np.nan)  # equal to the last bit: no dot
-        axes[1].semilogy(at, drawn, ".", markersize=2, color="#333333")
+        axes[1].semilogy(at, drawn, ".", markersize=2, color=ink)
         axes[1].set_ylabel("difference,\nrelative")
     axes[-1].set_xlabel("step")
     for axis in axes:

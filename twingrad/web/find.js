@@ -24,7 +24,7 @@
   function entry(element) {
     const titles = [];
     for (let box = element.parentElement; box && box.tagName !== "MAIN"; box = box.parentElement) {
-      const title = box.querySelector(":scope > summary, :scope > h2, :scope > h3, :scope > caption");
+      const title = box.querySelector(":scope > summary :is(h2, h3) a, :scope > h2, :scope > h3");
       if (title) titles.push(title.textContent);
     }
     const facets = {};
@@ -122,7 +122,8 @@
     if (!target || !target.closest("main")) return;
     if (target.closest("[hidden]")) clear();
     for (let box = target; box; box = box.parentElement) if (box.matches("details")) box.open = true;
-    target.scrollIntoView();
+    target.scrollIntoView({ behavior: "instant" });
+    requestAnimationFrame(() => target.scrollIntoView({ behavior: "instant" })); // what came into view has its height now
   }
   window.addEventListener("hashchange", reveal);
 
