@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TypedDict, cast
 
-from twingrad.numerics import Verdict
+from twingrad.numerics import UNIT_ROUNDOFF, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,36 @@ class Gate:
     def worst(self) -> Verdict:
         """The tensor that comes nearest to its limit, or is furthest over it."""
         return max(self.tensors, key=lambda tensor: (not tensor.ok, tensor.error_ratio))
+
+
+@dataclass(frozen=True)
+class MeasuredErrors:
+    """The errors of one tensor that its gate measured and bounds, in units of u; None the others.
+
+    ``torch`` and ``jax`` are distances from a third result: the float64 result, a formula written
+    out, or finite differences. ``apart`` is the distance of the two from one another.
+    """
+
+    torch: float | None = None
+    jax: float | None = None
+    apart: float | None = None
+
+
+def measured_errors(gate: str, dtype: str, tensor: Verdict) -> MeasuredErrors:
+    """The errors in ``tensor`` that ``gate`` is about.
+
+    Two float64 results without a third have one distance, which a verdict holds three times. Runs
+    of many steps are bounded by how far they are apart. Rounded results are each bounded by their
+    own error.
+    """
+    torch, jax, apart = tensor.torch_error_u, tensor.jax_error_u, tensor.mutual_error_u
+    if dtype not in UNIT_ROUNDOFF:
+        return MeasuredErrors()  # values that are compared as they are printed
+    if gate == "central-differences":
+        return MeasuredErrors(torch=torch)
+    if gate == "trajectory" or (dtype == "float64" and torch == jax == apart):
+        return MeasuredErrors(apart=apart)
+    return MeasuredErrors(torch, jax, apart if dtype == "float64" else None)
 
 
 @dataclass(kw_only=True)

@@ -4,12 +4,13 @@ Errors are in units of u, one unit of rounding error of the dtype.
 """
 
 import math
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.markup import escape
 
 from twingrad.numerics import UNIT_ROUNDOFF, Verdict
-from twingrad.outcome import Gate, Outcome
+from twingrad.outcome import Gate, MeasuredErrors, Outcome, measured_errors
 from twingrad.terminal import put, table, units
 
 WORST = 10
@@ -21,8 +22,11 @@ RULES = {
 }
 
 DEFINITIONS = (
-    "u: one unit of rounding error of the dtype, 2^-24 for float32; limit: what the gate allows."
+    "PyTorch, JAX: error against the float64 result, or against a formula written out; apart: the "
+    "two from one another; u: one unit of rounding error of the dtype, 2^-24 for float32; limit: "
+    "what the gate allows."
 )
+ERRORS = ("PyTorch", "JAX", "apart", "limit")
 
 
 def outcomes(console: Console, title: str, of_program: list[Outcome]) -> None:
@@ -32,12 +36,11 @@ def outcomes(console: Console, title: str, of_program: list[Outcome]) -> None:
         "dtype",
         "tensors",
         "worst tensor",
-        "PyTorch",
-        "JAX",
-        "limit",
+        *ERRORS,
         "",
         title=title,
-        right=("tensors", "PyTorch", "JAX", "limit"),
+        right=("tensors", *ERRORS),
+        below={"worst tensor": "gate"},
     )
     for outcome in of_program:
         for gate in outcome.gates:
@@ -47,15 +50,29 @@ def outcomes(console: Console, title: str, of_program: list[Outcome]) -> None:
                 outcome.dtype,
                 f"{len(gate.tensors):,}",
                 escape(worst.name),
-                f"{units(worst.torch_error_u)} u",
-                f"{units(worst.jax_error_u)} u",
-                f"{units(worst.limit_u)} u",
+                *error_cells(gate.name, outcome.dtype, worst),
                 verdict(gate.ok),
             )
+    rows.note = units_of(outcome.dtype for outcome in of_program)
     put(console, rows)
     for outcome in of_program:
         if not outcome.ok:
             console.print(_divergence(outcome))
+
+
+def error_cells(gate: str, dtype: str, tensor: Verdict) -> list[str]:
+    """The cells of the columns ``ERRORS``; of what the gate does not measure they are empty."""
+    errors = measured_errors(gate, dtype, tensor)
+    limit = tensor.limit_u if errors != MeasuredErrors() else None
+    values = (errors.torch, errors.jax, errors.apart, limit)
+    return ["" if value is None else units(value) for value in values]
+
+
+def units_of(dtypes: Iterable[str]) -> str:
+    """The sentence under a table that says what its errors are counted in."""
+    known = [dtype for dtype in dict.fromkeys(dtypes) if dtype in UNIT_ROUNDOFF]
+    sizes = (f"2^{round(math.log2(UNIT_ROUNDOFF[dtype]))} in {dtype}" for dtype in known)
+    return f"In u, one unit of rounding error: {', '.join(sizes)}." if known else ""
 
 
 def verdict(ok: bool) -> str:
@@ -76,36 +93,19 @@ def worst_tensors(console: Console, gate: Gate, dtype: str, rule: str, count: in
     rows = table(
         "tensor",
         "kind",
-        "PyTorch",
-        "JAX",
-        "apart",
-        "limit",
+        *ERRORS,
         "",
-        title=f"{gate.name}: {rule}, in units of u = {_power(dtype)}",
-        right=("PyTorch", "JAX", "apart", "limit"),
+        title=f"{gate.name}: {rule}",
+        right=ERRORS,
+        below={"kind": "tensor"},
     )
     for tensor in by_ratio[:count]:
-        rows.add_row(*_cells(tensor))
+        cells = error_cells(gate.name, dtype, tensor)
+        rows.add_row(escape(tensor.name), tensor.kind, *cells, verdict(tensor.ok))
+    rows.note = units_of([dtype])
     if len(by_ratio) > count:
-        rows.caption = f"and {len(by_ratio) - count:,} more, further from their limits"
-        rows.caption_justify = "left"
+        rows.note += f" {len(by_ratio) - count:,} more tensors are further from their limits."
     put(console, rows)
-
-
-def _cells(tensor: Verdict) -> list[str]:
-    errors = (
-        tensor.torch_error_u,
-        tensor.jax_error_u,
-        tensor.mutual_error_u,
-        tensor.limit_u,
-    )
-    numbers = (f"{units(error)} u" for error in errors)
-    return [escape(tensor.name), tensor.kind, *numbers, verdict(tensor.ok)]
-
-
-def _power(dtype: str) -> str:
-    exponent = str(round(math.log2(UNIT_ROUNDOFF[dtype])))
-    return "2" + exponent.translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def closing(console: Console, judged: list[Outcome], seconds: float) -> None:

@@ -13,8 +13,8 @@ from twingrad.anchors import Anchors
 from twingrad.environment import Environment
 from twingrad.numerics import UNIT_ROUNDOFF, Verdict
 from twingrad.outcome import Gate, Outcome
-from twingrad.outcome_tables import RULES
-from twingrad.terminal import NAMES, units
+from twingrad.outcome_tables import RULES, error_cells
+from twingrad.terminal import NAMES
 
 
 @cache
@@ -89,18 +89,22 @@ def _gate(place: str, outcome: Outcome, gate: Gate, anchors: Anchors) -> str:
         if first
         else "No tensor is over its limit.",
         rows="\n".join(
-            _row(anchors.new("tensor", *place.split("/")[1:], tensor.name), tensor)
+            _row(
+                anchors.new("tensor", *place.split("/")[1:], tensor.name),
+                error_cells(gate.name, outcome.dtype, tensor),
+                tensor,
+            )
             for tensor in gate.tensors
         ),
     )
 
 
-def _row(place: str, tensor: Verdict) -> str:
-    errors = (tensor.torch_error_u, tensor.jax_error_u, tensor.mutual_error_u, tensor.limit_u)
+def _row(place: str, errors: list[str], tensor: Verdict) -> str:
     side = farther_off(tensor)
     facets = f' data-side="{side}"' if side else ""
     over = "" if tensor.ok else ' class="over"'
-    numbers = "".join(f'<td class="number">{units(error)} u</td>' for error in errors)
+    shown = (f"{error} u" if error else "" for error in errors)  # empty where nothing was measured
+    numbers = "".join(f'<td class="number">{error}</td>' for error in shown)
     return (
         f'<tr id="{place}"{over} data-verdict="{_word(tensor.ok)}"{facets}><th scope="row">'
         f'<a class="self" href="#{place}">{escape(tensor.name)}</a></th>'

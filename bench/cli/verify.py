@@ -76,7 +76,7 @@ def run_mutants(arguments: argparse.Namespace) -> int:
     from bench.mutation import results, runner
     from bench.mutation.mutants import MUTANTS
     from bench.mutation.options import MutantsOptions
-    from twingrad.terminal import new_console
+    from twingrad.terminal import new_console, progress
 
     options = read_options(MutantsOptions, arguments)
     require_writable(options.json)
@@ -84,12 +84,12 @@ def run_mutants(arguments: argparse.Namespace) -> int:
     device = frameworks.pick_device(options.device, pair)
     console = new_console()
     started = time.perf_counter()
-    with console.status("planting bugs") as status:
+    with progress(console, "planting bugs") as say:
         report = runner.run(
             pair,
             device=device,
             names=options.only or None,
-            say=status.update,
+            say=say,
             mutants=runner.in_turn(MUTANTS) if options.alternate else MUTANTS,
         )
     results.render(console, report)

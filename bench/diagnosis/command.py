@@ -11,7 +11,7 @@ from bench.harness.programs import Program
 from twingrad.cli.pair_commands import show_findings
 from twingrad.diagnosis.finding import as_object
 from twingrad.files import write_json
-from twingrad.terminal import saying
+from twingrad.terminal import progress
 
 
 def run(options: DiagnoseOptions, console: Console) -> int:
@@ -20,8 +20,8 @@ def run(options: DiagnoseOptions, console: Console) -> int:
         raise ValueError("--preset is for gpt2: say twingrad diagnose gpt2 --preset ...")
     both = frameworks.both()
     started = time.perf_counter()
-    with console.status("starting") as status:
-        findings = builtin.find(_program(options), both, saying(status), options.all)
+    with progress(console) as say:
+        findings = builtin.find(_program(options), both, say, options.all)
     seconds = time.perf_counter() - started
     if options.json:
         write_json(options.json, as_object(findings, seconds, machine.environment(both, "cpu")))

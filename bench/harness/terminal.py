@@ -1,8 +1,19 @@
 """Tables and numbers on a terminal: the library's, and what the workbench adds to them."""
 
-from twingrad.terminal import NAMES, new_console, put, saying, table, units
+from twingrad.terminal import NAMES, Say, new_console, progress, put, silent, table, units
 
-__all__ = ["NAMES", "gib", "new_console", "put", "saying", "seconds", "table", "units"]
+__all__ = [
+    "NAMES",
+    "Say",
+    "gib",
+    "new_console",
+    "progress",
+    "put",
+    "seconds",
+    "silent",
+    "table",
+    "units",
+]
 
 
 def gib(size: float) -> str:

@@ -84,12 +84,13 @@ def _by_bug(results: Iterable[Result]) -> dict[str, dict[str, Result]]:
 
 def render(console: Console, report: Report) -> None:
     """Print the bugs, the gate that caught each in either framework, and how many were caught."""
-    table = terminal.table("planted bug", *(terminal.NAMES[name] for name in NAMES))
+    rows = terminal.table("planted bug", *(terminal.NAMES[name] for name in NAMES))
     for bug, of in _by_bug(report.results).items():
         about = next(iter(of.values())).about
         cells = [_cell(of.get(name)) for name in NAMES]
-        table.add_row(f"{escape(bug)}  [dim]{escape(about)}[/dim]", *cells)
-    console.print(table)
+        rows.add_row(f"{escape(bug)}  [dim]{escape(about)}[/dim]", *cells)
+    rows.note = "The gate that caught it, and how many times its limit the worst error is."
+    terminal.put(console, rows)
     for outcome in report.clean:
         if not outcome.ok:
             gate = outcome.gates[-1]

@@ -4,7 +4,7 @@ import gc
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +21,7 @@ from bench.parity.comparison import Comparison
 from bench.parity.program_runs import LiveRuns
 from twingrad.outcome import Outcome
 from twingrad.suggestions import unknown
+from twingrad.terminal import Say, silent
 
 DTYPES = ("float64", "float32")
 WORTH_STARTING = 16  # trials, for another process
@@ -33,7 +34,7 @@ def run(
     frameworks: Frameworks,
     device: str = "cpu",
     names: Sequence[str] | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = silent,
     mutants: Sequence[Mutant] | None = None,
     jobs: int | None = None,
 ) -> Report:
@@ -64,7 +65,7 @@ def run(
         for result in results:
             report.results.append(result)
             done = f"{len(report.results)} of {len(trials)} bugs judged"
-            say(f"{done}, {report.caught} caught: {result.name} in {result.framework}")
+            say(f"{done}, {report.caught} caught: {result.name} in {result.framework}", detail=True)
     return report
 
 

@@ -33,8 +33,8 @@ def run(options: CompareOptions, console: Console) -> CompareResult:
     planned = tasks.plan(options, device)
     console.print("Running the same programs in PyTorch and in JAX, from the same numbers.\n")
     results: list[TaskResult] = []
-    with console.status("starting") as status:
-        for result in tasks.run_all(planned, terminal.saying(status)):
+    with terminal.progress(console) as say:
+        for result in tasks.run_all(planned, say):
             results.append(result)
             _show(console, result, detailed=len(planned) == 1)
     outcomes = [outcome for result in results for outcome in result.outcomes]

@@ -60,8 +60,8 @@ def saturation(console: Console, points: list[SaturatedPoint]) -> None:
     put(console, rows)
     console.print(
         "This project takes the loss from the logit: exact however large |z| is. From the "
-        "activation,\nPyTorch clamps each logarithm at -100 and its gradient vanishes; plain JAX "
-        "gives inf and nan.\nWhere float32 goes under its smallest normal number, PyTorch "
+        "activation, PyTorch clamps each logarithm at -100 and its gradient vanishes; plain JAX "
+        "gives inf and nan. Where float32 goes under its smallest normal number, PyTorch "
         "keeps the subnormal and XLA gives 0.\n"
     )
 
@@ -148,7 +148,7 @@ def accumulation(console: Console, ratios: dict[str, Accumulation]) -> None:
     put(console, rows)
     console.print(
         "PyTorch's backward() adds to .grad until zero_grad() clears it. JAX returns gradients "
-        "as values:\nadding them is written out, and there is nothing to forget.\n"
+        "as values: adding them is written out, and there is nothing to forget.\n"
     )
 
 

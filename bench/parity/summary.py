@@ -8,16 +8,17 @@ from rich.markup import escape
 from bench.harness.records import load
 from twingrad import outcome as twingrad_outcome
 from twingrad.outcome import Gate, Outcome
-from twingrad.outcome_tables import verdict
-from twingrad.terminal import put, table, units
+from twingrad.outcome_tables import ERRORS, error_cells, units_of, verdict
+from twingrad.terminal import put, table
 
 
 def show(console: Console, outcomes: list[Outcome]) -> None:
     """Print the summary of several programs, each with its worst tensor and that one's gate."""
     rows = table(
-        "program", "tensors", "worst tensor", "dtype", "PyTorch", "JAX", "limit", "",
+        "program", "tensors", "worst tensor", "dtype", *ERRORS, "",
         title="Each program, with the tensor that came nearest to its limit",
-        right=("tensors", "PyTorch", "JAX", "limit"),
+        right=("tensors", *ERRORS),
+        below={"worst tensor": "program"},
     )  # fmt: skip
     for program, preset in dict.fromkeys((o.program, o.preset) for o in outcomes):
         of_program = [o for o in outcomes if (o.program, o.preset) == (program, preset)]
@@ -29,13 +30,10 @@ def show(console: Console, outcomes: list[Outcome]) -> None:
             f"{sum(len(gate.tensors) for gate, _ in gates):,}",
             escape(worst.name.partition(" (")[0]),
             dtype,
-            f"{units(worst.torch_error_u)} u",
-            f"{units(worst.jax_error_u)} u",
-            f"{units(worst.limit_u)} u",
+            *error_cells(gate.name, dtype, worst),
             verdict(all(outcome.ok for outcome in of_program)),
         )
-    rows.columns[0].no_wrap = True
-    rows.columns[2].overflow = "fold"
+    rows.note = units_of(outcome.dtype for outcome in outcomes)
     put(console, rows)
 
 

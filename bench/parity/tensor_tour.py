@@ -26,6 +26,7 @@ from rich.text import Text
 from bench.harness.foreign import Array
 from shared import tensors as numpy_tour
 from twingrad.files import write_json
+from twingrad.terminal import new_console
 
 FRAMEWORKS = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 
@@ -369,7 +370,7 @@ def show(json_file: Path | None = None) -> int:
     if json_file:
         rows = [asdict(row) for row in tour]
         write_json(json_file, {"ok": ok, "environment": versions, "rows": rows})
-    render(Console(), tour, versions)
+    render(new_console(), tour, versions)
     for row in tour:
         if not row.explained:
             state = "is not explained" if row.differs else "is explained but not there"

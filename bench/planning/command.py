@@ -13,6 +13,7 @@ from bench.planning.step_plan import StepPlan
 from bench.training.config import RunSettings, resolve
 from shared.config import TrainConfig
 from twingrad.files import write_json
+from twingrad.terminal import progress
 
 
 def run(options: PlanOptions, console: Console) -> int:
@@ -39,8 +40,8 @@ def _rates(options: PlanOptions, step: StepPlan, console: Console) -> RateSource
     """The rates that the options name, else those of the committed record, where they fit."""
     names = options.frameworks
     if options.measure:
-        with console.status("measuring ceilings"):
-            return rates.measured(step, names)
+        with progress(console) as say:
+            return rates.measured(step, names, say)
     if options.ceilings:
         return rates.stored(options.ceilings, step, names)
     try:

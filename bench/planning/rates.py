@@ -1,12 +1,12 @@
 """Measured rates that a plan's times are computed by: from a record, or measured now."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from bench.harness import frameworks, records
+from bench.harness import frameworks, records, terminal
 from bench.planning import timing
 from bench.planning.record import CeilingsGroupJson, CeilingsJson, RatesRecordJson
 from bench.planning.step_plan import StepPlan
@@ -96,17 +96,25 @@ def _distance(group: CeilingsGroupJson, model: GPTConfig) -> float:
     return abs(math.log2(shapes["c_proj"][1] / model.emb_dim))
 
 
-def measure(step: StepPlan, names: tuple[str, ...]) -> dict[str, CeilingsJson]:
+def measure(
+    step: StepPlan, names: tuple[str, ...], say: Callable[[str], None] = lambda text: None
+) -> dict[str, CeilingsJson]:
     """Ceilings of each framework on this machine now, each in a process of its own.
 
     Raises ``ValueError`` where one cannot be measured.
     """
-    return {name: _measure(step, name) for name in names}
+    measured = {}
+    for name in names:
+        say(f"measuring the ceilings of {terminal.NAMES[name]}")
+        measured[name] = _measure(step, name)
+    return measured
 
 
-def measured(step: StepPlan, names: tuple[str, ...]) -> RateSource:
+def measured(
+    step: StepPlan, names: tuple[str, ...], say: Callable[[str], None] = lambda text: None
+) -> RateSource:
     """Rates taken on this machine now."""
-    measurements = measure(step, names)
+    measurements = measure(step, names, say)
     return RateSource("measured now", {name: FrameworkRates(measurements[name]) for name in names})
 
 

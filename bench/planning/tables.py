@@ -16,12 +16,12 @@ def show(console: Console, report: PlanReport) -> None:
         f"{step.dropout} dropout: {train.batch_size} x {step.length} tokens a step on "
         f"{step.devices} device{'s' * (step.devices > 1)}, {step.rows} x {step.length} at a time "
         "on each",
-        soft_wrap=True,
+        markup=False,
     )
     _show_state(console, report)
     _show_activations(console, report)
     _show_layouts(console, report)
-    console.print(_grounds(report), soft_wrap=True, markup=False)
+    console.print(_grounds(report), markup=False)
 
 
 def _show_state(console: Console, report: PlanReport) -> None:
@@ -54,7 +54,7 @@ def _show_activations(console: Console, report: PlanReport) -> None:
             f"chunks of {way.chunk}" if way.chunk else "whole",
             *(cell for row in group for cell in _activation_cells(row)),
         )
-    rows.caption, rows.caption_justify = "* what the trainer does with these settings", "left"
+    rows.note = "* what the trainer does with these settings"
     terminal.put(console, rows)
 
 

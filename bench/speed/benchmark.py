@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from bench.harness import machine, records
+from bench.harness.terminal import Say, silent
 from bench.speed import ceilings, derivation, rows, setup
 from bench.speed.cold_start import ColdRun
 from bench.speed.messages import MeasureCeilings
 from bench.speed.options import BenchOptions
 from bench.speed.results import Ceiling, Ratio, Result, Skipped, SkipReason, SpeedRecord
-from bench.speed.stage_files import Progress, ReferenceFailed
+from bench.speed.stage_files import ReferenceFailed
 from bench.speed.stage_run import StageRun
 from bench.speed.worker_process import Failed
 from bench.speed.workloads import Stage, memory_bytes
@@ -26,14 +27,10 @@ UNLIMITED = 1e9
 MEMORY_SHARE = 0.8
 
 
-def silent(text: str, *, detail: bool = False) -> None:
-    """Discard progress messages."""
-
-
 class Bench:
     """One call of ``twingrad bench``: its setup, and what it has measured so far."""
 
-    def __init__(self, options: BenchOptions, tell: Progress = silent):
+    def __init__(self, options: BenchOptions, tell: Say = silent):
         self.setup, self.tell = setup.resolve(options), tell
         self.started = time.monotonic()
         self.results: list[Result] = []

@@ -4,11 +4,12 @@ import time
 from contextlib import suppress
 
 from bench.harness.machine import Clocks
+from bench.harness.terminal import Say
 from bench.speed.messages import ComputeFirstLoss, Peak, Readiness
 from bench.speed.results import Sample
 from bench.speed.scheduler import WorkerHandle, temporary_folder
 from bench.speed.setup import BenchSetup
-from bench.speed.stage_files import Progress, StageFiles
+from bench.speed.stage_files import StageFiles
 from bench.speed.stage_run import Group
 from bench.speed.worker_process import START_S, Failed
 from bench.speed.workloads import Stage
@@ -20,7 +21,7 @@ COLD_STARTS = 3
 class ColdRun:
     """The measurement of cold starts; ``groups`` have what was measured so far at any time."""
 
-    def __init__(self, setup: BenchSetup, stage: Stage, tell: Progress):
+    def __init__(self, setup: BenchSetup, stage: Stage, tell: Say):
         self.setup, self.stage, self.tell = setup, stage, tell
         self.clocks: list[Clocks] = []
         self.groups = [

@@ -1,12 +1,12 @@
 """Files of a stage: the parameters and batches that contestants start from, and the references."""
 
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from bench.harness import frameworks, programs
+from bench.harness.terminal import Say
 from bench.speed.backends.backend import Job, write_batches
 from bench.speed.contestants import Contestant, alone
 from bench.speed.foreign import Array
@@ -21,13 +21,6 @@ from shared import data, params
 BATCHES = 8
 
 
-class Progress(Protocol):
-    """Shows progress; of ``detail`` there is too much for a log."""
-
-    def __call__(self, text: str, *, detail: bool = False) -> None:
-        """Show ``text``."""
-
-
 class ReferenceFailed(Exception):
     """A float64 reference that could not be computed."""
 
@@ -35,7 +28,7 @@ class ReferenceFailed(Exception):
 class StageFiles:
     """The files of a stage in a folder, which its processes read."""
 
-    def __init__(self, setup: BenchSetup, stage: Stage, folder: Path, tell: Progress):
+    def __init__(self, setup: BenchSetup, stage: Stage, folder: Path, tell: Say):
         self.setup, self.stage, self.folder, self.tell = setup, stage, folder, tell
 
     def write(self, count: int = BATCHES) -> None:

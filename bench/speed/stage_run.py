@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from bench.harness import machine
 from bench.harness.machine import Clocks
+from bench.harness.terminal import Say
 from bench.speed import scheduler
 from bench.speed.messages import JudgeBy, Ready, Task
 from bench.speed.scheduler import WorkerHandle, ending, temporary_folder
 from bench.speed.setup import BenchSetup
-from bench.speed.stage_files import Progress, StageFiles
+from bench.speed.stage_files import StageFiles
 from bench.speed.worker_process import START_S, Failed
 from bench.speed.workloads import FOLLOWING, PROMPT, Stage
 from shared import data
@@ -59,7 +60,7 @@ def new_group(stage: Stage, workload: str, rows: int = 0) -> Group:
 class StageRun:
     """The measurement of a stage; ``groups`` have what was measured so far at any time."""
 
-    def __init__(self, setup: BenchSetup, stage: Stage, tell: Progress):
+    def __init__(self, setup: BenchSetup, stage: Stage, tell: Say):
         self.setup, self.stage, self.tell = setup, stage, tell
         self.groups = [new_group(stage, name) for name in stage.workloads if name != "decode"]
         self.groups += [new_group(stage, "decode", rows) for rows in stage.rows]

@@ -5,14 +5,20 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from bench.harness import terminal
 from bench.harness.terminal import seconds
 from bench.speed import derivation
 from bench.speed.json_form import Json
 from bench.speed.results import Ceiling, Configuration, Growth, Ratio, Result, SpeedRecord
+from twingrad.folding import FoldingTable
 
 HEAD = ("contestant", "median", "quartiles", "tokens/s", "MFU", "GiB", "compile", "ratio")
+
+PARITY = (
+    "Parity: the worst error and its limit in u, one unit of rounding error of the dtype, against "
+    "a float64 run from the same parameters."
+)
 
 
 def groups(record: SpeedRecord) -> list[list[Result]]:
@@ -43,14 +49,14 @@ def show(console: Console, record: SpeedRecord) -> None:
     """Print tables of ceilings and results."""
     if record.ceilings:
         console.print(ceilings(record.ceilings))
-        console.print()
     for rows in groups(record):
         if rows[0].workload != "growth":
             console.print(table(rows, record.ratios))
-            console.print()
     if record.ratios:
         over = derivation.intervals(record.method, record.results)
         console.print(f"In brackets: {over}.", markup=False)
+    if any(row.parity for row in record.results):
+        console.print(PARITY, markup=False)
     if any(row.timing and not row.timing.clean for row in record.results):
         console.print(
             "* samples that other processes disturbed are in it: there were too few others"
@@ -61,12 +67,11 @@ def show(console: Console, record: SpeedRecord) -> None:
         console.print(f"Not reached: {skipped.stage}, as {skipped.why}.", markup=False)
 
 
-def ceilings(measured: Sequence[Ceiling]) -> Table:
+def ceilings(measured: Sequence[Ceiling]) -> FoldingTable:
     """Rates of matrix products and of a copy, alone."""
-    shown = _table("Ceilings: matrix products alone, GFLOP/s; a copy, GB/s")
-    shown.add_column("")
-    for name in (*(product.name for product in measured[0].products), "copy"):
-        shown.add_column(name, justify="right")
+    names = (*(product.name for product in measured[0].products), "copy")
+    title = "Ceilings: matrix products alone, GFLOP/s; a copy, GB/s"
+    shown = terminal.table("framework", *names, title=title, right=names)
     for one in measured:
         rates = [f"{product.flops_per_s / 1e9:,.0f}" for product in one.products]
         label = one.framework + (" tuned" if one.fast and one.framework == "torch" else "")
@@ -74,18 +79,21 @@ def ceilings(measured: Sequence[Ceiling]) -> Table:
     return shown
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=None)
-
-
-def table(rows: Sequence[Result], ratios: Sequence[Ratio]) -> Table:
+def table(rows: Sequence[Result], ratios: Sequence[Ratio]) -> FoldingTable:
     """One group: median, spread, and the ratio to the first that was timed."""
     first = first_timed(rows)
-    shown = _table(title(rows[0]))
-    for name in (*head(first), "parity, worst"):
-        shown.add_column(name, justify="left" if name == "contestant" else "right", no_wrap=True)
+    names = [*head(first), "parity, worst"]
+    shown = terminal.table(
+        *names,
+        title=title(rows[0]),
+        right=tuple(names[1:]),
+        below={"quartiles": "median", "compile": "GiB", names[-1]: names[-2]},
+    )
     for row in rows:
-        shown.add_row(*map(escape, cells(row, first, ratios)))
+        contestant, status, *others = cells(row, first, ratios)
+        if row.timing is None:
+            contestant, status = f"{contestant}: {status}", ""
+        shown.add_row(*map(escape, (contestant, status, *others)))
     return shown
 
 
@@ -98,7 +106,7 @@ def cells(row: Result, first: Result | None, ratios: Sequence[Ratio]) -> list[st
     """One row in words; a row that was not timed says why."""
     timing = row.timing
     if timing is None:
-        return [row.contestant, row.status.text[:60], *[""] * 6, _parity(row)]
+        return [row.contestant, row.status.text, *[""] * 6, _parity(row)]
     begun = row.workload in ("cold", "decode")
     return [
         row.contestant + ("" if timing.clean else " *"),
@@ -138,11 +146,12 @@ def _parity(row: Result) -> str:
     return f"{parity.error_u:.3g} of {parity.limit_u:.3g} u"
 
 
-def growth(lines: Sequence[Growth]) -> Table:
+def growth(lines: Sequence[Growth]) -> FoldingTable:
     """Exponents of a step's time."""
-    shown = _table("Growth: a step's time against one size")
-    for name in ("contestant", "size", "from", "to", "exponent", "R²"):
-        shown.add_column(name)
+    shown = terminal.table(
+        *("contestant", "size", "from", "to", "exponent", "R²"),
+        title="Growth: a step's time against one size",
+    )
     for line in lines:
         shown.add_row(line.contestant, line.axis, *growth_cells(line))
     return shown

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
 
-from bench.harness import records
+from bench.harness import records, terminal
 from bench.studies import registry, sources
 from bench.studies.sources import State
 from bench.studies.study import Study, StudyOptions
@@ -29,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = registry.choose(options.names)
         _check(chosen, options)
         if not chosen:
-            show_all(Console(highlight=False))
+            show_all(terminal.new_console())
             return 0
         if len(chosen) == 1:
             return run(chosen[0], options)
@@ -44,9 +46,9 @@ def show_all(console: Console) -> None:
     index = sources.read_index()
     for study in registry.STUDIES.values():
         state = sources.state(study.record, study.sources, index)
-        console.print(f"{study.name}: {study.claim}.", markup=False, soft_wrap=True, style="bold")
-        console.print(f"  sources {_since(study, state)}", markup=False, soft_wrap=True)
-        console.print(f"  {_command(study)}", markup=False, soft_wrap=True)
+        console.print(Text(f"{study.name}: {study.claim}.", style="bold"))
+        for line in (f"sources {_since(study, state)}", _command(study)):
+            console.print(Padding(Text(line), (0, 0, 0, 2)))
 
 
 def _since(study: Study, state: State) -> str:
@@ -99,7 +101,9 @@ def run(study: Study, options: StudyOptions) -> int:
 def _measure(study: Study, options: StudyOptions, path: Path) -> int:
     if study.measure is None or study.lines is None:
         raise TypeError(f"the study {study.name} has no way to be measured")
-    record = study.measure(options)
+    with terminal.progress(terminal.new_console()) as say:
+        say(f"measuring {study.name}")
+        record = study.measure(options)
     for line in study.lines(record):
         print(line)
     records.save(path, record)
@@ -124,7 +128,7 @@ def _run_each(chosen: Sequence[Study], options: StudyOptions) -> int:
     """Run each study in a process of its own, since settings of a framework last as long as it."""
     worst = 0
     for study in chosen:
-        print(f"== {study.name}", flush=True)
+        print(f"== {study.name}", file=sys.stderr, flush=True)
         words = [sys.executable, "-m", "bench.studies", study.name, *_passed_on(study, options)]
         worst = max(worst, subprocess.run(words, cwd=records.ROOT).returncode)
     return worst

@@ -24,6 +24,7 @@ from shared.tokenizer import Tokenizer
 from shared.train_state import counted
 from shared.world import World
 from twingrad.cli.options import option
+from twingrad.terminal import progress
 
 Batch = tuple[Array, Array]
 
@@ -122,7 +123,8 @@ def prepare(
     exists = (out / run_folder.CONFIG).exists()
     config, words, initial = _resumed(options, out) if exists else _fresh(options, out)
     _check_stop(options.stop_after, config)
-    with console.status("reading the data"):
+    with progress(console, "reading the data") as say:
+        say("reading the data")
         text = corpus.load(config.data, words, config.model.vocab_size)
     if exists:
         run_folder.check_data(out, text)

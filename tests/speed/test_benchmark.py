@@ -14,6 +14,7 @@ from bench.speed.scheduler import WorkerHandle
 from bench.speed.stage_files import StageFiles
 from bench.speed.stage_run import StageRun
 from bench.speed.workloads import Stage
+from twingrad.terminal import silent
 
 
 @pytest.fixture
@@ -145,9 +146,9 @@ def test_one_that_dies_while_others_have_their_turn_has_failed(
     worker.process.end()
     call = bench(workload=("train",), preset="tiny")
     [stage] = call.setup.stages
-    run = StageRun(call.setup, stage, benchmark.silent)
+    run = StageRun(call.setup, stage, silent)
     part = stage_run.ProcessRound(stage=stage, number=0, of=1)
-    files = StageFiles(call.setup, stage, tmp_path, benchmark.silent)
+    files = StageFiles(call.setup, stage, tmp_path, silent)
     run._measure_group(part, files, run.groups[0], [worker], until=math.inf)
     assert worker.failure.text == "died while others had their turn"
     assert worker.samples == []

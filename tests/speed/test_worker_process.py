@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench.speed import cold_start, contestants, worker_process
-from bench.speed.benchmark import silent
 from bench.speed.scheduler import WorkerHandle
 from bench.speed.stage_files import StageFiles
 from bench.speed.worker_process import Failed
 from tests.helpers.running import any_runs
+from twingrad.terminal import silent
 
 
 def test_the_callers_settings_do_not_leak_into_a_contestant(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from twingrad.files import require_writable, write_bytes, write_json
 from twingrad.outcome import Outcome, outcome_object
 from twingrad.page import comparison_page
 from twingrad.pair import Pair, importing_beside, load, write_starter
-from twingrad.terminal import put, saying, table
+from twingrad.terminal import progress, put, table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +98,11 @@ def compare(options: PairCompareOptions, console: Console) -> int:
         raise ValueError(f"device {options.device!r}: a pair is compared on the cpu")
     require_writable(options.json, options.html)
     started = time.perf_counter()
-    with _pair(options.file) as pair, console.status("starting") as status:
+    with _pair(options.file) as pair, progress(console) as say:
         from twingrad import comparison  # it loads both frameworks
 
         dtypes = comparison.DTYPES[: 1 + comparison.DTYPES.index(options.dtype)]
-        outcomes = comparison.compare(pair, dtypes, saying(status))
+        outcomes = comparison.compare(pair, dtypes, say)
     ok = all(outcome.ok for outcome in outcomes)
     for outcome in outcomes:
         for gate in outcome.gates:
@@ -133,10 +133,10 @@ def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
     """Diagnose the pair, print and write the findings; 0 if nothing differs, else 1."""
     require_writable(options.json)
     started = time.perf_counter()
-    with _pair(options.file) as pair, console.status("starting") as status:
+    with _pair(options.file) as pair, progress(console) as say:
         from twingrad.diagnosis import engine  # it loads both frameworks
 
-        findings = engine.diagnose(pair, saying(status), options.all)
+        findings = engine.diagnose(pair, say, options.all)
     seconds = time.perf_counter() - started
     if options.json:
         write_json(options.json, as_object(findings, seconds, _environment()))

@@ -14,7 +14,7 @@ from twingrad.doctor.probe import Answer
 from twingrad.doctor.problems import Examined, Problem
 from twingrad.environment import NEEDS, checkout, installed_versions
 from twingrad.files import require_writable, write_json
-from twingrad.terminal import put, saying, table
+from twingrad.terminal import progress, put, table
 
 _ASKED = "what has to work"
 
@@ -56,8 +56,8 @@ def run(options: DoctorOptions, console: Console) -> int:
     """Examine, print and write; 0 if what was asked for can be used, else 1."""
     require_writable(options.json)
     present = [name for name in NEEDS if installed_versions([name])]
-    with console.status("starting") as status:
-        saying(status)(f"asking {' and '.join(NAMES[name] for name in present)}")
+    with progress(console) as say:
+        say(f"asking {' and '.join(NAMES[name] for name in present)}")
         answers = probe.ask(present, options.timeout)
     examined = Examined(
         packages=list(installation.packages()),
