@@ -1,38 +1,35 @@
 """The documentation's code runs, its links lead somewhere, and the files it names exist."""
 
+import importlib
 import re
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench.harness import frameworks
+from tests.docs import pages
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 FOLDERS = "bench|shared|torch_impl|jax_impl|twingrad|tests"
-FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def _blocks(name: str) -> str:
-    """All Python of a page, as one program whose lines are the page's."""
-    text = (DOCS / name).read_text(encoding="utf-8")
-    program = [""] * (text.count("\n") + 1)
-    for block in FENCE.finditer(text):
-        first = text[: block.start(1)].count("\n")
-        lines = block[1].splitlines()
-        program[first : first + len(lines)] = lines
-    return "\n".join(program)
 
 
 @pytest.mark.skipif(
     not all(frameworks.installed(name) for name in frameworks.NAMES),
     reason="it needs both frameworks",
 )
-def test_the_code_of_porting_runs_and_finds_what_it_says():
-    names: dict = {"__name__": "porting"}
-    exec(compile(_blocks("porting.md"), str(DOCS / "porting.md"), "exec"), names)
-    names["test_the_port_is_the_model"]()
+def test_the_code_of_porting_runs_and_finds_what_it_says(monkeypatch, tmp_path):
+    for command in pages.commands("docs/porting.md"):
+        if command.is_file:
+            name, _, text = command.text.removeprefix("cat > ").partition(" <<'END'\n")
+            (tmp_path / name).write_text(text.removesuffix("END"), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "my_pair", importlib.import_module("my_pair"))
+    runpy.run_path(str(tmp_path / "find_mistakes.py"))
+    runpy.run_path(str(tmp_path / "test_port.py"))["test_the_port_is_the_model"]()
 
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

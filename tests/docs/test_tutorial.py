@@ -1,5 +1,6 @@
-"""The tutorial is run as a reader runs it: a page's blocks in order, one column at a time."""
+"""The tutorial is pasted as a reader pastes it: a page's blocks in order, one column at a time."""
 
+import code
 import contextlib
 import functools
 import io
@@ -7,20 +8,20 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import CodeType
+from typing import Any, NoReturn
+from unittest import mock
 
 import pytest
 
 from bench.harness import frameworks
+from tests.docs import pages
 from twingrad import numerics
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("tutorial-*.md"))
-FENCE = re.compile(r"```(\w*)")
 CHAPTER = re.compile(r"^## (\d+) ", re.MULTILINE)
 # Code in a column is narrow, so that two of them stand side by side.
 COLUMN_WIDTH = 88
@@ -28,42 +29,25 @@ COLUMN_WIDTH = 88
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
-@dataclass(frozen=True)
-class Block:
-    """One fenced block: ``side`` is the framework of its column, or "" outside of tables."""
+class Prompt(code.InteractiveConsole):
+    """Python's prompt, which raises what it would show."""
 
-    language: str
-    side: str
-    line: int
-    text: str
+    def runcode(self, code: CodeType) -> None:
+        """Run a statement without showing its value, which no listing has."""
+        with mock.patch("sys.displayhook"):
+            super().runcode(code)
 
+    def showsyntaxerror(self, filename: str | None = None, **_: Any) -> NoReturn:
+        raise
 
-def _blocks(page: Path) -> Iterator[Block]:
-    """The fenced blocks of a page: the first cell of a row is PyTorch's, the second JAX's."""
-    cell, language, inside = 0, None, False
-    first, lines = 0, []
-    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
-        if language is not None:
-            if line == "```":
-                side = frameworks.NAMES[cell - 1] if inside else ""
-                yield Block(language, side, first, "".join(f"{row}\n" for row in lines))
-                language = None
-            else:
-                lines.append(line)
-        elif fence := FENCE.fullmatch(line):
-            language, first, lines = fence[1], number + 1, []
-        elif line in ("<table>", "</table>"):
-            inside = line == "<table>"
-        elif line == "<tr>":
-            cell = 0
-        elif line == "<td>":
-            cell += 1
-    assert language is None, f"{page.name}: a block that begins at line {first} does not end"
+    def showtraceback(self) -> NoReturn:
+        raise
 
-
-def _program(page: Path, side: str) -> list[Block]:
-    """What a reader of one column meets: its own blocks, and those that are both columns'."""
-    return [block for block in _blocks(page) if block.side in ("", side)]
+    def paste(self, text: str) -> None:
+        """Give it a block line by line, and Enter after it."""
+        for line in [*text.splitlines(), ""]:
+            more = self.push(line)
+        assert not more, f"a statement does not end: {text}"
 
 
 @functools.cache
@@ -71,12 +55,12 @@ def _run(page: Path, side: str) -> dict[str, Any]:
     """The names that a column leaves behind, after all its blocks and checks of their listings."""
     names: dict[str, Any] = {"__name__": page.stem}
     said = ""
-    for block in _program(page, side):
+    prompt = Prompt(names)
+    for block in pages.column(page, side):
         if block.language == "python":
-            # The block's lines are the page's, for whoever reads a traceback.
-            source = "\n" * (block.line - 1) + block.text
+            prompt.filename = f"{page.name}, block of line {block.line}"
             with contextlib.redirect_stdout(io.StringIO()) as stdout:
-                exec(compile(source, str(page), "exec"), names)
+                prompt.paste(block.text)
             said = stdout.getvalue()
         elif block.language == "text" and (not block.side or _is_pinned(block.side)):
             assert _stripped(said) == _stripped(block.text), f"{page.name}, line {block.line}"
@@ -94,13 +78,29 @@ def _is_pinned(side: str) -> bool:
 
 
 @each_page
-def test_every_block_of_a_column_runs_and_its_listings_are_what_it_prints(page, framework):
+def test_every_block_of_a_column_is_pasted_and_prints_its_listings(page, framework):
     assert _run(page, framework.name)
+
+
+@pytest.mark.slow
+@each_page
+def test_a_column_pasted_into_python_needs_one_framework_alone(page, framework):
+    """A prompt shows an error and goes on: what it wrote is looked through."""
+    others = {*frameworks.NAMES} - {framework.name}
+    program = (
+        f"{pages.pasted(page, framework.name)}import sys\nsorted({others} & {{*sys.modules}})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-i"], input=program, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "Error" not in done.stderr, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @each_page
 def test_blocks_outside_of_tables_need_neither_framework(page):
-    program = "".join(block.text for block in _program(page, "") if block.language == "python")
+    program = pages.pasted(page, "")
     program += "\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))\n"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
@@ -138,7 +138,7 @@ def test_chapters_are_all_there_in_order():
 
 @each_page
 def test_columns_come_in_pairs_and_are_narrow(page):
-    blocks = [block for block in _blocks(page) if block.language == "python" and block.side]
+    blocks = [block for block in pages.blocks(page) if block.language == "python" and block.side]
     assert [block.side for block in blocks] == list(frameworks.NAMES) * (len(blocks) // 2)
     for block in blocks:
         for number, line in enumerate(block.text.splitlines(), block.line):

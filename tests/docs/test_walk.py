@@ -1,0 +1,60 @@
+"""All that README and docs say is done in order, as a newcomer does it: the walk of the long set.
+
+``TWINGRAD_WALK_ENVIRONMENT=.venv`` uses the packages of an environment, where the README would
+install them anew.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bench.harness import frameworks
+from tests.docs import pages
+from tests.docs.shell import Shell
+from tests.docs.walk import Plan, walk
+
+INSTALLED = tuple(name for name in frameworks.NAMES if frameworks.installed(name))
+# In the terminal and in the pipe with both frameworks; with one, where only refusals differ, once.
+WAYS = [("terminal", ("torch", "jax")), ("pipe", ("torch", "jax"))]
+WAYS += [("terminal", ("torch",)), ("terminal", ("jax",))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "names"), WAYS, ids=lambda value: "-".join(value))
+def test_all_that_the_pages_say_holds(way, names, tmp_path):
+    lender = os.environ.get("TWINGRAD_WALK_ENVIRONMENT")
+    if lender and names != INSTALLED:
+        pytest.skip("the environment that is lent has other frameworks")
+    environment = Path(lender).absolute() if lender else None
+    plan = Plan(folder=tmp_path, way=way, frameworks=names, environment=environment)
+    assert walk(plan) == []
+
+
+@pytest.mark.parametrize("way", ["terminal", "pipe"])
+def test_a_shell_keeps_its_folder_and_variables(way, tmp_path):
+    shell = Shell(tmp_path, way, {})
+    assert shell.run("mkdir inner && cd inner && export WORD=kept", 60).status == 0
+    outcome = shell.run('pwd; echo "$WORD"; tput cols; exit 3', 60)
+    assert outcome.status == 3
+    assert outcome.lines[:2] == [str(tmp_path / "inner"), "kept"]
+
+
+def test_a_command_that_hangs_is_stopped(tmp_path):
+    outcome = Shell(tmp_path, "pipe", {}).run("echo begun; sleep 600", 1)
+    assert outcome.status != 0
+    assert "begun" in outcome.text
+
+
+def test_a_terminal_is_eighty_columns_wide_without_colours(tmp_path):
+    program = "import os, sys; print(os.get_terminal_size().columns, sys.stdout.isatty())"
+    outcome = Shell(tmp_path, "terminal", {}).run(f"python3 -c '{program}'; echo $NO_COLOR", 60)
+    assert outcome.lines[:2] == ["80 True", "1"]
+
+
+def test_a_listing_is_held_against_what_was_printed():
+    shown = " program   tensors   error\n tensors        52     0.3   equal\n"
+    listing = pages.Listing("page", 1, "rows", "compare", shown)
+    assert not listing.missing_from([" tensors   52   0.7   equal"])
+    assert listing.missing_from([" tensors   52   0.7   different"])
+    assert listing.missing_from([" tensors   51   0.3   equal"])
