@@ -126,7 +126,7 @@ class Command:
         calls: list[list[str]] = []
         inside = False
         for word in words:
-            if word in ("&&", "||", "|", ";"):
+            if word in ("&&", "||", "|", ";", ">", ">>"):
                 inside = False
             elif inside:
                 calls[-1].append(word)
