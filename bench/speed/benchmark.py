@@ -5,6 +5,7 @@ configuration that is timed, and takes its samples in turn with the others. The 
 checked by ``--check`` without the machine.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,11 +19,13 @@ from bench.speed.options import BenchOptions
 from bench.speed.results import Ceiling, Ratio, Result, Skipped, SkipReason, SpeedRecord
 from bench.speed.stage_files import ReferenceFailed
 from bench.speed.stage_run import StageRun
-from bench.speed.worker_process import Failed
+from bench.speed.worker_process import BudgetSpent, Failed
 from bench.speed.workloads import Stage, memory_bytes
 
 # Seconds that a call may take where no budget is given.
 UNLIMITED = 1e9
+# The share of a budget that may go to ceilings, which no timing needs.
+CEILINGS_SHARE = 0.25
 # The share of free memory that the processes of one group may take.
 MEMORY_SHARE = 0.8
 
@@ -31,8 +34,8 @@ class Bench:
     """One call of ``twingrad bench``: its setup, and what it has measured so far."""
 
     def __init__(self, options: BenchOptions, tell: Say = silent):
-        self.setup, self.tell = setup.resolve(options), tell
         self.started = time.monotonic()
+        self.setup, self.tell = setup.resolve(options), tell
         self.results: list[Result] = []
         self.ratios: list[Ratio] = []
         self.ceilings: list[Ceiling] = []
@@ -51,6 +54,11 @@ class Bench:
         """Seconds of the budget that remain."""
         return (self.setup.budget or UNLIMITED) - self.elapsed()
 
+    @property
+    def deadline(self) -> float:
+        """The end of the budget (``time.monotonic``), at which whatever still runs is ended."""
+        return self.started + (self.setup.budget or math.inf)
+
     def measure(self) -> None:
         """Measure every stage within the budget; the record is written after each."""
         self._measure_ceilings()
@@ -61,15 +69,18 @@ class Bench:
             alike = stage.workloads if stage.program != "gpt2" else (*stage.workloads, stage.title)
             needed = took.get(alike, 0.1 * (budget or 0))
             if self.left() < needed:
-                why = (
-                    f"{max(0.0, self.left()):.0f} s of the budget of {budget:.0f} s were "
-                    f"left, and it takes {needed:.0f} s or more"
-                )
+                left = f"{max(0.0, self.left()):.0f} s of the budget of {budget:.0f} s were left"
+                why = f"{left}, and it takes {needed:.0f} s or more"
                 self.skipped.append(Skipped(stage.title, why, SkipReason.BUDGET))
                 continue
             begun, share = self.elapsed(), self.left() / (total - number)
             # The first stages matter most: they may take twice their share.
-            self._measure_stage(stage, time.monotonic() + min(2 * share, self.left()))
+            until = time.monotonic() + min(2 * share, self.left())
+            try:
+                self._measure_stage(stage, until)
+            except BudgetSpent as spent:
+                why = f"{spent}; what had been measured of it is kept"
+                self.skipped.append(Skipped(stage.title, why, SkipReason.BUDGET))
             took[alike] = self.elapsed() - begun
             if self.setup.options.json:
                 records.write_json(self.setup.options.json, self.record().to_json())
@@ -78,6 +89,7 @@ class Bench:
         stage = next((stage for stage in self.setup.stages if stage.program == "gpt2"), None)
         if stage is None:
             return
+        until = self.started + CEILINGS_SHARE * (self.setup.budget or math.inf)
         for framework in dict.fromkeys(one.framework for one in self.setup.contestants):
             on_cpu = framework == "torch" and self.setup.device == "cpu"
             for fast in (False, True) if on_cpu and not self.setup.brief else (True,):
@@ -93,9 +105,13 @@ class Bench:
                     parts=not self.setup.brief,
                 )
                 try:
-                    self.ceilings.append(ceilings.measure_in_process(request))
+                    self.ceilings.append(ceilings.measure_in_process(request, deadline=until))
                 except Failed:
                     continue
+                except BudgetSpent:
+                    why = f"they took over {CEILINGS_SHARE:.0%} of the budget"
+                    self.skipped.append(Skipped("other ceilings", why, SkipReason.BUDGET))
+                    return
 
     def _measure_stage(self, stage: Stage, until: float) -> None:
         try:
@@ -107,7 +123,7 @@ class Bench:
 
     def _measure_group(self, stage: Stage, until: float) -> None:
         kind = ColdRun if stage.workloads == ("cold",) else StageRun
-        run = kind(self.setup, stage, self.tell)
+        run = kind(self.setup, stage, self.tell, self.deadline)
         try:
             run.measure(until)
         finally:  # Ctrl-C loses no sample

@@ -3,6 +3,7 @@
 No training step can be faster than these. Each framework's calls are in ``backends``.
 """
 
+import math
 import time
 from statistics import median
 
@@ -73,9 +74,14 @@ def _calls(request: MeasureCeilings) -> CeilingCalls:
     return JaxCalls(request)
 
 
-def measure_in_process(request: MeasureCeilings, wait_s: float = WORK_S) -> Ceiling:
-    """The ceilings of a framework in a process of its own; raises ``Failed``."""
-    worker = WorkerHandle(contestant=alone(request.framework))
+def measure_in_process(
+    request: MeasureCeilings, wait_s: float = WORK_S, deadline: float = math.inf
+) -> Ceiling:
+    """The ceilings of a framework in a process of its own.
+
+    Raises ``Failed``, and ``BudgetSpent`` after ``deadline`` (``time.monotonic``).
+    """
+    worker = WorkerHandle(contestant=alone(request.framework), deadline=deadline)
     with temporary_folder([worker]) as folder:
         worker.start(folder)
         return worker.ask(request, wait_s)

@@ -1,5 +1,6 @@
 """Measure cold starts: process start to first loss, with compilation caches empty and filled."""
 
+import math
 import time
 from contextlib import suppress
 
@@ -21,14 +22,17 @@ COLD_STARTS = 3
 class ColdRun:
     """The measurement of cold starts; ``groups`` have what was measured so far at any time."""
 
-    def __init__(self, setup: BenchSetup, stage: Stage, tell: Say):
-        self.setup, self.stage, self.tell = setup, stage, tell
+    def __init__(self, setup: BenchSetup, stage: Stage, tell: Say, deadline: float = math.inf):
+        self.setup, self.stage, self.tell, self.deadline = setup, stage, tell, deadline
         self.clocks: list[Clocks] = []
         self.groups = [
             Group(
                 "cold",
                 cache,
-                workers={one.name: WorkerHandle(contestant=one) for one in stage.contestants},
+                workers={
+                    one.name: WorkerHandle(contestant=one, deadline=deadline)
+                    for one in stage.contestants
+                },
             )
             for cache in ("empty cache", "filled cache")
         ]
@@ -36,11 +40,11 @@ class ColdRun:
     def measure(self, until: float) -> None:
         """Start contestants in turn until ``until`` (``time.monotonic``), at least once each.
 
-        Raises ``ReferenceFailed``.
+        Raises ``ReferenceFailed``, and ``BudgetSpent`` at the deadline.
         """
         workers = [worker for group in self.groups for worker in group.workers.values()]
         with temporary_folder(workers) as folder:
-            files = StageFiles(self.setup, self.stage, folder, self.tell)
+            files = StageFiles(self.setup, self.stage, folder, self.tell, self.deadline)
             files.write(2)
             for turn in range(max(COLD_STARTS, self.setup.starts)):
                 if turn and time.monotonic() > until:

@@ -19,7 +19,7 @@ from bench.speed.contestants import Contestant
 from bench.speed.json_form import Json
 from bench.speed.messages import Answer, Readiness, ReportState, Request, Task, TimeSteps
 from bench.speed.results import Outcome, Parity, Sample, Status
-from bench.speed.worker_process import WORK_S, Failed, WorkerProcess
+from bench.speed.worker_process import WORK_S, BudgetSpent, Failed, WorkerProcess
 
 # Cores that others may keep busy during a sample that counts.
 QUIET = 0.10
@@ -34,9 +34,13 @@ SAMPLE_S = 0.25
 
 @dataclass(kw_only=True)
 class WorkerHandle:
-    """A contestant in a group: its process, and its results so far."""
+    """A contestant in a group: its process, and its results so far.
+
+    Nothing is asked of it after ``deadline`` (``time.monotonic``), and no answer awaited.
+    """
 
     contestant: Contestant
+    deadline: float = math.inf
     process: WorkerProcess | None = None
     failure: Status | None = None
     made: bool = False
@@ -92,7 +96,8 @@ class WorkerHandle:
             self.readiness = replace(self.readiness, parity=other.readiness.parity)
 
     def start(self, folder: Path, caches: Path | None = None) -> WorkerProcess:
-        """Start its process."""
+        """Start its process; raises ``BudgetSpent`` after the deadline."""
+        self._require_time()
         self.process = worker_process.start(self.contestant, folder, caches)
         return self.process
 
@@ -102,16 +107,30 @@ class WorkerHandle:
             self.process.end()
 
     def ask(self, request: Request[Answer], wait_s: float = WORK_S) -> Answer:
-        """Its answer; where there is none, the failure is noted and ``Failed`` raised."""
-        return self._noting(lambda process: process.ask(request, wait_s))
+        """Its answer; where there is none, the failure is noted and ``Failed`` raised.
+
+        Raises ``BudgetSpent`` at the deadline, with nothing noted: it has not failed.
+        """
+        self._require_time()
+        return self._noting(lambda process: process.ask(request, self._patience(wait_s)))
 
     def answer(self, request: Request[Answer], wait_s: float) -> Answer:
         """Its answer to a request that was sent; where there is none, as ``ask``."""
-        return self._noting(lambda process: process.answer(request, wait_s))
+        return self._noting(lambda process: process.answer(request, self._patience(wait_s)))
 
     def ask_state(self) -> None:
         """Note the state of its process, unless a process before has given it."""
         self.state = self.state or self.ask(ReportState())
+
+    def _patience(self, wait_s: float) -> float:
+        """``wait_s``, or the time until the deadline where that is shorter."""
+        return max(0.0, min(wait_s, self.deadline - time.monotonic()))
+
+    def _require_time(self) -> None:
+        """Raise ``BudgetSpent`` after the deadline, its process ended."""
+        if time.monotonic() >= self.deadline:
+            self.end()
+            raise BudgetSpent(f"the budget ended while {self.name} was at work")
 
     def _noting(self, call: Callable[[WorkerProcess], Answer]) -> Answer:
         if self.process is None:
@@ -119,6 +138,7 @@ class WorkerHandle:
         try:
             return call(self.process)
         except Failed as failure:
+            self._require_time()
             # The path of a checkout is left out.
             place = self.contestant.path and os.path.dirname(self.contestant.path)
             self.fail(str(failure).replace(place, "...") if place else str(failure))

@@ -1,5 +1,6 @@
 """Files of a stage: the parameters and batches that contestants start from, and the references."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,16 @@ class ReferenceFailed(Exception):
 class StageFiles:
     """The files of a stage in a folder, which its processes read."""
 
-    def __init__(self, setup: BenchSetup, stage: Stage, folder: Path, tell: Say):
+    def __init__(
+        self,
+        setup: BenchSetup,
+        stage: Stage,
+        folder: Path,
+        tell: Say,
+        deadline: float = math.inf,
+    ):
         self.setup, self.stage, self.folder, self.tell = setup, stage, folder, tell
+        self.deadline = deadline
 
     def write(self, count: int = BATCHES) -> None:
         """Write parameters and ``count`` batches, and compute the reference of the first two."""
@@ -79,7 +88,7 @@ class StageFiles:
             prompts=prompts,
             new_tokens=FOLLOWING if prompts is not None else 0,
         )
-        worker = WorkerHandle(contestant=alone(framework))
+        worker = WorkerHandle(contestant=alone(framework), deadline=self.deadline)
         try:
             worker.start(self.folder)
             worker.ask(ComputeReference(request, str(self.folder / "params"), str(folder)))

@@ -1,5 +1,6 @@
 """Measure one stage: rounds of processes, in each every workload, contestants in turn."""
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -60,8 +61,8 @@ def new_group(stage: Stage, workload: str, rows: int = 0) -> Group:
 class StageRun:
     """The measurement of a stage; ``groups`` have what was measured so far at any time."""
 
-    def __init__(self, setup: BenchSetup, stage: Stage, tell: Say):
-        self.setup, self.stage, self.tell = setup, stage, tell
+    def __init__(self, setup: BenchSetup, stage: Stage, tell: Say, deadline: float = math.inf):
+        self.setup, self.stage, self.tell, self.deadline = setup, stage, tell, deadline
         self.groups = [new_group(stage, name) for name in stage.workloads if name != "decode"]
         self.groups += [new_group(stage, "decode", rows) for rows in stage.rows]
         self.clocks: list[Clocks] = []
@@ -69,13 +70,13 @@ class StageRun:
     def measure(self, until: float) -> None:
         """Take samples until ``until`` (``time.monotonic``), in at least one round of processes.
 
-        Raises ``ReferenceFailed``.
+        Raises ``ReferenceFailed``, and ``BudgetSpent`` at the deadline.
         """
         # Growth is of twelve sizes, and its exponents average over them.
         grows = self.stage.workloads == ("growth",)
         rounds = (self.setup.options.starts or 1) if grows else self.setup.starts
         with temporary_folder() as folder:
-            files = StageFiles(self.setup, self.stage, folder, self.tell)
+            files = StageFiles(self.setup, self.stage, folder, self.tell, self.deadline)
             files.write()
             for number in range(rounds):
                 now = time.monotonic()
@@ -89,7 +90,7 @@ class StageRun:
         everybody = self.stage.contestants
         shift = part.number % len(everybody)  # each time another one goes first
         workers = [
-            WorkerHandle(contestant=one)
+            WorkerHandle(contestant=one, deadline=self.deadline)
             for one in (*everybody[shift:], *everybody[:shift])
             if any(
                 group.workers[one.name].failure is None

@@ -22,6 +22,10 @@ class Failed(Exception):
     """A contestant's process that failed instead of answering, with the reason."""
 
 
+class BudgetSpent(Exception):
+    """The end of the time that a call may take; the process that was being waited for is ended."""
+
+
 class WorkerProcess:
     """A contestant's process, and the socket to it."""
 

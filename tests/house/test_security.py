@@ -411,8 +411,8 @@ def test_brackets_are_no_markup_in_the_terminal(capsys):
     tensor = replace(evil, name=name)
     outcome.gates = [Gate(name="float64", tensors=[tensor])]
     outcome_tables.outcomes(console, name, [outcome])
-    with console.status("") as status:
-        terminal.saying(status)(name)
+    with terminal.progress(console) as say:
+        say(name)
     assert capsys.readouterr().out.count(name) == 3
 
 
