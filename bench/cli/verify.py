@@ -80,18 +80,15 @@ def run_mutants(arguments: argparse.Namespace) -> int:
 
     options = read_options(MutantsOptions, arguments)
     require_writable(options.json)
+    # Before a framework is imported, so that a wrong name is refused at once.
+    mutants = runner.in_turn(MUTANTS) if options.alternate else MUTANTS
+    chosen = runner.choose(mutants, options.only or None)
     pair = frameworks.both()
     device = frameworks.pick_device(options.device, pair)
     console = new_console()
     started = time.perf_counter()
     with progress(console, "planting bugs") as say:
-        report = runner.run(
-            pair,
-            device=device,
-            names=options.only or None,
-            say=say,
-            mutants=runner.in_turn(MUTANTS) if options.alternate else MUTANTS,
-        )
+        report = runner.run(pair, device=device, say=say, mutants=chosen)
     results.render(console, report)
     console.print(f"{time.perf_counter() - started:.0f} s")
     if options.json:

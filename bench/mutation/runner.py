@@ -43,7 +43,7 @@ def run(
     ``names`` chooses among them; ``ValueError`` lists the choices if one is unknown. ``jobs`` is
     how many processes share the bugs: one a core unless given, or as few as are worth starting.
     """
-    chosen = _chosen(MUTANTS if mutants is None else mutants, names)
+    chosen = choose(MUTANTS if mutants is None else mutants, names)
     trials = [(mutant, framework) for mutant in chosen for framework in mutant.edits]
     for mutant, framework in trials:
         edited(mutant, framework)  # an edit that no longer fits is noticed now, not after minutes
@@ -67,6 +67,15 @@ def run(
             done = f"{len(report.results)} of {len(trials)} bugs judged"
             say(f"{done}, {report.caught} caught: {result.name} in {result.framework}", detail=True)
     return report
+
+
+def choose(mutants: Sequence[Mutant], names: Sequence[str] | None) -> list[Mutant]:
+    """Those of ``mutants`` that ``names`` names, or all; ``ValueError`` if one is unknown."""
+    known = [mutant.name for mutant in mutants]
+    for name in names or ():
+        if name not in known:
+            raise ValueError(unknown("mutant", name, known))
+    return [mutant for mutant in mutants if names is None or mutant.name in names]
 
 
 def in_turn(mutants: Sequence[Mutant]) -> list[Mutant]:
@@ -139,14 +148,6 @@ def _start_process(runner: _TrialRunner, cache: Path) -> None:
 
 def _judge_here(trial: Trial) -> Result:
     return _RUNNER[0].judge(trial)
-
-
-def _chosen(mutants: Sequence[Mutant], names: Sequence[str] | None) -> list[Mutant]:
-    known = [mutant.name for mutant in mutants]
-    for name in names or ():
-        if name not in known:
-            raise ValueError(unknown("mutant", name, known))
-    return [mutant for mutant in mutants if names is None or mutant.name in names]
 
 
 def _outcomes(comparison: Comparison) -> Iterator[Outcome]:

@@ -84,3 +84,11 @@ def test_python_m_bench_is_the_same_front_door():
     assert run.stdout == ""
     assert run.stderr.startswith("twingrad: unknown program 'nothing'")
     assert run.stderr.count("\n") == 1
+
+
+def test_a_bug_that_is_not_known_is_refused_before_a_framework_is_loaded():
+    call = "main(['mutants', '--only', 'x']); print({'torch', 'jax'} & {*sys.modules})"
+    script = f"import sys; from bench.cli.main import main; {call}"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.stderr.startswith("twingrad: unknown mutant 'x'")
+    assert run.stdout == "set()\n"

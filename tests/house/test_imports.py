@@ -280,3 +280,15 @@ def test_signatures_are_checked_while_the_tests_run(framework):
 def test_the_names_of_the_sides_are_those_of_their_packages():
     for name in frameworks.NAMES:
         assert (ROOT / f"{name}_impl" / "__init__.py").exists(), name
+
+
+def test_configuring_pytorch_leaves_its_compiler_unloaded():
+    pytest.importorskip("torch")
+    run = _python(
+        "import sys, torch\n"
+        "from torch_impl import runtime\n"
+        "runtime.configure('float32', 'cpu')\n"
+        "assert torch.are_deterministic_algorithms_enabled()\n"
+        "print({'sympy', 'torch._inductor.config'} & {*sys.modules})"
+    )
+    assert run.stdout == "set()\n", run.stderr

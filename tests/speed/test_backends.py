@@ -61,13 +61,14 @@ def test_contestants_of_pytorch_may_take_kernels_that_are_not_deterministic(
 
     from bench.speed.backends import torch_loop
 
-    monkeypatch.delenv(torch_loop.WORKSPACE, raising=False)
-    if given:
-        monkeypatch.setenv(torch_loop.WORKSPACE, given)
+    for name in torch_loop.DETERMINISM:
+        monkeypatch.delenv(name, raising=False)
+        if given:
+            monkeypatch.setenv(name, given)
     torch_loop.prepare(_job("torch"))
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.backends.cuda.cudnn_sdp_enabled()
-    assert os.environ.get(torch_loop.WORKSPACE) == given
+    assert [os.environ.get(name) for name in torch_loop.DETERMINISM] == [given, given]
 
 
 @pytest.mark.parametrize("given", ["", "--xla_gpu_deterministic_ops=true"])

@@ -19,7 +19,8 @@ from torch_impl import runtime as runtimes
 from torch_impl.params import export_tensors, import_tensors
 
 # Set for cuBLAS to be deterministic, at the price of its own choice of workspace.
-WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+# Variables that libraries read when they start, which `configure` sets where they are not set.
+DETERMINISM = ("CUBLAS_WORKSPACE_CONFIG", "TORCHINDUCTOR_DETERMINISTIC")
 
 
 class TorchWaits:
@@ -167,13 +168,14 @@ def fill(model: nn.Module, params: Params, prefix: str) -> None:
 
 def prepare(job: Job) -> runtimes.Runtime:
     """Configure precision for the job, and the matrix library for its settings."""
-    workspace = os.environ.get(WORKSPACE)
+    before = {name: os.environ.get(name) for name in DETERMINISM}
     runtime = runtimes.configure(job.dtype, job.device)
     # A benchmark may choose kernels by speed; its parity check shows whether they are right.
     torch.use_deterministic_algorithms(False)
     torch.backends.cuda.enable_cudnn_sdp(True)
-    if workspace is None:
-        del os.environ[WORKSPACE]
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
     if job.contestant.settings.fast_matmul:
         runtimes.tune(job.device, job.dtype, job.config.emb_dim)
     return runtime
