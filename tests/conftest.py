@@ -12,6 +12,8 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # Threads that wait do not spin: two workers of the tests share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Nothing is left in the cache of whoever runs the tests, and no test depends on what is there.
+os.environ["TWINGRAD_COMPILE_CACHE"] = "off"
 
 from bench.harness.frameworks import NAMES, Framework, Frameworks, both, installed, one
 from bench.harness.programs import Program

@@ -65,8 +65,8 @@ def configure(dtype: str, device: str) -> Runtime:
     cudnn.conv.fp32_precision = "tf32" if tf32 else "ieee"  # type: ignore[attr-defined]
     # cuBLAS reads this when it starts; without it deterministic mode refuses to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # The same as use_deterministic_algorithms(True), which would import all of Inductor and SymPy to
-    # set Inductor's own switch: Inductor reads this variable when it is imported.
+    # As use_deterministic_algorithms(True), but that imports Inductor and SymPy to set Inductor's
+    # own switch, which Inductor reads from this variable when it is imported.
     os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")
     torch.set_deterministic_debug_mode("error")
     # One kernel for each dtype: flash where it exists (16-bit floats on a GPU, any float on a CPU),

@@ -4,6 +4,7 @@ import argparse
 import time
 from collections.abc import Sequence
 
+from twingrad import compile_cache
 from twingrad.cli.commands import FRAMEWORKS, Command, OptionSource
 from twingrad.cli.options import read_options
 from twingrad.files import require_writable, write_json
@@ -40,6 +41,7 @@ def run_tensors(arguments: argparse.Namespace) -> int:
 
     options = read_options(TensorsOptions, arguments)
     require_writable(options.json)
+    compile_cache.enable()
     return tensor_tour.show(options.json)
 
 
@@ -51,6 +53,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
 
     options = read_options(CompareOptions, arguments)
     require_writable(options.json, options.save, options.html)
+    compile_cache.enable()
     result = command.run(options, new_console())
     if options.html:
         from bench.reporting import html
@@ -67,6 +70,7 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
 
     options = read_options(DiagnoseOptions, arguments)
     require_writable(options.json)
+    compile_cache.enable()
     return command.run(options, new_console())
 
 

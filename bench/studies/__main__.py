@@ -19,11 +19,13 @@ from bench.harness import records, terminal
 from bench.studies import registry, sources
 from bench.studies.sources import State
 from bench.studies.study import Study, StudyOptions
+from twingrad import compile_cache
 from twingrad.cli.options import Parser, add_options, read_options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """List or run studies; 1 where a bound is broken, 2 where one cannot be run."""
+    compile_cache.disable()  # what compiling costs is among the things that are measured
     parser = Parser(prog="python -m bench.studies", description=__doc__)
     try:
         add_options(parser, StudyOptions)

@@ -24,6 +24,13 @@ def test_the_callers_settings_do_not_leak_into_a_contestant(tmp_path, monkeypatc
     assert tuned["MALLOC_MMAP_MAX_"] == contestants.KEPT_MEMORY["MALLOC_MMAP_MAX_"]
 
 
+def test_no_worker_finds_what_an_earlier_call_compiled(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/the/users/own")
+    variables = worker_process.environment(contestants.built_in("cpu")[0], tmp_path)
+    assert variables["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+    assert Path(variables["JAX_COMPILATION_CACHE_DIR"]).is_relative_to(tmp_path)
+
+
 def test_no_cache_lies_where_a_cpp_compiler_would_not_find_it(bench, monkeypatch, tmp_path):
     call = bench(workload=("cold",), contestants="torch-tuned", preset="tiny")
     [stage], [one], folders = call.setup.stages, call.setup.contestants, []

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from twingrad import outcome_tables
+from twingrad import compile_cache, outcome_tables
 from twingrad.cli.imports import without_checkout
 from twingrad.cli.options import option
 from twingrad.diagnosis.finding import Finding, as_object
@@ -97,6 +97,7 @@ def compare(options: PairCompareOptions, console: Console) -> int:
     if options.device not in ("auto", "cpu"):
         raise ValueError(f"device {options.device!r}: a pair is compared on the cpu")
     require_writable(options.json, options.html)
+    compile_cache.enable()
     started = time.perf_counter()
     with _pair(options.file) as pair, progress(console) as say:
         from twingrad import comparison  # it loads both frameworks
@@ -132,6 +133,7 @@ def _write_comparison(options: PairCompareOptions, outcomes: list[Outcome], seco
 def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
     """Diagnose the pair, print and write the findings; 0 if nothing differs, else 1."""
     require_writable(options.json)
+    compile_cache.enable()
     started = time.perf_counter()
     with _pair(options.file) as pair, progress(console) as say:
         from twingrad.diagnosis import engine  # it loads both frameworks
