@@ -18,6 +18,7 @@ from bench.training.session import Session
 from bench.training.setup import RunSetup, TrainOptions
 from shared.rendezvous import Rendezvous
 from shared.world import World
+from twingrad.terminal import NAMES as TITLES
 
 
 def run(options: TrainOptions, console: Console) -> int:
@@ -33,6 +34,8 @@ def run(options: TrainOptions, console: Console) -> int:
     out = options.out or run_folder.free_folder(Path(name).name)
     if world.rank:
         console = Console(quiet=True)  # rank 0 speaks for all
+    if options.framework is None and len(chosen) == 1:
+        console.print(f"Training in {TITLES[chosen[0].name]}: the other is not installed.")
     with processes.report_setup_error(options, world):
         prepared = setup.prepare(options, out, chosen, world, console)
     meeting = processes.meet(options, prepared, world, console)

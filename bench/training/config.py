@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -273,7 +272,6 @@ class RunSettings:
         return {name: value for name, value in values if value is not None}
 
 
-@cache
 def default_run() -> RunConfig:
     """The run of a call that names no setting."""
     return resolve(RunSettings())
@@ -291,11 +289,12 @@ def resolve(settings: RunSettings, model: GPTConfig | None = None) -> RunConfig:
     is_small = params.count(params.gpt2_shapes(sizes)) < SMALL_MODEL
     steps = STEPS if settings.steps is None else settings.steps
     if steps < 1:
-        raise ValueError(f"steps is {steps!r}: expected a whole number, 1 or more")
+        raise ValueError(f"--steps is {steps!r}: expected a whole number, 1 or more")
     rate = settings.learning_rate
     if rate is None:
         rate = SMALL_RATE if is_small else LARGE_RATE if is_fresh else INIT_RATE
     lowest, warmup = settings.min_learning_rate, settings.warmup
+    _check_warmup(warmup, steps)
     optimizer = AdamWConfig(
         learning_rate=rate,
         min_learning_rate=rate / 10 if lowest is None else lowest,
@@ -316,10 +315,21 @@ def resolve(settings: RunSettings, model: GPTConfig | None = None) -> RunConfig:
 def changed(config: RunConfig, settings: RunSettings) -> RunConfig:
     """``config`` with every setting that is given, in whichever of its parts the field stands."""
     values = {_FIELDS.get(name, name): value for name, value in settings.given().items()}
+    schedule = config.train.optimizer
+    warmup = schedule.warmup_steps if settings.warmup is None else settings.warmup
+    _check_warmup(warmup, schedule.total_steps if settings.steps is None else settings.steps)
     optimizer = _with(config.train.optimizer, values)
     train = _with(config.train, values | {"optimizer": optimizer})
     model = _with(config.model, values)
     return _with(config, values | {"model": model, "train": train})
+
+
+def _check_warmup(warmup: int | None, steps: int) -> None:
+    """Raise ``ValueError``, in words of the command line, unless the rate falls after it climbs."""
+    if warmup is not None and not 0 <= warmup < steps:
+        raise ValueError(
+            f"--warmup is {warmup}: expected from 0 to under --steps, which is {steps}"
+        )
 
 
 def _with(config: Config, values: Mapping[str, object]) -> Config:
@@ -336,8 +346,9 @@ class Difference:
     asked: object
 
     def __str__(self) -> str:
-        """As ``n_layers 2, asked 4``."""
-        return f"{self.field} {self.stored}, asked {self.asked}"
+        """As ``n_layers 2, asked 4``; a setting has the name of its option, ``--steps``."""
+        options = {field: f"--{name}" for name, field in _FIELDS.items()}
+        return f"{options.get(self.field, self.field)} {self.stored}, asked {self.asked}"
 
 
 def differences(stored: Config, asked: Config) -> list[Difference]:

@@ -11,6 +11,8 @@ from shared.params import Params
 RELEASED = {
     name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 }
+# Vocabularies are rounded up to a multiple of some hundreds for speed.
+_PADDING = 512
 _FILES = ["config.json", "model.safetensors"]
 # A tokenizer as its ``to_json`` gives it.
 TokenizerJson = dict[str, object]
@@ -51,6 +53,23 @@ def load(source: str, preset_name: str | None = None) -> Pretrained:
         config, values = transformers_io.load(path, preset(preset_name) if preset_name else None)
         return Pretrained(config, values, _tokenizer_of(path))
     return Pretrained(stored.model, dict(stored.params), stored.tokenizer)
+
+
+def tokenizer_of(model: Pretrained, source: str) -> TokenizerJson:
+    """The tokenizer that is stored with ``model``, else GPT-2's if it has GPT-2's vocabulary.
+
+    Raises ``ValueError`` for a model of another vocabulary: its texts would be read wrongly.
+    """
+    if model.tokenizer is not None:
+        return model.tokenizer
+    tokens, usual = model.config.vocab_size, GPTConfig.vocab_size
+    if usual <= tokens < usual + _PADDING:
+        return {"kind": "gpt2"}
+    is_bytes = " (256 tokens may be bytes: --tokenizer bytes)" if tokens == 256 else ""
+    raise ValueError(
+        f"{source} has no tokenizer.json, and its model has {tokens} tokens where GPT-2 has "
+        f"{usual}: name its tokenizer by --tokenizer{is_bytes}"
+    )
 
 
 def _tokenizer_of(folder: Path) -> TokenizerJson | None:

@@ -77,6 +77,17 @@ def check_data(out: Path, text: Corpus) -> None:
         )
 
 
+def check_steps(out: Path, steps: int | None) -> None:
+    """Refuse a whole run of ``steps`` where the run in ``out`` has done more already."""
+    folders = (out / name / "checkpoints" for name in frameworks.NAMES)
+    done = max((step for folder in folders for step in checkpoint.steps(folder)), default=0)
+    if steps is not None and steps < done:
+        raise ValueError(
+            f"--steps is {steps}, and the run in {out} has done {done} already: give --steps "
+            f"{done} or more, or begin another run in a new --out"
+        )
+
+
 def newest(
     out: Path, chosen: Sequence[Framework], config: RunConfig, console: Console
 ) -> dict[str, StoredCheckpoint]:

@@ -17,6 +17,7 @@ from shared.params import Params
 from shared.sampling import Sampling
 from shared.tokenizer import Stream, Tokenizer
 from twingrad.cli.options import option
+from twingrad.terminal import NAMES as TITLES
 
 # JAX compiles one program for the prompt and one for all later tokens.
 WARM = 2
@@ -125,7 +126,7 @@ def run(options: SampleOptions) -> int:
     if options.tokenizer is not None:
         words = tokenizer.make(options.tokenizer)
     else:
-        words = tokenizer.from_json(model.tokenizer or {"kind": "gpt2"})
+        words = tokenizer.from_json(pretrained.tokenizer_of(model, options.checkpoint))
     return write(options, model.config, model.params, words)
 
 
@@ -151,7 +152,7 @@ def write(options: SampleOptions, config: GPTConfig, params: Params, words: Toke
         rows = np.stack(list(timed), axis=1)  # (B, new tokens)
         whole = [np.concatenate(pair) for pair in zip(prompts, rows, strict=True)]
         print("\n\n".join(map(words.decode, whole)))
-    print(Pace(len(prompts), times), file=sys.stderr)
+    print(f"{Pace(len(prompts), times)}, in {TITLES[framework.name]}", file=sys.stderr)
     return 0
 
 

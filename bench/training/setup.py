@@ -193,6 +193,7 @@ def _resumed(options: TrainOptions, out: Path) -> Start:
         raise ValueError(f"{out} holds a run already: --resume it, or choose another --out")
     run_folder.refuse_links(out)
     stored = run_folder.stored(out)
+    run_folder.check_steps(out, options.settings.steps)
     config = training_config.changed(stored, options.settings)
     if different := training_config.differences(stored, config):
         raise ValueError(

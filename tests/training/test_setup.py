@@ -19,7 +19,7 @@ from tests.helpers.runs import SMALL, refused, state, train
         ("--dtype float16", "unknown dtype 'float16'"),
         ("--dtype tf32", "tf32 needs a cuda device"),
         ("--learning-rate -1", "learning_rate"),
-        ("--warmup 2000", "warmup_steps is 2000"),
+        ("--warmup 2000", "--warmup is 2000: expected from 0 to under --steps, which is 800"),
         ("--length 129", "length 129 is over the model's context_length 128"),
         ("--stop-after 5000", "--stop-after is 5000: expected 1 to --steps 800"),
         ("--seed -1", "seed is -1"),
@@ -67,8 +67,16 @@ def test_bad_data_is_refused_in_one_sentence(one, capsys, tmp_path, name, conten
 def test_resuming_with_other_settings_names_the_difference(begun, framework, capsys):
     resume = ("--framework", framework.name, "--out", begun, "--resume")
     assert "batch_size 2, asked 4" in refused(capsys, *resume, "--batch-size", 4)
-    assert "total_steps 8, asked 9" in refused(capsys, *resume, "--steps", 9)
+    assert "--steps 8, asked 9" in refused(capsys, *resume, "--steps", 9)
     assert "drop_rate 0.1, asked 0.2" in refused(capsys, *resume, "--drop-rate", 0.2)
+
+
+def test_fewer_steps_than_are_done_are_refused_in_terms_of_the_option(begun, framework, capsys):
+    resume = ("--framework", framework.name, "--out", begun, "--resume")
+    said = refused(capsys, *resume, "--steps", 2)
+    assert "--steps is 2" in said
+    assert "has done 4 already" in said
+    assert "total_steps" not in said
 
 
 def test_resuming_on_changed_data_is_refused(framework, text, tmp_path, capsys):

@@ -121,6 +121,7 @@ def run_command(
         question = did_you_mean(name, known)
         raise ValueError(
             f"unknown command {name!r}:{question} choose from {', '.join(known)}; see {PROG} --help"
+            + (f". {note}" if note else "")
         )
     parser = known[name].parser()
     parser.refuse_unknown_options(words)

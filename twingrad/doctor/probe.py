@@ -121,17 +121,25 @@ def _jax() -> Answer:
         name = kind if kind == "cpu" else f"{kind}:{device.id}"
         model = "" if kind == "cpu" else device.device_kind
         devices.append(Device(device=name, model=model, memory_bytes=size, error=error))
+    folder = _value(jax.config, "jax_compilation_cache_dir")
     settings = {
-        "x64": _on(jax.config.jax_enable_x64),
-        "matmul precision": str(jax.config.jax_default_matmul_precision or "the backend's own"),
-        "random generator": str(jax.config.jax_default_prng_impl),
-        "platforms": str(jax.config.jax_platforms or "whatever is found"),
-        "compilation": "off" if jax.config.jax_disable_jit else "on",
+        "x64": _on(_value(jax.config, "jax_enable_x64")),
+        "matmul precision": str(
+            _value(jax.config, "jax_default_matmul_precision") or "the backend's own"
+        ),
+        "random generator": str(_value(jax.config, "jax_default_prng_impl")),
+        "platforms": str(_value(jax.config, "jax_platforms") or "whatever is found"),
+        "compilation": "off" if _value(jax.config, "jax_disable_jit") else "on",
     }
-    return Answer(devices=devices, settings=settings, cache=jax.config.jax_compilation_cache_dir)
+    return Answer(devices=devices, settings=settings, cache=str(folder) if folder else None)
 
 
-def _on(value: bool) -> str:
+def _value(config: object, name: str) -> object:
+    """A setting of JAX, whose own types do not know it."""
+    return getattr(config, name)
+
+
+def _on(value: object) -> str:
     return "on" if value else "off"
 
 
