@@ -1,5 +1,6 @@
 """The library installed, by a wheel and editably, in a project with folders of our names."""
 
+import json
 import os
 import subprocess
 import sys
@@ -192,3 +193,16 @@ def test_the_help_of_the_library_names_its_commands(from_wheel, tmp_path):
     assert done.returncode == 0
     for command in ("init-pair", "compare", "diagnose"):
         assert command in done.stdout
+
+
+def test_versions_doctor_and_completion_need_no_checkout(from_wheel, tmp_path):
+    calls = (["--version"], ["completion", "bash"], ["doctor", "--json", "found.json"])
+    for call in calls:
+        done = from_wheel.run(tmp_path, "twingrad", *call)
+        assert done.returncode == 0, (call, done.stdout, done.stderr)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["twingrad"]["checkout"] is None
+    names = {package["name"]: package for package in found["packages"]}
+    assert {"numpy", "torch", "jax"} <= names.keys()
+    assert "grain" not in names, "the workbench's own"
+    assert names["torch"]["wanted"].startswith(">=")

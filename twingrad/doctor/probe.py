@@ -4,6 +4,7 @@ Run as a file, ``python -P probe.py torch``, it imports that framework and print
 It imports nothing of this package, so that only the framework can make it fail or hang.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -61,7 +62,12 @@ def _answer(process: "subprocess.Popen[str]", left: float, limit: float) -> Answ
         output, errors = process.communicate(timeout=left)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        # A process that a driver holds in the kernel does not even end now: it is not waited for.
+        # A process that a driver holds in the kernel does not end even now: nobody waits longer.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=1)
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
         return {"error": f"no answer within {limit:g} s", "timed_out": True}
     for line in reversed(output.splitlines()):
         if line.startswith("{"):
@@ -122,11 +128,10 @@ def _jax() -> Answer:
         model = "" if kind == "cpu" else device.device_kind
         devices.append(Device(device=name, model=model, memory_bytes=size, error=error))
     folder = _value(jax.config, "jax_compilation_cache_dir")
+    precision = _value(jax.config, "jax_default_matmul_precision")
     settings = {
         "x64": _on(_value(jax.config, "jax_enable_x64")),
-        "matmul precision": str(
-            _value(jax.config, "jax_default_matmul_precision") or "the backend's own"
-        ),
+        "matmul precision": str(precision or "the backend's own"),
         "random generator": str(_value(jax.config, "jax_default_prng_impl")),
         "platforms": str(_value(jax.config, "jax_platforms") or "whatever is found"),
         "compilation": "off" if _value(jax.config, "jax_disable_jit") else "on",
