@@ -132,7 +132,7 @@ def test_doctor_asks_the_frameworks_and_writes_what_it_found(capsys, tmp_path):
     assert "cpu" in {device["device"] for device in found["frameworks"][present[0]]["devices"]}
     assert found["frameworks"][present[0]]["settings"]
     assert {one["name"] for one in found["packages"]} >= {"torch", "jax", "flax", "numpy"}
-    assert {"problems", "caches", "variables", "machine", "twingrad"} <= found.keys()
+    assert {"problems", "caches", "compile_cache", "variables", "machine"} <= found.keys()
     text = capsys.readouterr().out
     assert "Usable" in text
     assert present[0] in text

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from twingrad import compile_cache
 from twingrad.cli.options import option
 from twingrad.doctor import installation, probe, problems
 from twingrad.doctor.installation import NAMES, CacheFolder, Package
@@ -70,7 +71,8 @@ def run(options: DoctorOptions, console: Console) -> int:
         checkout=checkout() is not None,
     )
     found = problems.find(examined)
-    caches = installation.caches(answers.get("jax", {}).get("cache"))
+    compiled = compile_cache.inspect()
+    caches = installation.caches(answers.get("jax", {}).get("cache") or compiled.folder)
     show(console, examined, caches, found)
     if options.json:
         write_json(options.json, as_object(examined, caches, found))
@@ -144,6 +146,8 @@ def _show_machine(console: Console, examined: Examined, caches: list[CacheFolder
     rows.add_row("C++ compiler", escape(examined.compiler or "none"))
     for name, value in examined.variables.items():
         rows.add_row(f"{name}", escape(value) or "(empty)")
+    if (compiled := compile_cache.inspect()).folder is None:
+        rows.add_row("JAX's compiled programs", escape(compiled.reason))
     for cache in caches:
         kept = "nothing yet" if cache.files is None else f"{cache.files:,} files, "
         kept += "" if cache.files is None else f"{cache.size_bytes / 1e6:,.1f} MB"
@@ -180,6 +184,7 @@ def as_object(
             "compiler": examined.compiler,
         },
         "variables": dict(examined.variables),
+        "compile_cache": compile_cache.inspect().sentence,
         "caches": [asdict(cache) | {"path": str(cache.path)} for cache in caches],
         "problems": [asdict(problem) for problem in found],
     }

@@ -38,8 +38,8 @@ EXTRAS = {
 }
 # Variables that change what a framework computes with, where, or how fast.
 _VARIABLES = re.compile(
-    r"(JAX|XLA|TORCH|TORCHINDUCTOR|PYTORCH|OMP|MKL|KMP|CUDA|CUBLAS|CUDNN|NCCL|GLOO)_\w+"
-    r"|NVIDIA_TF32_OVERRIDE|THP_MEM_ALLOC_ENABLE|HF_HOME|HF_HUB_OFFLINE|TIKTOKEN_CACHE_DIR"
+    r"(JAX|XLA|TORCH|TORCHINDUCTOR|PYTORCH|OMP|MKL|KMP|CUDA|CUBLAS|CUDNN|NCCL|GLOO|TWINGRAD)_\w+"
+    r"|NVIDIA_TF32_OVERRIDE|THP_MEM_ALLOC_ENABLE|HF_HOME|HF_HUB_OFFLINE|TIKTOKEN_CACHE_DIR|XDG_CACHE_HOME"
     r"|LD_PRELOAD|CC|CXX|NPROC"
 )
 _DRIVER = Path("/proc/driver/nvidia/gpus")
@@ -168,7 +168,7 @@ def compiler() -> str | None:
     return f"{path} {done.stdout.strip()}".strip()
 
 
-def caches(jax_folder: str | None) -> list[CacheFolder]:
+def caches(jax_folder: str | Path | None) -> list[CacheFolder]:
     """The folders that calls keep things in; ``jax_folder`` is that of JAX's compilations."""
     home, temporary = Path.home(), Path(tempfile.gettempdir())
     inductor = os.environ.get(
@@ -182,7 +182,7 @@ def caches(jax_folder: str | None) -> list[CacheFolder]:
         ("GPT-2's tokenizer", tiktoken),
     ]
     if jax_folder:
-        folders.insert(0, ("JAX's compiled programs", jax_folder))
+        folders.insert(0, ("JAX's compiled programs", str(jax_folder)))
     return [_cache_folder(purpose, Path(path)) for purpose, path in folders]
 
 
