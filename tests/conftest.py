@@ -18,13 +18,14 @@ os.environ["TWINGRAD_COMPILE_CACHE"] = "off"
 from bench.harness.frameworks import NAMES, Framework, Frameworks, both, installed, one
 from bench.harness.programs import Program
 from shared.params import Params
-from tests.helpers import processor_time, selection
+from tests.helpers import caches, processor_time, selection, verdicts
 from twingrad import numerics
 
 
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
     """Options and hooks of all tests, a module for each concern."""
-    for plugin in (selection, processor_time):
+    pluginmanager.import_plugin("pytester")
+    for plugin in (caches, processor_time, selection):
         pluginmanager.register(plugin)
 
 
@@ -91,10 +92,11 @@ def assert_same64() -> Callable[..., None]:
 
     def check(ours: Params, theirs: Params, relative: float = numerics.FLOAT64_RELATIVE) -> None:
         assert ours.keys() == theirs.keys()
+        judged = []
         for name, scale in numerics.scales(theirs).items():
             assert ours[name].dtype == theirs[name].dtype == "float64", name
             apart = numerics.gaps(ours[name], theirs[name])
-            verdict = numerics.judge_float64(name, "", apart, scale, relative)
-            assert verdict.ok, f"{name} is off by {verdict.error_ratio:.3g} times what is allowed"
+            judged.append(numerics.judge_float64(name, "", apart, scale, relative))
+        verdicts.assert_equal(judged, "float64")
 
     return check

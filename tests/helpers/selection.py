@@ -94,7 +94,7 @@ def _is_named(config: pytest.Config, item: pytest.Item) -> bool:
 
 
 def part_of(item: pytest.Item, parts: int) -> int:
-    """The part, from 1 to ``parts``, of a test; those of one xdist group stay together."""
-    group = item.get_closest_marker("xdist_group")
-    name = str(group.args or group.kwargs) if group else item.nodeid.partition("@")[0]
+    """The part, from 1 to ``parts``, of a test: all cases of a function, all tests of one setup."""
+    setup = item.get_closest_marker("one_setup")
+    name = item.nodeid.partition("::" if setup else "[")[0]
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % parts + 1

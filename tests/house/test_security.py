@@ -324,6 +324,7 @@ assert main(call.split()) == 0
 """
 
 
+@pytest.mark.slow
 @both
 def test_a_benchmark_opens_no_socket(tmp_path):
     run, seen = _watched(tmp_path, BENCHMARK)

@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from bench.harness.frameworks import NAMES, Framework, Frameworks
-from bench.mutation import mutants, programs, results, runner
+from bench.mutation import compile_cache, mutants, programs, results, runner
 from bench.mutation.mutants import Edit, Mutant, StaleEdit
 from bench.mutation.results import Report, Result
 from shared.config import LAYER_NORM_EPSILON
@@ -37,6 +38,22 @@ FIGURES = {
     "clipped-norm-reported": "grad_norm[1]",
     "dropout-on-in-evaluation": "val_loss[0]",
     "resume-without-second-moment": "val_loss[3]",
+}
+
+
+# One bug of each family, the cheapest that shows what the family is about.
+FAMILIES = {
+    "block": "gelu-erf",
+    "attention": "attention-unscaled",
+    "parameters": "projection-transposed",
+    "embedding_and_head": "positions-from-one",
+    "loss": "loss-summed",
+    "precision": "attention-in-tf32",
+    "optimizer": "adam-epsilon-in-root",
+    "training_loop": "optimizer-state-lost",
+    "micro_batches": "micro-batch-gradients-averaged",
+    "dropout": "dropout-unscaled",
+    "checkpoint": "resume-without-first-moment",
 }
 
 
@@ -277,6 +294,29 @@ def test_a_bug_is_judged_alike_whatever_else_is_judged_and_where(frameworks: Fra
     ]
     assert {result.program for result in alone.results} == {"simple-net"}
     assert {outcome.program for outcome in alone.clean} == {"simple-net"}, "no other is needed"
+
+
+def test_the_bugs_that_stand_for_a_family_are_of_it() -> None:
+    assert tuple(FAMILIES) == mutants.FAMILIES
+    for family, name in FAMILIES.items():
+        text = (Path(mutants.__file__).parent / "bugs" / f"{family}.bugs").read_text("utf-8")
+        assert name in [mutant.name for mutant in mutants.parse(text)]
+        assert BY_NAME[name].edits.keys() == set(NAMES)
+
+
+@pytest.mark.parametrize("side", NAMES)
+def test_a_bug_of_every_family_is_caught(
+    frameworks: Frameworks, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``twingrad mutants`` plants all of them. Compiled programs are kept as in all tests."""
+    monkeypatch.setattr(compile_cache, "compiled_once", nullcontext)
+    chosen = [_on_one_side(BY_NAME[name], side) for name in FAMILIES.values()]
+    report = runner.run(frameworks, mutants=chosen, jobs=1)
+    assert report.clean_ok
+    assert {result.name: result.caught for result in report.results} == dict.fromkeys(
+        FAMILIES.values(), True
+    )
+    assert all(result.gate != runner.CRASH for result in report.results)
 
 
 @pytest.mark.slow

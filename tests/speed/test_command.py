@@ -17,8 +17,6 @@ from bench.speed import workloads
 from bench.speed.benchmark import Bench
 from tests.helpers.running import any_runs, refused
 
-pytestmark = pytest.mark.slow
-
 both = pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="needs both frameworks"
 )
@@ -110,6 +108,7 @@ def _workers(parent: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
 def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(tmp_path, capsys):
     if not frameworks.installed("jax"):

@@ -12,7 +12,7 @@ from bench.speed.benchmark import Bench
 from bench.speed.scheduler import WorkerHandle
 from bench.speed.worker_process import WORK_S
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_setup]
 
 TINY = ("bench", "--device", "cpu", "--preset", "tiny", "--batch-size", "2", "--length", "16")
 

@@ -80,6 +80,7 @@ def test_pairs_are_the_same_every_time_and_never_edit_one_text_twice():
         assert (first.file, one) != (second.file, other)
 
 
+@pytest.mark.slow
 def test_a_judgement_goes_on_where_it_stopped(tmp_path, capsys):
     path = tmp_path / "found.json"
     call = ["--only", "same-batch", "loss-after-update", "--json", str(path), "--most"]

@@ -64,11 +64,13 @@ def _assert_same(ours: distributed_worker.Arrays, theirs: distributed_worker.Arr
 
 
 @pytest.mark.slow
+@pytest.mark.one_setup
 def test_two_processes_compute_what_one_does(framework, two):
     _assert_same(two, _alone(framework.name))
 
 
 @pytest.mark.slow
+@pytest.mark.one_setup
 def test_two_processes_of_one_framework_compute_what_one_of_the_other_does(
     frameworks, framework, two
 ):
@@ -77,6 +79,7 @@ def test_two_processes_of_one_framework_compute_what_one_of_the_other_does(
 
 
 @pytest.mark.slow
+@pytest.mark.one_setup
 @thorough
 @pytest.mark.parametrize("size", [2, 4])
 def test_every_layout_computes_what_one_process_does(framework, size, tmp_path):
@@ -93,6 +96,7 @@ def test_the_run_of_one_process_learns_and_is_clipped_at_some_steps_only(framewo
 
 
 @pytest.mark.slow
+@pytest.mark.one_setup
 @thorough
 def test_what_is_wrong_with_sharing_a_run_shows_in_its_numbers(framework, wrong):
     assert not wrong[CLEAN]["caught"]
@@ -101,6 +105,7 @@ def test_what_is_wrong_with_sharing_a_run_shows_in_its_numbers(framework, wrong)
 
 
 @pytest.mark.slow
+@pytest.mark.one_setup
 @thorough
 @pytest.mark.parametrize("name", NOT_FINITE)
 def test_what_is_not_finite_in_one_process_moves_nothing_in_any(wrong, name):

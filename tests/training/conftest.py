@@ -13,14 +13,9 @@ TWENTY = ["--dtype", "float64", "--steps", "20", "--checkpoint-every", "10", "--
 
 
 @pytest.fixture(scope="package", autouse=True)
-def _caches(tmp_path_factory) -> Iterator[None]:
-    """Folders for what is compiled and tokenised, so that processes do it once."""
+def _one_thread() -> Iterator[None]:
+    """Leave the threads of small operations no others to wait for where the machine is shared."""
     with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        # The threads of small operations wait for one another where the machine is shared.
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
 

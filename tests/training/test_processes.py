@@ -1,8 +1,8 @@
 """Training runs in several processes: started, killed, stopped, cut off, resumed in another layout.
 
-Run with ``TWINGRAD_KILLS=20 pytest -n0 tests/training/test_processes.py``; without that variable
-only those that take seconds run. Those that need hosts make them of network namespaces, which takes
-the rights of root.
+Run with ``TWINGRAD_KILLS=20 pytest --all -n0 tests/training/test_processes.py``; without that
+variable only those that take seconds run. Those that need hosts make them of network namespaces,
+which takes the rights of root.
 """
 
 import os
@@ -86,6 +86,7 @@ def pair(framework, text, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_what_two_processes_lost_goes_on_in_either_framework(
     frameworks, framework, pair, alone, tmp_path
 ):
@@ -144,6 +145,7 @@ def test_an_error_in_the_data_is_printed_once(one, tmp_path):
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_process_that_was_started_otherwise_is_named(one, text, tmp_path):
     port = str(launcher.free_port())
     asked = (

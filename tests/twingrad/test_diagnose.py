@@ -12,7 +12,7 @@ from flax import nnx
 from bench.cli.main import main
 from bench.diagnosis import builtin, training, trajectory
 from bench.harness import frameworks, programs
-from bench.mutation import compile_cache, mutants
+from bench.mutation import mutants
 from bench.mutation import programs as mutation_programs
 from tests.helpers.ports import BUGS, EVERY, PORTS
 from twingrad import Pair, assert_equal_models, pair
@@ -27,13 +27,6 @@ each_port = pytest.mark.parametrize("name", PORTS)
 @pytest.fixture(scope="module")
 def both():
     return frameworks.both()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_once():
-    """What a bug leaves alone is compiled for the first one."""
-    with compile_cache.compiled_once():
-        yield
 
 
 def _linear_pair(**changed):
@@ -133,7 +126,13 @@ LOCATED = {
 
 
 # On either side in turn: each takes seconds, and the sides are told apart by other tests.
-PLANTED = [(name, frameworks.NAMES[place % 2]) for place, name in enumerate(LOCATED)]
+QUICK = {"layer-norm-epsilon-1e-6", "no-mask", "padding-row", "dropout-unscaled", "clip-by-value"}
+PLANTED = [
+    pytest.param(
+        name, frameworks.NAMES[place % 2], marks=[] if name in QUICK else [pytest.mark.slow]
+    )
+    for place, name in enumerate(LOCATED)
+]
 
 
 @pytest.mark.parametrize(("name", "side"), PLANTED)

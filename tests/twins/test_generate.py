@@ -140,6 +140,7 @@ def test_the_cache_is_allocated_once(framework, model, monkeypatch):
         assert addresses == seen[0], f"step {step}"
 
 
+@pytest.mark.slow
 def test_a_compiled_step_writes_to_the_cache_without_copying_it(frameworks, model):
     framework = frameworks[1]
     made, runtime = model(framework, "float32")
@@ -188,6 +189,7 @@ def test_only_float32_changes_its_layout(frameworks, model, dtype):
         assert ours is theirs
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # some of the compiler's own
 def test_a_compiled_model_takes_the_decode_layout(frameworks, model):
     made, runtime = model(frameworks[0], "float32")

@@ -10,6 +10,7 @@ import pytest
 from bench.harness import programs
 from shared import params
 from shared.config import IGNORED, AdamWConfig, GPTConfig
+from tests.helpers import verdicts
 from twingrad import numerics
 
 SMALL = GPTConfig(
@@ -55,12 +56,12 @@ def _tensors(seen):
 
 
 def _assert_within_float32_rule(ours, theirs, oracle):
-    scales = numerics.scales(oracle.gradients)
-    for name, exact in {"loss": oracle.loss, "logits": oracle.output, **oracle.gradients}.items():
-        pair = [{"loss": s.loss, "logits": s.output, **s.gradients}[name] for s in (ours, theirs)]
-        apart, scale = numerics.gaps(*pair, exact), scales.get(name) or numerics.size(exact)
-        verdict = numerics.judge_rounded(name, "", apart, scale, "float32", exact.size)
-        assert verdict.ok, f"{name} is off by {verdict.error_ratio:.3g} times what is allowed"
+    tensors = (
+        {"loss": seen.loss, "logits": seen.output, **seen.gradients}
+        for seen in (ours, theirs, oracle)
+    )
+    judged = verdicts.judge_float32(*tensors, numerics.scales(oracle.gradients))
+    verdicts.assert_equal(judged, "float32")
 
 
 # Parity

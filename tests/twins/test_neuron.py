@@ -7,7 +7,7 @@ import pytest
 
 from bench.harness import programs
 from shared import by_hand
-from twingrad import numerics
+from tests.helpers import verdicts
 
 POINT = programs.sigmoid_bce(steps=1)
 SATURATED = (-1000.0, -88.0, 88.0, 1000.0)
@@ -61,10 +61,7 @@ def test_saturated_neurons_agree_in_float32(build, frameworks, device, z):
     torch, jax = (
         _tensors(_observed(build, framework, "float32", device, z)) for framework in frameworks
     )
-    for name, exact in _by_hand(z).items():
-        apart, scale = numerics.gaps(torch[name], jax[name], exact), numerics.size(exact)
-        verdict = numerics.judge_rounded(name, "", apart, scale, "float32", exact.size)
-        assert verdict.ok, f"{name} is off by {verdict.error_ratio:.3g} times what is allowed"
+    verdicts.assert_equal(verdicts.judge_float32(torch, jax, _by_hand(z)), "float32")
 
 
 def test_the_textbook_form_is_the_same_loss_where_nothing_saturates(

@@ -17,6 +17,7 @@ MODEL = GPTConfig(
 TWO_LAYERS = replace(MODEL, n_layers=2)
 NO_DROPOUT = replace(MODEL, drop_rate=0.0)
 T = 13
+slow = pytest.mark.slow
 
 
 def _config(steps: int = 10, **options) -> TrainConfig:
@@ -86,7 +87,7 @@ def test_parameters_and_moments_agree_after_a_hundred_steps(hundred):
     _assert_same(hundred["torch"][1], hundred["jax"][1], 1e-10)
 
 
-@pytest.mark.parametrize("first", ["torch", "jax"])
+@pytest.mark.parametrize("first", ["torch", pytest.param("jax", marks=slow)])
 def test_half_in_either_framework_is_the_whole_run(frameworks, hundred, first):
     begins, ends = frameworks if first == "torch" else reversed(frameworks)
     config = _config(100, micro_batches=2, loss_chunk=20)
@@ -104,7 +105,11 @@ def test_half_in_either_framework_is_the_whole_run(frameworks, hundred, first):
 
 @pytest.mark.parametrize(
     ("dtype", "dropout"),
-    [("float64", "matched"), ("float32", "native"), ("bfloat16", "matched")],
+    [
+        ("float64", "matched"),
+        ("float32", "native"),
+        pytest.param("bfloat16", "matched", marks=slow),
+    ],
 )
 def test_resuming_from_a_state_is_exact(framework, dtype, dropout):
     config = _config(dtype=dtype, dropout=dropout)
@@ -135,7 +140,12 @@ def plain(framework):
 
 @pytest.mark.parametrize(
     "option",
-    [{"loss_chunk": 7}, {"loss_chunk": 1000}, {"recompute": True}, {"micro_batches": 3}],
+    [
+        {"loss_chunk": 7},
+        pytest.param({"loss_chunk": 1000}, marks=slow),
+        {"recompute": True},
+        {"micro_batches": 3},
+    ],
     ids=str,
 )
 def test_what_saves_memory_changes_no_number(framework, plain, option):
@@ -204,7 +214,7 @@ def _head_loss(
     return {name: framework.params.to_numpy(a) for name, a in zip(names, made, strict=True)}
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 13, N, 1000])
+@pytest.mark.parametrize("chunk", [1, 7, pytest.param(13, marks=slow), N, 1000])
 def test_the_chunked_loss_equals_the_whole_loss_and_gradients(framework, chunk):
     """Whether or not the chunks come out even, and also where nothing is differentiated."""
     _assert_close(_head_loss(framework, chunk), _head_loss(framework, 0))
@@ -392,6 +402,7 @@ def test_nothing_moves_where_the_gradients_are_not_finite(framework):
     _assert_same(trainer.export(), before, 0)
 
 
+@pytest.mark.slow
 def test_nothing_moves_where_the_loss_alone_is_not_finite(framework, monkeypatch):
     trainer = _trainer(framework, _config(dtype="float32"))
     _train(trainer, 0, 2)
