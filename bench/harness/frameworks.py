@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Protocol
 
@@ -92,6 +93,9 @@ class Framework(Protocol):
 
     def gradient(self, loss: TensorFn, x: Tensor) -> Array:
         """The gradient of the scalar ``loss(x)`` at ``x``."""
+
+    def one_thread(self) -> AbstractContextManager[None]:
+        """Within, compute in the calling thread alone where the framework can."""
 
     def decoder(self, model: Model, runtime: Native, cache: Native) -> TensorFn:
         """Decode one step over ``cache``, which is kept: (tokens, positions, last) -> logits."""

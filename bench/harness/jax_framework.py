@@ -2,6 +2,7 @@
 differently from PyTorch.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -129,6 +130,9 @@ class JaxFramework:
         import jax
 
         return self.params.to_numpy(jax.grad(loss)(x))
+
+    def one_thread(self) -> AbstractContextManager[None]:
+        return nullcontext()  # XLA's threads are as many as the cores from its start
 
     def decoder(self, model: Model, runtime: Native, cache: Native) -> TensorFn:
         from jax_impl.generate import compiled

@@ -2,6 +2,8 @@
 differently from JAX.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -126,6 +128,17 @@ class TorchFramework:
     def gradient(self, loss: TensorFn, x: Tensor) -> Array:
         loss(x.requires_grad_()).backward()
         return self.params.to_numpy(x.grad)
+
+    @contextmanager
+    def one_thread(self) -> Iterator[None]:
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def decoder(self, model: Model, runtime: Native, cache: Native) -> TensorFn:
         from torch_impl.generate import decode

@@ -6,12 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from bench.harness.frameworks import Frameworks
+from bench.harness.interpreter import quick_collection
 from bench.mutation import compile_cache
 from bench.mutation.cached_runs import CachedRuns, CleanResults
 from bench.mutation.mutants import MUTANTS, Mutant, edited, planted
@@ -53,7 +53,7 @@ def run(
         jobs = max(1, min(jobs, len(trials) // WORTH_STARTING))
     trial_runner = _TrialRunner(frameworks, device)
     report = Report(clean=[])
-    with compile_cache.compiled_once() as cache, _quick_collection():
+    with compile_cache.compiled_once() as cache, quick_collection():
         for name in dict.fromkeys(mutant.program for mutant in chosen):
             say(f"{name} without a bug")
             report.clean += _outcomes(trial_runner.comparison(name))
@@ -179,13 +179,3 @@ def _judge(mutant: Mutant, framework: str, comparison: Comparison) -> Result:
         error_ratio=float(gate.worst.error_ratio),
         first=next(tensor.name for tensor in gate.tensors if not tensor.ok),
     )
-
-
-@contextmanager
-def _quick_collection() -> Iterator[None]:
-    """Have garbage collections pass over what both frameworks have loaded."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()

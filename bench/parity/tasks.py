@@ -4,12 +4,14 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty
 from typing import Protocol
 
 from bench.harness import frameworks, programs
+from bench.harness.interpreter import quick_collection
 from bench.harness.programs import Program
 from bench.parity import demos
 from bench.parity.comparison import Comparison
@@ -188,10 +190,19 @@ def run_task(task: Task, say: Say, detailed: bool) -> TaskResult:
         last="float32" if "float32" in task.dtypes else task.dtypes[-1],
     )
     outcomes = []
-    for dtype in task.dtypes:
-        outcomes.append(comparison.run(dtype))
-        if not outcomes[-1].ok:
-            break  # float64 is what the others are judged by
+    for framework in pair:
+        program.loss_fn(framework)  # loaded before collections are told to pass it over
+    with ExitStack() as stack:
+        stack.enter_context(quick_collection())
+        if task.device == "cpu" and not program.is_large:
+            # The sums are small: handing parts to a second thread takes longer than they do, and
+            # the other framework compiles meanwhile.
+            for framework in pair:
+                stack.enter_context(framework.one_thread())
+        for dtype in task.dtypes:
+            outcomes.append(comparison.run(dtype))
+            if not outcomes[-1].ok:
+                break  # float64 is what the others are judged by
     return TaskResult(
         title=program.title,
         outcomes=outcomes,
