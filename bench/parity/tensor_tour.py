@@ -3,32 +3,25 @@
 Every result is computed here and now, and so is the mark on the rows whose results differ.
 """
 
-import ast
-import contextlib
-import importlib
 import inspect
 import os
 import platform
-import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
 
-import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.harness.foreign import Array
+from bench.parity import tour_columns
+from bench.parity.tour_columns import FRAMEWORKS, Column, column, definitions, tours
 from shared import tensors as numpy_tour
 from twingrad.files import write_json
 from twingrad.terminal import new_console
-
-FRAMEWORKS = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 
 SECTION_STARTS = {
     "scalar": "Tensors",
@@ -120,135 +113,36 @@ class Row:
         return bool(self.note) or not self.differs
 
 
-def definitions(module: ModuleType) -> dict[str, Callable[[], object]]:
-    """The public functions that ``module`` defines, in the order of its lines."""
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if inspect.isfunction(value)
-        and value.__module__ == module.__name__
-        and not name.startswith("_")
-    }
-
-
-def tours() -> dict[str, ModuleType]:
-    """The tour's module for NumPy and for each framework that is installed."""
-    modules = {"numpy": numpy_tour}
-    for framework in ("torch", "jax"):
-        try:
-            modules[framework] = importlib.import_module(f"{framework}_impl.tensors")
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.split(".")[0] not in (framework, f"{framework}lib"):
-                raise
-    return modules
-
-
-def environment() -> dict[str, str | None]:
+def environment(columns: Mapping[str, Column]) -> dict[str, str | None]:
     """Versions of everything that the results depend on; None for what is not installed."""
-    present = tours()
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for framework in FRAMEWORKS:
-        module = importlib.import_module(framework) if framework in present else None
-        versions[framework] = str(module.__version__) if module else None
-    backend = importlib.import_module("jax").default_backend() if "jax" in present else None
+        versions[framework] = columns[framework].version if framework in columns else None
+    backend = columns["jax"].backend if "jax" in columns else None
     return {**versions, "jax_backend": backend, "platform": platform.platform()}
 
 
-@contextlib.contextmanager
-def newcomer_defaults() -> Iterator[None]:
-    """Both frameworks as they are when installed, whatever this process has set, until the end."""
-    present = tours()
-    with contextlib.ExitStack() as stack:
-        if "jax" in present:
-            import jax
-
-            stack.enter_context(jax.enable_x64(False))
-            stack.enter_context(jax.numpy_dtype_promotion("standard"))
-            stack.enter_context(jax.numpy_rank_promotion("allow"))
-        if "torch" in present:
-            import torch
-
-            stack.callback(torch.set_default_dtype, torch.get_default_dtype())
-            torch.set_default_dtype(torch.float32)
-        yield
-
-
-def listing(function: Callable[[], object]) -> str:
-    """The body of ``function`` as typed at a prompt: no docstring, no return, no except clause."""
-    source = textwrap.dedent(inspect.getsource(function))
-    (definition,) = ast.parse(source).body
-    if not isinstance(definition, ast.FunctionDef):
-        raise TypeError(f"{function} is not a plain function")
-    statements = definition.body[1:]
-    if isinstance(statements[0], ast.Try):
-        statements = statements[0].body
-    first, last = statements[0], statements[-1]
-    if not isinstance(last, ast.Return):
-        raise TypeError(f"{definition.name} does not end with what it returns")
-    lines = source.splitlines()
-    lines[last.lineno - 1] = lines[last.lineno - 1].replace("return ", "", 1)
-    code = textwrap.dedent("\n".join(lines[first.lineno - 1 : last.end_lineno]))
-    code = re.sub(r"  # type: ignore\S*", "", code)
-    return "\n".join(line for line in code.splitlines() if line.strip())
-
-
-def _digits(array: Array) -> str:
-    """Nested lists of the shortest decimals that read back as the same numbers."""
-    if array.ndim == 0:
-        return str(array[()])
-    return "[" + ", ".join(_digits(part) for part in array) + "]"
-
-
-def formatted(result: object) -> str:
-    """A result in one notation for all three: value and dtype, or the exception raised."""
-    if isinstance(result, Exception):
-        sentence = str(result).partition("\n")[0].partition(". ")[0].rstrip(".")
-        return f"{type(result).__name__}: {sentence}"
-    if hasattr(result, "dtype"):  # an array or tensor of any of the three
-        dtype = str(result.dtype).removeprefix("torch.")
-        return f"{_digits(np.asarray(result))}  {dtype}"
-    if isinstance(result, tuple) and any(hasattr(part, "dtype") for part in result):
-        return "\n".join(formatted(part) for part in result)
-    if isinstance(result, tuple):
-        return str(tuple(result))
-    return str(result).removeprefix("torch.")
-
-
-def _essence(result: object) -> str:
-    """The part of a result that must agree: an exception's type, else all that is shown."""
-    return type(result).__name__ if isinstance(result, Exception) else formatted(result)
-
-
-def _run(function: Callable[[], object]) -> object:
-    try:
-        return function()
-    except Exception as error:
-        return (
-            error  # one the twin did not foresee: the row shows it, and explained_rows() refuses it
-        )
-
-
-def all_rows() -> list[Row]:
-    """Every row, computed, whether its difference is explained or not."""
-    functions = {framework: definitions(module) for framework, module in tours().items()}
-    for framework, twin in functions.items():
-        if list(twin) != list(functions["numpy"]):
+def all_rows(columns: Mapping[str, Column] | None = None) -> list[Row]:
+    """Every row, computed here unless given, whether its difference is explained or not."""
+    columns = columns or {framework: column(framework) for framework in tours()}
+    functions = definitions(numpy_tour)
+    for framework, twin in columns.items():
+        if list(twin.cells) != list(functions):
             raise ValueError(f"the {framework} tour has other rows than NumPy's")
     rows, section = [], ""
-    with newcomer_defaults():
-        for name, function in functions["numpy"].items():
-            section = SECTION_STARTS.get(name, section)
-            results = {framework: _run(twin[name]) for framework, twin in functions.items()}
-            row = Row(
-                section=section,
-                name=name,
-                idea=inspect.getdoc(function) or "",
-                code={framework: listing(twin[name]) for framework, twin in functions.items()},
-                result={framework: formatted(value) for framework, value in results.items()},
-                differs=len({_essence(value) for value in results.values()}) > 1,
-                note=NOTES.get(name, ""),
-            )
-            rows.append(row)
+    for name, function in functions.items():
+        section = SECTION_STARTS.get(name, section)
+        cells = {framework: twin.cells[name] for framework, twin in columns.items()}
+        row = Row(
+            section=section,
+            name=name,
+            idea=inspect.getdoc(function) or "",
+            code={framework: cell.code for framework, cell in cells.items()},
+            result={framework: cell.result for framework, cell in cells.items()},
+            differs=len({cell.essence for cell in cells.values()}) > 1,
+            note=NOTES.get(name, ""),
+        )
+        rows.append(row)
     return rows
 
 
@@ -362,10 +256,11 @@ def show(json_file: Path | None = None) -> int:
     """
     # A tour of small tensors must not take three quarters of a GPU's memory, JAX's default.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if len(tours()) == 1:
+    columns = tour_columns.compute()
+    if len(columns) == 1:
         install = " or ".join(f"pip install 'twingrad[{name}]'" for name in ("torch", "jax"))
         raise ValueError(f"neither framework is installed: {install}")
-    tour, versions = all_rows(), environment()
+    tour, versions = all_rows(columns), environment(columns)
     ok = all(row.explained for row in tour)
     if json_file:
         rows = [asdict(row) for row in tour]

@@ -1,12 +1,14 @@
 """Claims of the tensor tour: the same rows everywhere, computed, every difference explained."""
 
 import ast
+import importlib.util
 import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +18,7 @@ from rich.console import Console
 
 from bench.cli.main import main
 from bench.parity import tensor_tour as tour
+from bench.parity import tour_columns
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"numpy": "shared", "torch": "torch_impl", "jax": "jax_impl"}
@@ -23,7 +26,9 @@ PACKAGES = {"numpy": "shared", "torch": "torch_impl", "jax": "jax_impl"}
 
 @pytest.fixture(autouse=True)
 def _newcomer() -> Iterator[None]:
-    with tour.newcomer_defaults():
+    with ExitStack() as stack:
+        for framework in filter(importlib.util.find_spec, ("torch", "jax")):
+            stack.enter_context(tour_columns.newcomer_defaults(framework))
         yield
 
 
@@ -31,19 +36,19 @@ def _newcomer() -> Iterator[None]:
 def module(request: pytest.FixtureRequest) -> ModuleType:
     """The tour's module for each of the three that is installed."""
     pytest.importorskip(request.param)
-    return tour.tours()[request.param]
+    return tour_columns.tours()[request.param]
 
 
 @pytest.fixture
 def jax_tour() -> ModuleType:
     pytest.importorskip("jax")
-    return tour.tours()["jax"]
+    return tour_columns.tours()["jax"]
 
 
 @pytest.fixture
 def torch_tour() -> ModuleType:
     pytest.importorskip("torch")
-    return tour.tours()["torch"]
+    return tour_columns.tours()["torch"]
 
 
 def _needs_both() -> None:
@@ -130,17 +135,17 @@ def test_gradients_are_exact_by_autograd_and_close_by_central_difference(module)
 
 
 def test_conversion_gives_the_dtype_asked_for(module):
-    assert tour.formatted(module.convert()) == "[1.0, 2.0, 3.0]  float32"
+    assert tour_columns.formatted(module.convert()) == "[1.0, 2.0, 3.0]  float32"
 
 
 def test_torch_takes_int64_and_float32_from_python_numbers(torch_tour):
-    assert tour.formatted(torch_tour.python_ints()) == "int64"
-    assert tour.formatted(torch_tour.python_floats()) == "float32"
+    assert tour_columns.formatted(torch_tour.python_ints()) == "int64"
+    assert tour_columns.formatted(torch_tour.python_floats()) == "float32"
 
 
 def test_jax_takes_int32_and_float32_from_python_numbers(jax_tour):
-    assert tour.formatted(jax_tour.python_ints()) == "int32"
-    assert tour.formatted(jax_tour.python_floats()) == "float32"
+    assert tour_columns.formatted(jax_tour.python_ints()) == "int32"
+    assert tour_columns.formatted(jax_tour.python_floats()) == "float32"
 
 
 # Memory
@@ -209,7 +214,7 @@ def test_jax_clamps_an_index_out_of_range_and_drops_the_write(jax_tour):
 def test_only_numpy_widens_a_float_for_an_integer(module):
     expected = "float64" if module is tour.numpy_tour else "float32"
     for name in ("int32_plus_float32", "default_int_plus_float32", "int_plus_python_float"):
-        assert tour.formatted(getattr(module, name)()) == expected, name
+        assert tour_columns.formatted(getattr(module, name)()) == expected, name
 
 
 def test_only_a_jax_key_gives_the_same_numbers_twice(module):
@@ -247,7 +252,7 @@ def test_an_error_nobody_foresaw_is_shown_and_refused(monkeypatch):
         raise RuntimeError("no such luck")
 
     broken.__module__ = tour.numpy_tour.__name__
-    monkeypatch.setattr(tour, "listing", lambda function: "")
+    monkeypatch.setattr(tour_columns, "listing", lambda function: "")
     monkeypatch.setattr(tour.numpy_tour, "matmul", broken)
     with pytest.raises(ValueError, match=r"matmul differs .*RuntimeError: no such luck"):
         tour.explained_rows()
@@ -256,8 +261,8 @@ def test_an_error_nobody_foresaw_is_shown_and_refused(monkeypatch):
 def test_the_code_that_is_shown_gives_the_result_that_is_shown(module):
     known = ("np", "torch", "jax", "jnp", "Array", "Tensor")
     names = {name: getattr(module, name) for name in known if hasattr(module, name)}
-    for name, function in tour.definitions(module).items():
-        tree = ast.parse(tour.listing(function))
+    for name, function in tour_columns.definitions(module).items():
+        tree = ast.parse(tour_columns.listing(function))
         last = tree.body.pop()
         assert isinstance(last, ast.Expr), name
         space = dict(names)
@@ -266,7 +271,7 @@ def test_the_code_that_is_shown_gives_the_result_that_is_shown(module):
             result = eval(compile(ast.Expression(last.value), name, "eval"), space)
         except Exception as error:
             result = error
-        assert tour.formatted(result) == tour.formatted(function()), name
+        assert tour_columns.formatted(result) == tour_columns.formatted(function()), name
 
 
 def test_the_tour_is_a_newcomers_whatever_the_process_has_set():
@@ -287,9 +292,10 @@ def test_the_tour_is_a_newcomers_whatever_the_process_has_set():
 
 @pytest.mark.parametrize("width", [60, 100, 160])
 def test_the_table_fits_its_console(width):
-    found = tour.all_rows()
+    columns = {name: tour_columns.column(name) for name in tour_columns.tours()}
+    found = tour.all_rows(columns)
     console = Console(width=width, file=io.StringIO())
-    tour.render(console, found, tour.environment())
+    tour.render(console, found, tour.environment(columns))
     text = console.file.getvalue()
     assert max(map(len, text.splitlines())) <= width
     assert text.count("≠ ") == sum(row.differs for row in found)
@@ -304,7 +310,7 @@ def test_at_100_columns_no_word_of_code_is_cut():
 
 
 def test_json_holds_the_whole_tour(tmp_path, capsys):
-    if len(tour.tours()) == 1:
+    if len(tour_columns.tours()) == 1:
         pytest.skip("neither framework is installed")
     file = tmp_path / "tour.json"
     assert main(["tensors", "--json", str(file)]) == 0
@@ -317,7 +323,7 @@ def test_json_holds_the_whole_tour(tmp_path, capsys):
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence_and_status_2(tmp_path, capsys):
-    if len(tour.tours()) == 1:
+    if len(tour_columns.tours()) == 1:
         pytest.skip("neither framework is installed")
     assert main(["tensors", "--json", str(tmp_path / "absent" / "tour.json")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -344,3 +350,9 @@ def test_without_both_frameworks_the_tour_is_one_sentence_and_status_2():
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
+
+
+def test_columns_computed_beside_one_another_are_those_computed_here():
+    _needs_both()
+    here = {name: tour_columns.column(name) for name in tour_columns.FRAMEWORKS}
+    assert tour_columns.compute() == here

@@ -134,7 +134,7 @@ def test_studies_keep_nothing_and_find_nothing(
 
 _TOUR = """
 import sys
-from bench.parity import tensor_tour
+from bench.parity import tour_columns
 from twingrad import compile_cache
 compile_cache.enable()
 import jax
@@ -143,8 +143,8 @@ jax.monitoring.register_event_listener(
     lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None
 )
 from jax_impl import tensors
-for name, function in tensor_tour.definitions(tensors).items():
-    print(name, repr(tensor_tour.formatted(tensor_tour._run(function))))
+for name, function in tour_columns.definitions(tensors).items():
+    print(name, repr(tour_columns.formatted(tour_columns._run(function))))
 print(len(hits), file=sys.stderr)
 """
 
