@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from bench.planning import rates, tables
+from bench.planning import estimate, rates, tables
 from bench.planning.options import PlanOptions
 from bench.planning.rates import RateSource
 from bench.planning.report import PlanReport
@@ -22,13 +22,14 @@ def run(options: PlanOptions, console: Console) -> int:
     if settings.batch_size is None:  # each device has a run's own
         settings = replace(settings, batch_size=TrainConfig.batch_size * devices)
     config = resolve(settings)
-    step = StepPlan.of(config, data_parallel=devices, device=options.device)
+    step = StepPlan.of(config, data_parallel=devices, device=options.device_kind)
     report = PlanReport.of(
         config.preset,
         step,
         options.arrangements(),
         _rates(options, step, console),
         options.link * 1e9 if options.link else None,
+        estimate.Assumptions(options.datasheet, options.mfu) if options.datasheet else None,
     )
     if options.json:
         write_json(options.json, report.to_json())
@@ -39,6 +40,8 @@ def run(options: PlanOptions, console: Console) -> int:
 def _rates(options: PlanOptions, step: StepPlan, console: Console) -> RateSource:
     """The rates that the options name, else those of the committed record, where they fit."""
     names = options.frameworks
+    if options.datasheet:
+        return rates.of_datasheet(options.datasheet, step, names)
     if options.measure:
         with progress(console) as say:
             return rates.measured(step, names, say)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.harness import frameworks
+from bench.planning.datasheets import DATASHEETS, Datasheet
 from bench.training.config import RunSettings
 from twingrad.cli.options import option
 
@@ -22,7 +23,12 @@ class PlanOptions:
     """Options of ``plan``; ``settings`` are those of a run, ``link`` is in GB/s."""
 
     framework: str = option("both", group=_MACHINES, help="what trains", choices=frameworks.CHOICES)
-    device: str = option("cpu", group=_MACHINES, help="what it trains on", choices=("cpu", "cuda"))
+    device: str = option(
+        "cpu",
+        group=_MACHINES,
+        help="what it trains on; a GPU by its name is estimated from its datasheet",
+        choices=("cpu", "cuda", *DATASHEETS),
+    )
     devices: int | None = option(
         None,
         group=_MACHINES,
@@ -44,6 +50,12 @@ class PlanOptions:
     link: float | None = option(
         None, group=_RATES, metavar="GB/S", help="what a device can send, in GB/s"
     )
+    mfu: float = option(
+        0.4,
+        group=_RATES,
+        metavar="X",
+        help="share of a datasheet's peak that a step's arithmetic reaches, for tokens/s",
+    )
     json: Path | None = option(
         None, group="files to write", metavar="FILE", help="the plan as JSON"
     )
@@ -60,8 +72,25 @@ class PlanOptions:
                 f"--data-parallel {self.data_parallel or 1} times --sharded {self.sharded or 1} "
                 f"is {product}, and --devices is {self.devices}: leave --devices out"
             )
+        if not 0 < self.mfu <= 1:
+            raise ValueError(f"--mfu is {self.mfu:g}: expected a share, over 0 and up to 1")
+        if self.datasheet and (self.measure or self.ceilings):
+            raise ValueError(
+                f"--device {self.device} is planned from its datasheet: leave out --measure and "
+                "--ceilings, or say --device cuda"
+            )
         if self.measure and self.ceilings:
             raise ValueError("--measure and --ceilings exclude one another: leave one of them out")
+
+    @property
+    def datasheet(self) -> Datasheet | None:
+        """The figures of the GPU that is named, if one is."""
+        return DATASHEETS.get(self.device)
+
+    @property
+    def device_kind(self) -> str:
+        """The device as the frameworks know it."""
+        return "cuda" if self.datasheet else self.device
 
     @property
     def is_arranged(self) -> bool:

@@ -8,7 +8,8 @@ from typing import cast
 
 from bench.harness import frameworks, records, terminal
 from bench.planning import timing
-from bench.planning.record import CeilingsGroupJson, CeilingsJson, RatesRecordJson
+from bench.planning.datasheets import Datasheet
+from bench.planning.record import CeilingsGroupJson, CeilingsJson, ProductJson, RatesRecordJson
 from bench.planning.step_plan import StepPlan
 from bench.speed import ceilings, json_form
 from bench.speed.messages import MeasureCeilings
@@ -94,6 +95,25 @@ def _distance(group: CeilingsGroupJson, model: GPTConfig) -> float:
     """The distance of the width of a group's ceilings from the model's, in octaves."""
     shapes = {row["name"]: row["shape"] for row in group["ceilings"][0]["products"]}
     return abs(math.log2(shapes["c_proj"][1] / model.emb_dim))
+
+
+def of_datasheet(sheet: Datasheet, step: StepPlan, names: Iterable[str]) -> RateSource:
+    """Every product at the datasheet's peak, and every other byte at its bandwidth."""
+    peak = sheet.flops_per_s[step.train.dtype]
+    products: list[ProductJson] = [
+        {"name": name, "shape": [], "flops_per_s": peak, "median_flops_per_s": peak}
+        for name in timing.PRODUCTS
+    ]
+    by_framework = {}
+    for name in names:
+        ceilings: CeilingsJson = {
+            "framework": name,
+            "fast": True,
+            "products": products,
+            "copy_bytes_per_s": sheet.bytes_per_s,
+        }
+        by_framework[name] = FrameworkRates(ceilings)
+    return RateSource(f"of the datasheet of the {sheet.name}", by_framework)
 
 
 def measure(

@@ -2,7 +2,8 @@
 
 from dataclasses import asdict, dataclass, replace
 
-from bench.planning import activations, memory, timing
+from bench.planning import activations, estimate, memory, timing
+from bench.planning.estimate import Assumptions, Estimate
 from bench.planning.memory import Memory
 from bench.planning.rates import FrameworkRates, RateSource
 from bench.planning.step_plan import StepPlan, Variant, variant
@@ -44,11 +45,15 @@ class LayoutReport:
     exchange_bytes: dict[str, float]
     seconds: dict[str, float]
     step_s: float | None
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanReport:
-    """A step's plan; ``ceilings`` names where the rates are from. Its fields are its JSON form."""
+    """A step's plan; ``ceilings`` names where the rates are from. Its fields are its JSON form.
+
+    With ``assumed`` the rates are a datasheet's, and nothing of the time was measured.
+    """
 
     preset: str
     step: StepPlan
@@ -57,6 +62,7 @@ class PlanReport:
     link_bytes_per_s: float | None
     activations: list[ActivationReport]
     layouts: list[LayoutReport]
+    assumed: Assumptions | None = None
 
     @classmethod
     def of(
@@ -66,6 +72,7 @@ class PlanReport:
         arrangements: list[tuple[int, int]],
         rates: RateSource,
         link: float | None,
+        assumed: Assumptions | None = None,
     ) -> "PlanReport":
         """Plan ``step`` on every arrangement of its devices; ``link`` is in bytes/s."""
         plans = [replace(step, data_parallel=d, sharded=m) for d, m in arrangements]
@@ -76,8 +83,9 @@ class PlanReport:
             ceilings=rates.name,
             link_bytes_per_s=link,
             activations=[row for name in rates.by_framework for row in _activations(step, name)],
+            assumed=assumed,
             layouts=[
-                _layout(plan, name, measured, link)
+                _layout(plan, name, measured, link, assumed)
                 for plan in plans
                 for name, measured in rates.by_framework.items()
             ],
@@ -114,7 +122,11 @@ def _activations(plan: StepPlan, name: str) -> list[ActivationReport]:
 
 
 def _layout(
-    plan: StepPlan, name: str, measured: FrameworkRates, link: float | None
+    plan: StepPlan,
+    name: str,
+    measured: FrameworkRates,
+    link: float | None,
+    assumed: Assumptions | None,
 ) -> LayoutReport:
     planned = memory.memory(plan, name)
     floor, ceilings = measured.floor_bytes, measured.ceilings
@@ -130,4 +142,5 @@ def _layout(
         exchange_bytes=timing.communication(plan, name),
         seconds=seconds,
         step_s=sum(seconds.values()) if seconds else None,
+        estimate=estimate.estimate(plan, planned.tensors, assumed) if assumed else None,
     )

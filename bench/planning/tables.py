@@ -4,6 +4,7 @@ from rich.console import Console
 
 from bench.harness import terminal
 from bench.harness.terminal import gib
+from bench.planning.estimate import Assumptions
 from bench.planning.record import MeasuredJson, PlannedJson, PlanRecordJson, load
 from bench.planning.report import ActivationReport, PlanReport
 
@@ -21,6 +22,8 @@ def show(console: Console, report: PlanReport) -> None:
     _show_state(console, report)
     _show_activations(console, report)
     _show_layouts(console, report)
+    if report.assumed:
+        _show_estimates(console, report, report.assumed)
     console.print(_grounds(report), markup=False)
 
 
@@ -85,6 +88,33 @@ def _show_layouts(console: Console, report: PlanReport) -> None:
     terminal.put(console, rows)
 
 
+def _show_estimates(console: Console, report: PlanReport, assumed: Assumptions) -> None:
+    sheet, names = assumed.datasheet, report.frameworks
+    fits = [f"{terminal.NAMES[name]} fits" for name in names]
+    rows = terminal.table(
+        *("devices", *fits, "step", "tokens/s"),
+        title=f"Estimate for the {sheet.name}, {sheet.memory_bytes / 1e9:.0f} GB, "
+        f"at an MFU of {assumed.mfu:.0%}",
+        right=("step", "tokens/s"),
+    )
+    for i in range(0, len(report.layouts), len(names)):
+        group = report.layouts[i : i + len(names)]
+        estimates = [row.estimate for row in group if row.estimate]
+        rows.add_row(
+            f"{group[0].data_parallel} x {group[0].sharded}",
+            *("yes" if one.fits else "no" for one in estimates),
+            terminal.seconds(estimates[0].step_s),
+            f"{estimates[0].tokens_per_s:,.0f}",
+        )
+    peak = sheet.flops_per_s[report.step.train.dtype]
+    rows.note = (
+        f"Datasheet figures, not measured ({sheet.source}): {peak / 1e12:,.4g} TFLOP/s in "
+        f"{report.step.train.dtype} without sparsity, {sheet.bytes_per_s / 1e9:,.0f} GB/s. The "
+        "steps of the table before are at these peaks, which no program reaches."
+    )
+    terminal.put(console, rows)
+
+
 def _grounds(report: PlanReport) -> str:
     """The sentences that say what the peaks and the times rest on."""
     step, names = report.step, report.frameworks
@@ -106,7 +136,8 @@ def _grounds(report: PlanReport) -> str:
             f"{peaks} There are no rates of {step.train.dtype} on {step.device} for a time: give "
             "--ceilings a record of twingrad bench that has, or use --measure there."
         )
-    return f"{peaks} Times are by ceilings {report.ceilings}{exchange}."
+    by = "peaks" if report.assumed else "ceilings"
+    return f"{peaks} Times are by {by} {report.ceilings}{exchange}."
 
 
 # Markdown

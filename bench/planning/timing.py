@@ -64,6 +64,10 @@ def rates(ceilings: CeilingsJson) -> Rates:
     )
 
 
+# The products of a step, by the names that their rates have.
+PRODUCTS = ("c_attn", "c_proj", "c_fc", "mlp.c_proj", "head", "head, weight gradient")
+
+
 def arithmetic(plan: StepPlan, how: Variant) -> dict[str, float]:
     """FLOPs of one device's step by product; ``workloads.flops`` is their sum.
 
