@@ -102,6 +102,10 @@ COMMANDS = (
                 "twingrad plan --preset gpt2-xl --device cuda --devices 8 --recompute",
                 "every arrangement of eight GPUs",
             ),
+            (
+                "twingrad plan --preset gpt2-xl --device h100 --dtype bfloat16",
+                "one GPU, by its datasheet",
+            ),
         ),
         options=_plan_options,
         run=run_plan,
