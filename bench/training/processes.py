@@ -132,7 +132,7 @@ class RunFacts:
         """The facts of this process."""
         tokenizer = json.dumps(setup.tokenizer.to_json(), sort_keys=True).encode()
         return cls(
-            framework=options.framework,
+            framework=options.framework or frameworks.default_choice(),
             config=setup.config,
             device=options.device,
             stop_after=options.stop_after,
