@@ -230,6 +230,7 @@ def test_json_that_is_no_record_does_not_hold(tmp_path, capsys, content):
     assert "does not hold" in refused(capsys, "bench", "--check", str(path), code=1)
 
 
+@pytest.mark.slow
 def test_no_value_in_a_record_can_bring_the_check_down(record):
     # Every figure the check reads, replaced by what it is not; one sample a row is enough.
     for row in record["results"]:
