@@ -93,16 +93,12 @@ def candidates(
 
 
 def pad(
-    prompts: Sequence[Sequence[int] | np.ndarray],
-    new_tokens: int,
-    *,
-    vocab_size: int,
-    context_length: int,
-) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B"]]:
+    prompts: Sequence[Sequence[int] | np.ndarray], new_tokens: int, *, vocab_size: int
+) -> tuple[Int[np.ndarray, "B N"], Int[np.ndarray, "B"]]:
     """``prompts`` as one int64 array, padded with zeros on the right, and their lengths.
 
-    Raises ``ValueError`` naming the first prompt that is empty, holds an id that is no token of the
-    model, or leaves no room for ``new_tokens`` more.
+    Raises ``ValueError`` for a number of ``new_tokens`` that is none, and naming the first prompt
+    that is empty or holds an id that is no token of the model.
     """
     if isinstance(new_tokens, bool) or not isinstance(new_tokens, int) or new_tokens < 1:
         raise ValueError(f"new tokens are {new_tokens!r}: expected a whole number, 1 or more")
@@ -122,14 +118,28 @@ def pad(
             raise ValueError(
                 f"prompt {number} holds token {wrong[0]}: expected 0 to {vocab_size - 1}"
             )
-        if len(row) + new_tokens > context_length:
-            raise ValueError(
-                f"prompt {number} has {len(row)} tokens, and {new_tokens} new ones would make "
-                f"{len(row) + new_tokens}: shorten either to stay within the context length, "
-                f"{context_length}"
-            )
     lengths = np.array([len(row) for row in rows])
     tokens = np.zeros((len(rows), lengths.max()), np.int64)
     for padded, row in zip(tokens, rows, strict=True):
         padded[: len(row)] = row
     return tokens, lengths
+
+
+def append(
+    texts: Int[np.ndarray, "B N"], lengths: Int[np.ndarray, "B"], ids: Int[np.ndarray, "B"]
+) -> tuple[Int[np.ndarray, "B M"], Int[np.ndarray, "B"]]:
+    """``texts``, padded on the right, with one more token each, and their lengths."""
+    longer = np.pad(texts, ((0, 0), (0, 1)))
+    longer[np.arange(len(ids)), lengths] = ids
+    return longer, lengths + 1
+
+
+def window(
+    texts: Int[np.ndarray, "B N"], lengths: Int[np.ndarray, "B"], size: int
+) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B T"], Int[np.ndarray, "B"]]:
+    """The last ``size`` tokens of each text, their positions from 0, and the last one's index."""
+    T = min(texts.shape[1], size)
+    positions = np.tile(np.arange(T), (len(texts), 1))
+    start = np.maximum(lengths - size, 0)
+    tokens = np.take_along_axis(texts, start[:, None] + positions, axis=1)
+    return tokens, positions, np.minimum(lengths, size) - 1

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from shared.sampling import Sampling, choose, pad
+from shared.sampling import Sampling, append, choose, pad, window
 from torch_impl.gpt2 import GPT2, Block, CausalSelfAttention
 from torch_impl.params import to_numpy
 from torch_impl.runtime import Runtime
@@ -121,30 +121,37 @@ def generate(
 ) -> Iterator[Int[np.ndarray, "B"]]:
     """The next token of each prompt, int64 [B], ``new_tokens`` times.
 
+    Each is drawn from the model's logits on the last tokens of its text, as many as the context
+    has. Within the context the cache holds what is known of them. Past it every token moves one
+    position down, which changes all keys and values, so that they are computed again at each step.
     A text depends on its prompt, the sampling and, if that draws, its place among the prompts.
-    Raises ``ValueError``, at the call and not at the first token, for prompts that do not fit.
+    Raises ``ValueError``, at the call and not at the first token, for prompts that it cannot take.
     """
     if model.training:
         raise ValueError("the model is in training mode, with dropout: call model.eval() first")
-    sizes = {"vocab_size": model.wte.num_embeddings, "context_length": model.wpe.num_embeddings}
-    tokens, lengths = pad(prompts, new_tokens, **sizes)
-    return _generate(model, tokens, lengths, new_tokens, sampling, runtime)
+    texts, lengths = pad(prompts, new_tokens, vocab_size=model.wte.num_embeddings)
+    return _generate(model, texts, lengths, new_tokens, sampling, runtime)
 
 
 def _generate(
     model: GPT2,
-    tokens: Int[np.ndarray, "B T"],
+    texts: Int[np.ndarray, "B N"],
     lengths: Int[np.ndarray, "B"],
     new_tokens: int,
     sampling: Sampling,
     runtime: Runtime,
 ) -> Iterator[Int[np.ndarray, "B"]]:
-    B, T = tokens.shape
-    cache = new_cache(model, B, T + new_tokens)
-    positions, last = np.tile(np.arange(T), (B, 1)), lengths - 1
+    B, N = texts.shape
+    S = min(N + new_tokens, model.wpe.num_embeddings)
+    cache = new_cache(model, B, S)
+    batch = window(texts, lengths, S)
     for i in range(new_tokens):
-        logits = decode(model, cache, *runtime.batch(tokens, positions, last))
+        logits = decode(model, cache, *runtime.batch(*batch))
         noise = sampling.noise(i, logits.shape)  # drawn while a GPU still computes
         ids = choose(to_numpy(logits), noise, sampling)
         yield ids
-        tokens, positions, last = ids[:, None], (lengths + i)[:, None], np.zeros_like(lengths)
+        texts, lengths = append(texts, lengths, ids)
+        if lengths.max() <= S:
+            batch = ids[:, None], lengths[:, None] - 1, np.zeros_like(lengths)
+        else:  # past the context: the whole window, from position 0
+            batch = window(texts, lengths, S)

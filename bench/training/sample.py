@@ -22,6 +22,8 @@ from twingrad.terminal import NAMES as TITLES
 # JAX compiles one program for the prompt and one for all later tokens.
 WARM = 2
 _MODEL, _TEXT, _COMPUTING = "the model", "the text", "how it is computed"
+# How many tokens are written where the user names no number and the context has room for them.
+MOST = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,13 @@ class SampleOptions:
         metavar="TEXT",
         help="the text to go on from; given several times, all are continued at once",
     )
-    tokens: int = option(200, group=_TEXT, metavar="N", help="how many tokens to add")
+    tokens: int | None = option(
+        None,
+        group=_TEXT,
+        metavar="N",
+        help="how many tokens to add",
+        rule=f"the model's context length, at most {MOST}",
+    )
     temperature: float = option(
         Sampling.temperature,
         group=_TEXT,
@@ -119,9 +127,7 @@ class Pace:
 
 def run(options: SampleOptions) -> int:
     """Print continuations of the prompts; ``ValueError`` where the call or an input is wrong."""
-    if not options.prompt:
-        raise ValueError("there is no prompt: give --prompt a text to go on from")
-    _ = options.sampling  # which checks its values, before a model is loaded
+    _chosen(options)  # before a model is loaded
     model = pretrained.load(options.checkpoint, options.preset)
     if options.tokenizer is not None:
         words = tokenizer.make(options.tokenizer)
@@ -135,12 +141,7 @@ def write(options: SampleOptions, config: GPTConfig, params: Params, words: Toke
 
     Raises ``ValueError`` for what the model cannot go on from.
     """
-    if not all(options.prompt):
-        raise ValueError("the prompt is empty: give --prompt a text to go on from")
-    framework = frameworks.one(options.framework or frameworks.default_name())
-    device = frameworks.pick_device(options.device, (framework,))
-    if options.dtype == "tf32" and device != "cuda":
-        raise ValueError("dtype tf32 needs a cuda device: TF32 is a mode of NVIDIA's tensor cores")
+    framework, device = _chosen(options)
     config, params = _without_padding(config, params, words.vocab_size)
     prompts = [words.encode(prompt) for prompt in options.prompt]
     steps = _steps(options, framework, device, config, params, prompts)
@@ -154,6 +155,22 @@ def write(options: SampleOptions, config: GPTConfig, params: Params, words: Toke
         print("\n\n".join(map(words.decode, whole)))
     print(f"{Pace(len(prompts), times)}, in {TITLES[framework.name]}", file=sys.stderr)
     return 0
+
+
+def _chosen(options: SampleOptions) -> tuple[Framework, str]:
+    """What to decode in and on; ``ValueError`` for a call that is wrong whichever the model is."""
+    if not options.prompt:
+        raise ValueError("there is no prompt: give --prompt a text to go on from")
+    if not all(options.prompt):
+        raise ValueError("the prompt is empty: give --prompt a text to go on from")
+    if options.tokens is not None and options.tokens < 1:
+        raise ValueError(f"--tokens is {options.tokens}: expected 1 or more")
+    _ = options.sampling  # which checks its values
+    framework = frameworks.one(options.framework or frameworks.default_name())
+    device = frameworks.pick_device(options.device, (framework,))
+    if options.dtype == "tf32" and device != "cuda":
+        raise ValueError("dtype tf32 needs a cuda device: TF32 is a mode of NVIDIA's tensor cores")
+    return framework, device
 
 
 def _without_padding(
@@ -185,7 +202,8 @@ def _steps(
     model = program.build(framework, runtime, params)
     model.eval()
     model = framework.generate.decode_layout(model)
-    return framework.generate.generate(model, prompts, options.tokens, options.sampling, runtime)
+    tokens = options.tokens or min(MOST, config.context_length)
+    return framework.generate.generate(model, prompts, tokens, options.sampling, runtime)
 
 
 def _timed(steps: Iterator[Array], times: list[float]) -> Iterator[Array]:

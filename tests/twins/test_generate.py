@@ -315,12 +315,6 @@ def test_the_narrowest_draw_is_greedy(framework, texts, asked):
         ([[[1, 2]]], 1, r"prompt 1 has dtype int64 and shape \(1, 2\)"),
         ([[1]], 0, "new tokens are 0: expected a whole number, 1 or more"),
         ([[1]], 2.0, "new tokens are 2.0: expected a whole number"),
-        (
-            [[1], [1] * 20],
-            5,
-            "prompt 2 has 20 tokens, and 5 new ones would make 25: shorten either to stay within "
-            "the context length, 24",
-        ),
     ],
 )
 def test_prompts_that_the_model_cannot_take_are_refused_at_once(
@@ -329,6 +323,61 @@ def test_prompts_that_the_model_cannot_take_are_refused_at_once(
     made, runtime = model(framework)
     with pytest.raises(ValueError, match=said):
         framework.generate.generate(made, prompts, new_tokens, GREEDY, runtime)
+
+
+# Lengths over the context, under it, and of it.
+LONG = [np.random.default_rng(9).integers(97, size=n).tolist() for n in (30, 5, 24)]
+
+
+@each_config
+def test_every_token_is_of_the_last_context_of_its_text(framework, model, monkeypatch, config):
+    """The logits, too: of the whole forward pass over the last 24 tokens."""
+    made, runtime = model(framework, config=config)
+    forward, seen = whole_forward(framework, made, runtime), []
+
+    def spied(logits, noise, sampling, choose=framework.generate.choose):
+        seen.append(logits)
+        return choose(logits, noise, sampling)
+
+    monkeypatch.setattr(framework.generate, "choose", spied)
+    new = 30
+    together = texts_of(framework, made, LONG, GREEDY, runtime, new_tokens=new)
+    for row, (prompt, text) in enumerate(zip(LONG, together.tolist(), strict=True)):
+        whole = [*prompt, *text]
+        for i in range(new):
+            end = len(prompt) + i
+            last = whole[max(end - config.context_length, 0) : end]
+            exact = forward([last])[0, len(last) - 1]
+            _assert_close(seen[i][row], exact, what=f"token {i} of prompt {row}")
+            assert exact.argmax() == whole[end]
+
+
+@pytest.mark.parametrize("asked", [GREEDY, Sampling(seed=3, temperature=1.3, top_k=20, top_p=0.8)])
+def test_texts_past_the_context_are_the_same_on_both_sides(frameworks, model, asked):
+    written = []
+    for framework in frameworks:
+        made, runtime = model(framework, "float32")
+        written.append(texts_of(framework, made, LONG, asked, runtime, new_tokens=40))
+    assert np.array_equal(*written)
+    assert min(len(set(text[-16:])) for text in written[0].tolist()) > 2  # or it says nothing
+
+
+def test_texts_past_the_context_agree_with_transformers(frameworks, texts, tmp_path):
+    """Its own ``generate`` ends at the context, so its forward pass is given the last tokens."""
+    torch = pytest.importorskip("torch", reason="the oracle runs in PyTorch")
+    transformers = pytest.importorskip("transformers", reason="the oracle is transformers' GPT-2")
+    transformers_io.save(tmp_path, CONFIG, make_program(CONFIG).params)
+    oracle = transformers.GPT2LMHeadModel.from_pretrained(
+        tmp_path, dtype=torch.float64, attn_implementation="eager"
+    )
+    written = [texts(framework, LONG, GREEDY, new_tokens=12) for framework in frameworks]
+    assert np.array_equal(*written)
+    for prompt, text in zip(LONG, written[0].tolist(), strict=True):
+        whole = [*prompt, *text]
+        for end in range(len(prompt), len(whole)):
+            last = torch.tensor([whole[max(end - CONFIG.context_length, 0) : end]])
+            with torch.no_grad():
+                assert oracle(last).logits[0, -1].argmax() == whole[end], end
 
 
 def test_the_whole_context_can_be_filled(framework, texts):

@@ -95,7 +95,8 @@ def test_the_pace_leaves_out_what_is_compiled():
     [
         ({"prompt": ("A", "")}, "the prompt is empty: give --prompt a text"),
         ({"prompt": ("A",), "vocab_size": 98}, "the tokenizer has 98 tokens and the model 97"),
-        ({"prompt": ("A",), "tokens": 24}, "prompt 1 has 1 tokens, and 24 new ones"),
+        ({"prompt": ("A",), "tokens": 0}, "--tokens is 0: expected 1 or more"),
+        ({"prompt": ()}, "there is no prompt: give --prompt a text"),
         ({"prompt": ("A",), "dtype": "tf32"}, "dtype tf32 needs a cuda device"),
     ],
     ids=str,
@@ -104,6 +105,21 @@ def test_a_call_that_makes_no_sense_is_refused(framework, capsys, asked, said):
     with pytest.raises(ValueError, match=said):
         _run(framework, "cpu", **{"tokens": 2, **asked})
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "asked", [{"tokens": 0}, {"prompt": ("",)}, {"top_k": 0}, {"dtype": "tf32", "device": "cpu"}]
+)
+def test_a_wrong_call_is_refused_before_the_model_is_loaded(framework, monkeypatch, asked):
+    monkeypatch.setattr(sample.pretrained, "load", lambda *given: pytest.fail("loaded"))
+    call = {"framework": framework.name, "checkpoint": "absent", "prompt": ("A",), **asked}
+    with pytest.raises(ValueError, match=r"tokens is 0|prompt is empty|top_k is 0|tf32 needs"):
+        sample.run(sample.SampleOptions(**call))
+
+
+def test_by_default_it_writes_as_many_tokens_as_the_context_has(framework, device, capsys):
+    _run(framework, device, prompt=("HI",), dtype="float64")
+    assert capsys.readouterr().err.startswith(f"{CONFIG.context_length} tokens in")
 
 
 def test_sampling_loads_the_one_framework_that_was_asked_for(framework):
