@@ -92,6 +92,16 @@ PRESETS: dict[str, GPTConfig] = {
     "tiny": GPTConfig(
         vocab_size=256, context_length=128, emb_dim=64, n_heads=4, n_layers=2, qkv_bias=True
     ),
+    # Pieces of words as tokens: what two cores can train in ten minutes to write readable text.
+    "writer": GPTConfig(
+        vocab_size=2048,
+        context_length=128,
+        emb_dim=128,
+        n_heads=4,
+        n_layers=4,
+        drop_rate=0.0,
+        qkv_bias=True,
+    ),
     # The large vocabulary on blocks that two cores can train: for measurements.
     "small": GPTConfig(emb_dim=256, n_heads=4, n_layers=4),
     "124m": GPT_CONFIG_124M,

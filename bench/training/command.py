@@ -31,6 +31,8 @@ def run(options: TrainOptions, console: Console) -> int:
     world = World.from_environment(os.environ)
     options = processes.resolve_layout(options, world, os.environ)
     name = options.settings.init or options.settings.preset or "tiny"
+    if options.resume and options.out is None:
+        raise ValueError("--resume goes on with a run: give its folder as --out DIR")
     out = options.out or run_folder.free_folder(Path(name).name)
     if world.rank:
         console = Console(quiet=True)  # rank 0 speaks for all

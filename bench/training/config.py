@@ -1,6 +1,6 @@
 """The configuration of a training run: from options to a validated, stored form."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -37,6 +37,8 @@ FREE = {
     *("eval_every", "eval_batches", "checkpoint_every", "keep", "compile"),
     *("data_parallel", "sharded"),
 }
+# And those that it may change to other numbers, which its folder and the user are told.
+RESUMABLE = FREE | {"total_steps"}
 # Settings whose field in the configuration has another name.
 _FIELDS = {"steps": "total_steps", "warmup": "warmup_steps"}
 
@@ -277,12 +279,21 @@ def default_run() -> RunConfig:
     return resolve(RunSettings())
 
 
+def _recipe(name: str) -> RunSettings:
+    """Settings with which a preset is trained, but for those that the user names."""
+    if name == "writer":
+        return RunSettings(tokenizer="bpe", steps=2000, learning_rate=3e-3)
+    return RunSettings()
+
+
 def resolve(settings: RunSettings, model: GPTConfig | None = None) -> RunConfig:
     """The run of these ``settings``, with defaults for those that are not given.
 
     ``model`` is that of the checkpoint it begins from. Raises ``ValueError``, naming what is wrong.
     """
     is_fresh = model is None
+    if is_fresh:
+        settings = _with(_recipe(settings.preset or RunConfig.preset), settings.given())
     origin = RunConfig.preset if is_fresh else Path(settings.init or "").name
     name = settings.preset or origin
     sizes = model or preset(name)
@@ -351,9 +362,9 @@ class Difference:
         return f"{options.get(self.field, self.field)} {self.stored}, asked {self.asked}"
 
 
-def differences(stored: Config, asked: Config) -> list[Difference]:
-    """Fields in which two configurations of one class would compute otherwise."""
-    return [difference for difference in _all(stored, asked) if difference.field not in FREE]
+def differences(stored: Config, asked: Config, free: Collection[str] = FREE) -> list[Difference]:
+    """Fields, but for those of ``free``, in which two configurations of one class differ."""
+    return [difference for difference in _all(stored, asked) if difference.field not in free]
 
 
 def _all(stored: "DataclassInstance", asked: "DataclassInstance") -> Iterator[Difference]:

@@ -36,16 +36,26 @@ def _gaps(left: Sequence[StepLoss], right: Sequence[StepLoss]) -> list[tuple[int
     ]
 
 
-def draw(folder: Path, runs: Mapping[str, Sequence[StepLoss]]) -> None:
-    """``folder/loss.png``: every framework's losses and, where both are there, their difference."""
-    figure = plot(runs)
+def draw(
+    folder: Path,
+    runs: Mapping[str, Sequence[StepLoss]],
+    levels: Mapping[str, float] | None = None,
+    title: str = "",
+) -> None:
+    """``folder/loss.png``: every framework's losses and, where both are there, their difference.
+
+    ``levels`` are named horizontal lines.
+    """
+    figure = plot(runs, levels, title)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     write_bytes(folder / "loss.png", picture.getvalue())
 
 
 def plot(
-    runs: Mapping[str, Sequence[StepLoss]], levels: Mapping[str, float] | None = None
+    runs: Mapping[str, Sequence[StepLoss]],
+    levels: Mapping[str, float] | None = None,
+    title: str = "",
 ) -> "Figure":
     """A matplotlib figure of ``runs``, with ``levels`` as named horizontal lines."""
     import matplotlib
@@ -67,6 +77,8 @@ def plot(
             name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom"
         )
     axes[0].set_ylabel("loss, nats per token")
+    if title:
+        axes[0].set_title(title)
     axes[0].legend(frameon=False)
     if gaps:
         at, values = (np.array(column) for column in zip(*gaps, strict=True))

@@ -12,8 +12,9 @@ import numpy as np
 from bench.harness.foreign import Array
 from bench.harness.frameworks import Framework
 from bench.harness.twin_modules import Runtime, Trainer
-from bench.training import metrics
+from bench.training import fine_tuning, metrics
 from bench.training.config import RunConfig
+from bench.training.fine_tuning import FineTuning
 from bench.training.metrics import StepMetrics
 from bench.training.setup import Batch, RunSetup
 from shared import checkpoint, params
@@ -55,6 +56,7 @@ class FrameworkRun:
     tuned: list[str]
     rows: list[StepMetrics] = field(default_factory=list)
     writer: ScalarWriter | None = None
+    text_loss: FineTuning = field(default_factory=FineTuning)
 
     @classmethod
     def build(
@@ -79,12 +81,18 @@ class FrameworkRun:
         """The folder of its checkpoints."""
         return self.folder / "checkpoints"
 
+    @property
+    def best(self) -> int | None:
+        """The step of the checkpoint with the lowest validation loss, if one was validated."""
+        return metrics.best(self.rows, checkpoint.steps(self.checkpoints))
+
     def open(self, tensorboard: bool) -> None:
         """Make the folder, with the metrics up to the step that the run goes on from."""
         self.folder.mkdir(exist_ok=True)
         path = self.folder / metrics.FILE
         self.rows = metrics.read(path, self.trainer.steps)
         write_bytes(path, metrics.lines(self.rows).encode())
+        self.text_loss = FineTuning.read(self.folder)
         if tensorboard:
             self.writer = _tensorboard(self.folder / "tensorboard")
 
@@ -111,8 +119,18 @@ class FrameworkRun:
 
     def validated(self, row: StepMetrics, batches: Iterable[Batch], targets: int) -> StepMetrics:
         """``row`` with the mean cross-entropy in nats over ``batches``, of so many ``targets``."""
-        total = sum(float(self.trainer.evaluate(*batch)) for batch in batches)
-        return replace(row, val_loss=total / targets)
+        return replace(row, val_loss=self.mean_loss(batches, targets))
+
+    def mean_loss(self, batches: Iterable[Batch], targets: int) -> float:
+        """The mean cross-entropy in nats over ``batches``, of so many ``targets``."""
+        return sum(float(self.trainer.evaluate(*batch)) for batch in batches) / targets
+
+    def text_losses(self, setup: RunSetup) -> fine_tuning.Losses:
+        """The validation loss on the run's own text and on that of the run it began from."""
+        losses = {fine_tuning.NEW: self.mean_loss(setup.validation, setup.validation_targets)}
+        if (old := setup.old_text) is not None:
+            losses[fine_tuning.OLD] = self.mean_loss(old.batches, old.targets)
+        return losses
 
     def log(self, row: StepMetrics) -> None:
         """Add a line to the metrics."""

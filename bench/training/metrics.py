@@ -1,7 +1,7 @@
 """Step metrics of a training run, a JSON line a step."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,3 +72,11 @@ def read(path: Path, step: int) -> list[StepMetrics]:
         if row.step <= step:
             rows.append(row)
     return rows
+
+
+def best(rows: Sequence[StepLoss], steps: Collection[int]) -> int | None:
+    """Of ``steps``, the one with the lowest validation loss; None where none was validated."""
+    validated = [
+        (row.val_loss, row.step) for row in rows if row.val_loss is not None and row.step in steps
+    ]
+    return min(validated)[1] if validated else None

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.training import metrics
 from shared import checkpoint, tokenizer, transformers_io
 from shared.config import GPTConfig, preset
 from shared.params import Params
@@ -20,24 +21,30 @@ TokenizerJson = dict[str, object]
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model's configuration and parameters, and the tokenizer that is stored with them."""
+    """A model's configuration and parameters, the tokenizer stored with them, and their origin.
+
+    ``origin`` names the checkpoint that was taken, for the user.
+    """
 
     config: GPTConfig
     params: Params
     tokenizer: TokenizerJson | None
+    origin: str
 
 
-def load(source: str, preset_name: str | None = None) -> Pretrained:
+def load(source: str, preset_name: str | None = None, *, best: bool = False) -> Pretrained:
     """The model of ``source``.
 
     ``source`` is one of ``RELEASED``; a folder as transformers saves it; a ``.safetensors`` file,
-    with ``preset_name``; one of our checkpoints, or a run's folder, for its newest. Raises
-    ``ValueError`` in one sentence.
+    with ``preset_name``; one of our checkpoints, or a run's folder, for its newest, or its ``best``
+    by validation. Raises ``ValueError`` in one sentence.
     """
     if source in RELEASED:
         config, values = transformers_io.load(_released(source))
-        return Pretrained(config, values, {"kind": "gpt2"})
+        return Pretrained(config, values, {"kind": "gpt2"}, RELEASED[source])
     path = Path(source)
+    if best:
+        path = _best(path)
     if not path.exists():
         names = ", ".join(RELEASED)
         raise ValueError(f"{source} does not exist: give one of {names}, a folder or a file")
@@ -48,11 +55,28 @@ def load(source: str, preset_name: str | None = None) -> Pretrained:
         if newest is None:
             reason = passed_over[0] if passed_over else "there is none yet"
             raise ValueError(f"{path} has no whole checkpoint: {reason}")
-        stored = newest.checkpoint
+        stored, path = newest.checkpoint, newest.path
     else:
         config, values = transformers_io.load(path, preset(preset_name) if preset_name else None)
-        return Pretrained(config, values, _tokenizer_of(path))
-    return Pretrained(stored.model, dict(stored.params), stored.tokenizer)
+        return Pretrained(config, values, _tokenizer_of(path), str(path))
+    origin = f"{path}, written by {stored.framework} at step {stored.step:,}"
+    return Pretrained(stored.model, dict(stored.params), stored.tokenizer, origin)
+
+
+def _best(run: Path) -> Path:
+    """The checkpoint of the folder ``run`` that had the lowest validation loss."""
+    losses = {}
+    for folder in sorted(run.glob("*/checkpoints")):
+        steps = checkpoint.steps(folder)
+        for row in metrics.read(folder.parent / metrics.FILE, max(steps, default=0)):
+            if row.val_loss is not None and row.step in steps:
+                losses[folder / f"step-{row.step:06d}"] = row.val_loss
+    if not losses:
+        raise ValueError(
+            f"{run} is not a run with a checkpoint that was validated: leave out --best to take "
+            "the newest"
+        )
+    return min(losses, key=lambda path: losses[path])
 
 
 def tokenizer_of(model: Pretrained, source: str) -> TokenizerJson:

@@ -44,6 +44,7 @@ def resolve_layout(options: TrainOptions, world: World, environ: Mapping[str, st
         options,
         settings=replace(options.settings, data_parallel=data_parallel, sharded=sharded),
         resume=options.resume or is_restarted,
+        begin=options.begin or is_restarted,
     )
 
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from bench.harness import frameworks
 from bench.harness.frameworks import Framework
-from bench.training.config import RunConfig, differences
+from bench.training.config import RESUMABLE, RunConfig, differences
 from shared import checkpoint, files
 from shared.checkpoint import StoredCheckpoint
 from shared.config import AdamWConfig, GPTConfig, TrainConfig
@@ -48,9 +48,21 @@ def stored(out: Path) -> RunConfig:
         raise refusal from None
 
 
-def write(out: Path, config: RunConfig, corpus: Mapping[str, object]) -> None:
-    """Write the configuration of the run in ``out`` and what is known of its data."""
-    write_json(out / CONFIG, {"run": asdict(config), "corpus": dict(corpus)})
+def write(out: Path, config: RunConfig, corpus: Mapping[str, object], step: int) -> None:
+    """Write the configuration of the run in ``out`` and what is known of its data.
+
+    ``earlier_horizons`` are the lengths that it was planned with before, each with the last step
+    whose learning rate followed from it.
+    """
+    path = out / CONFIG
+    earlier: list[object] = []
+    if path.exists():
+        horizons = read_json(path).get("earlier_horizons")
+        earlier += horizons if isinstance(horizons, list) else []
+        if (steps := stored(out).steps) != config.steps:
+            earlier.append({"steps": steps, "until_step": step})
+    described = {"run": asdict(config), "corpus": dict(corpus)}
+    write_json(path, described | ({"earlier_horizons": earlier} if earlier else {}))
 
 
 def refuse_links(out: Path) -> None:
@@ -74,17 +86,6 @@ def check_data(out: Path, text: Corpus) -> None:
             f"the data has changed since the run in {out} began: its SHA-256 is "
             f"{text.description.get('sha256')}, that of the run {began_with.get('sha256')}; "
             "restore the data, or begin another run"
-        )
-
-
-def check_steps(out: Path, steps: int | None) -> None:
-    """Refuse a whole run of ``steps`` where the run in ``out`` has done more already."""
-    folders = (out / name / "checkpoints" for name in frameworks.NAMES)
-    done = max((step for folder in folders for step in checkpoint.steps(folder)), default=0)
-    if steps is not None and steps < done:
-        raise ValueError(
-            f"--steps is {steps}, and the run in {out} has done {done} already: give --steps "
-            f"{done} or more, or begin another run in a new --out"
         )
 
 
@@ -133,7 +134,10 @@ def _tell_passed_over(reason: str, console: Console) -> None:
 def _checked(candidate: StoredCheckpoint, config: RunConfig) -> StoredCheckpoint:
     """``candidate``; ``ValueError`` if it is of another configuration than ``config``."""
     stored = candidate.checkpoint
-    different = differences(stored.model, config.model) + differences(stored.train, config.train)
+    different = [
+        *differences(stored.model, config.model),
+        *differences(stored.train, config.train, RESUMABLE),
+    ]
     if different:
         raise ValueError(
             f"the checkpoint of step {stored.step} is of another configuration: "

@@ -39,6 +39,9 @@ class SampleOptions:
         offers=tuple(pretrained.RELEASED),
         help="a run, one of its checkpoints, a transformers folder, or gpt2 ... gpt2-xl",
     )
+    best: bool = option(
+        False, group=_MODEL, help="of a run: the checkpoint with the lowest validation loss"
+    )
     prompt: tuple[str, ...] = option(
         (),
         group=_TEXT,
@@ -51,7 +54,8 @@ class SampleOptions:
         group=_TEXT,
         metavar="N",
         help="how many tokens to add",
-        rule=f"the model's context length, at most {MOST}",
+        otherwise=MOST,
+        rule="the model's context length where that is shorter",
     )
     temperature: float = option(
         Sampling.temperature,
@@ -128,7 +132,7 @@ class Pace:
 def run(options: SampleOptions) -> int:
     """Print continuations of the prompts; ``ValueError`` where the call or an input is wrong."""
     _chosen(options)  # before a model is loaded
-    model = pretrained.load(options.checkpoint, options.preset)
+    model = pretrained.load(options.checkpoint, options.preset, best=options.best)
     if options.tokenizer is not None:
         words = tokenizer.make(options.tokenizer)
     else:

@@ -1,7 +1,9 @@
 """A training session: one process's loop over steps, from its run folder to its summary."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 from rich.console import Console
@@ -22,7 +24,11 @@ from bench.training.metrics import StepMetrics
 from bench.training.setup import RunSetup, TrainOptions
 from shared import checkpoint, params
 from shared.rendezvous import Rendezvous
+from shared.schedule import learning_rate
 from twingrad.files import write_json
+
+# Steps after which the time for the rest is estimated; the first of them compiles.
+_TIMED_STEPS = 10
 
 
 @dataclass(kw_only=True)
@@ -67,7 +73,7 @@ class Session:
         try:
             setup.out.mkdir(parents=True, exist_ok=True)
             about = setup.corpus.description | {"unigram_nats": setup.unigram}
-            run_folder.write(setup.out, setup.config, about)
+            run_folder.write(setup.out, setup.config, about, self.step)
             write_json(setup.out / run_folder.TOKENIZER, setup.tokenizer.to_json())
             for run in self.runs:
                 run.open(tensorboard)
@@ -92,6 +98,8 @@ class Session:
             f"{about.get('name', config.data)}: {len(setup.corpus.train):,} tokens to train on, "
             f"{len(setup.corpus.validation):,} to validate with; the run is in {setup.out}"
         )
+        if setup.earlier_steps is not None:
+            self._print(self._described_horizon(setup.earlier_steps))
         tuned = [
             f"{terminal.NAMES[run.framework.name]}: {', '.join(run.tuned)}"
             for run in self.runs
@@ -102,12 +110,25 @@ class Session:
         if self.meeting.world.size > 1:
             self.console.print(processes.described(config.train), soft_wrap=True)
 
+    def _described_horizon(self, earlier: int) -> str:
+        """What another length of the run does to its learning rate."""
+        optimizer = self.setup.config.train.optimizer
+        before = replace(optimizer, total_steps=earlier)
+        rates = [float(learning_rate(self.step, config)) for config in (before, optimizer)]
+        schedule = "longer" if optimizer.total_steps > earlier else "shorter"
+        return (
+            f"The run is of {optimizer.total_steps:,} steps now, and was of {earlier:,}: from step "
+            f"{self.step + 1:,} on the learning rate follows the {schedule} schedule, and is "
+            f"{rates[1]:.3g} there instead of {rates[0]:.3g}"
+        )
+
     def train(self, interrupted: Callable[[], bool]) -> None:
         """Take steps until the end, the stop that was asked for, or an interruption."""
         if self.step >= self.setup.until:
             self.console.print(f"Nothing to do: the run is at step {self.step}.")
             return
-        is_last = False
+        is_last, first = False, self.step
+        self.measure_texts()
         with _progress(self.console) as bar:
             task = bar.add_task("", total=self.setup.until, completed=self.step, metrics="")
             while not is_last:
@@ -117,9 +138,37 @@ class Session:
                 if self.step % self.setup.config.checkpoint_every == 0 or is_last:
                     self.save()
                 self.show(bar, task, rows)
+                if self.step == first + _TIMED_STEPS and not is_last:
+                    self._print(self._estimate())
+        self.measure_texts(at_end=True)
         if self.meeting.world.rank == 0:
-            curves.draw(self.setup.out, self.curves())
+            levels = self.runs[0].text_loss.levels()
+            title = f"GPT-2 {self.setup.config.preset}: loss of {self.step:,} steps"
+            curves.draw(self.setup.out, self.curves(), levels, title)
         self.summary()
+
+    def measure_texts(self, *, at_end: bool = False) -> None:
+        """Of a fine-tuning: the loss on both texts, before it begins or at its end."""
+        if self.setup.config.init is None or (self.step and not at_end):
+            return
+        for run in self.runs:
+            losses = run.text_losses(self.setup)
+            if at_end:
+                run.text_loss.after = losses
+            else:
+                run.text_loss.before = losses
+            if self.meeting.world.rank == 0:
+                run.text_loss.write(run.folder)
+
+    def _estimate(self) -> str:
+        """How long the rest of the run takes at the pace of the last steps."""
+        config, left = self.setup.config, self.setup.until - self.step
+        tokens = config.train.batch_size * config.length
+        seconds = sum(
+            tokens / float(np.median([row.tokens_per_s for row in run.rows[-_TIMED_STEPS + 1 :]]))
+            for run in self.runs
+        )
+        return f"About {seconds * left / 60:.1f} minutes for the {left:,} steps that are left"
 
     def _advance(self, interrupted: Callable[[], bool]) -> tuple[list[StepMetrics], bool]:
         """Take the next step: the metrics of each framework, and whether it is the last."""
@@ -161,7 +210,8 @@ class Session:
             )
             if self.meeting.world.rank == 0:
                 self.meeting.keep(str(path))
-                checkpoint.prune(run.checkpoints, config.keep)
+                best = run.best
+                checkpoint.prune(run.checkpoints, config.keep, () if best is None else (best,))
 
     def curves(self) -> Mapping[str, Sequence[StepMetrics]]:
         """Every framework's metrics in this folder, also of the one that the run began in."""
@@ -213,7 +263,30 @@ class Session:
                 f"Stopped at step {self.step} of {self.setup.config.steps}; go on with "
                 f"twingrad train --out {self.setup.out} --resume"
             )
+        for run in self.runs:
+            if run.text_loss.before:
+                self._print(f"{terminal.NAMES[run.framework.name]}: {run.text_loss}")
         self._print(f"Curves in {self.setup.out / run_folder.PLOT}")
+        self._print_next()
+
+    def _print_next(self) -> None:
+        """Print where the files are, and the commands that a newcomer may type next."""
+        out, run = shlex.quote(str(self.setup.out)), self.runs[0]
+        best = f"; step {run.best:,} is the best by validation" if run.best is not None else ""
+        self._print(
+            f"Checkpoints in {run.checkpoints}, metrics in {run.folder / metrics.FILE}{best}"
+        )
+        if run.writer is not None:
+            self._print(f"See the metrics:   tensorboard --logdir {out}")
+        elif find_spec("tensorboardX") is None:
+            self._print(
+                "TensorBoard:       pip install 'twingrad[tensorboard]', train --tensorboard"
+            )
+        self._print(f"Write text:        twingrad sample --checkpoint {out} --prompt 'def '")
+        if self.step >= self.setup.config.steps:
+            longer = 2 * self.setup.config.steps
+            self._print(f"Train for longer:  twingrad train --out {out} --resume --steps {longer}")
+        self._print(f"Fine-tune:         twingrad train --init {out} --data FILE_OR_FOLDER")
 
     def _print(self, text: str) -> None:
         """Print a line that may hold paths and names of others."""

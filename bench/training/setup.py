@@ -12,10 +12,10 @@ from bench.harness import frameworks
 from bench.harness.foreign import Array
 from bench.harness.frameworks import Framework
 from bench.training import config as training_config
-from bench.training import pretrained, run_folder
+from bench.training import fine_tuning, pretrained, run_folder
 from bench.training.config import PROCESSES, RUN, RunConfig, RunSettings
 from bench.training.pretrained import TokenizerJson
-from shared import corpus, tokenizer
+from shared import checkpoint, corpus, tokenizer
 from shared.checkpoint import StoredCheckpoint
 from shared.corpus import Corpus
 from shared.loader import Loader, validation_batches
@@ -56,7 +56,10 @@ class TrainOptions:
         rule="after the preset, with a number behind it where that is taken",
     )
     resume: bool = option(
-        False, group=RUN, help="go on from the newest checkpoint, of either framework"
+        False, group=RUN, help="go on from the newest checkpoint in --out, of either framework"
+    )
+    begin: bool = option(
+        False, group=RUN, help="with --resume: begin the run where it has no checkpoint yet"
     )
     stop_after: int | None = option(
         None,
@@ -84,12 +87,22 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Validation:
+    """This process's rows of each batch of a text, and how many targets all processes have."""
+
+    batches: list[Batch]
+    targets: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSetup:
     """A run as this process takes part in it; nothing has been written yet.
 
     It ends at step ``until``. ``validation`` has this process's rows of each batch, and
     ``validation_targets`` is how many targets count over all processes. ``checkpoints`` are those
     to go on from, by framework; ``initial`` the parameters to begin with where those are not drawn.
+    ``earlier_steps`` is the length that the run had where ``--steps`` has changed it. ``old_text``
+    validates on the text of the run that a fine-tuning began from.
     """
 
     config: RunConfig
@@ -102,6 +115,8 @@ class RunSetup:
     validation_targets: int
     checkpoints: Mapping[str, StoredCheckpoint]
     initial: Params | None
+    earlier_steps: int | None = None
+    old_text: Validation | None = None
 
     @cached_property
     def unigram(self) -> float:
@@ -121,7 +136,13 @@ def prepare(
 ) -> RunSetup:
     """Read and check everything that the options name; ``ValueError`` if something is wrong."""
     exists = (out / run_folder.CONFIG).exists()
-    config, words, initial = _resumed(options, out) if exists else _fresh(options, out)
+    if options.resume and not options.begin and not exists:
+        raise ValueError(
+            f"no checkpoint in {out}: give --out the folder of a run, or leave out --resume to "
+            "begin one there"
+        )
+    config, words, initial, origin = _resumed(options, out) if exists else _fresh(options, out)
+    earlier = run_folder.stored(out).steps if exists else config.steps
     _check_stop(options.stop_after, config)
     with progress(console, "reading the data") as say:
         say("reading the data")
@@ -136,6 +157,33 @@ def prepare(
         micro_batches=config.train.micro_batches,
         shard=(world.rank, world.size),
     )
+    validation = _validation(text, config, world)
+    checkpoints = run_folder.newest(out, chosen, config, console) if exists else {}
+    if checkpoints:
+        loader.restore(next(iter(checkpoints.values())).checkpoint.data)
+    elif exists and config.init is not None:  # stopped before a checkpoint
+        source = pretrained.load(config.init, config.preset)
+        initial, origin = source.params, source.origin
+    if origin:
+        console.print(f"Beginning from {origin}", soft_wrap=True, markup=False)
+    return RunSetup(
+        config=config,
+        out=out,
+        until=min(options.stop_after or config.steps, config.steps),
+        corpus=text,
+        tokenizer=words,
+        loader=loader,
+        validation=validation.batches,
+        validation_targets=validation.targets,
+        checkpoints=checkpoints,
+        initial=initial,
+        earlier_steps=earlier if earlier != config.steps else None,
+        old_text=_old_text(config, words, world, console),
+    )
+
+
+def _validation(text: Corpus, config: RunConfig, world: World) -> Validation:
+    """The batches of ``text`` on which the run of ``config`` is validated."""
     batches = list(
         validation_batches(
             text.validation,
@@ -144,23 +192,23 @@ def prepare(
             limit=config.eval_batches,
         )
     )
-    checkpoints = run_folder.newest(out, chosen, config, console) if exists else {}
-    if checkpoints:
-        loader.restore(next(iter(checkpoints.values())).checkpoint.data)
-    elif initial is None and config.init is not None:  # stopped before a checkpoint
-        initial = pretrained.load(config.init, config.preset).params
-    return RunSetup(
-        config=config,
-        out=out,
-        until=min(options.stop_after or config.steps, config.steps),
-        corpus=text,
-        tokenizer=words,
-        loader=loader,
-        validation=[(_rows(inputs, world), _rows(targets, world)) for inputs, targets in batches],
-        validation_targets=sum(counted(targets) for _, targets in batches),
-        checkpoints=checkpoints,
-        initial=initial,
+    return Validation(
+        batches=[(_rows(inputs, world), _rows(targets, world)) for inputs, targets in batches],
+        targets=sum(counted(targets) for _, targets in batches),
     )
+
+
+def _old_text(
+    config: RunConfig, words: Tokenizer, world: World, console: Console
+) -> Validation | None:
+    """Validation on what the run that this one began from was trained on, if that is at hand."""
+    try:
+        text = fine_tuning.old_text(config, words)
+        return None if text is None else _validation(text, config, world)
+    except ValueError as error:
+        reason = f"The loss on the text of {config.init} is left out: {error}"
+        console.print(reason, soft_wrap=True, markup=False)
+        return None
 
 
 def _rows(batch: Array, world: World) -> Array:
@@ -168,11 +216,12 @@ def _rows(batch: Array, world: World) -> Array:
     return np.split(batch, world.size)[world.rank]
 
 
-Start = tuple[RunConfig, Tokenizer, Params | None]
+# Configuration, tokenizer, and, where a run begins from some, parameters and where they are from.
+Start = tuple[RunConfig, Tokenizer, Params | None, str]
 
 
 def _fresh(options: TrainOptions, out: Path) -> Start:
-    """Configuration, tokenizer and, where it begins from some, parameters of a new run."""
+    """What a new run begins with."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: choose a folder")
     settings = options.settings
@@ -181,27 +230,52 @@ def _fresh(options: TrainOptions, out: Path) -> Start:
         words = _tokenizer(config, settings, None)
         if words.vocab_size > config.model.vocab_size:
             config = replace(config, model=replace(config.model, vocab_size=words.vocab_size))
-        return config, words, None
+        return config, words, None, ""
     source = pretrained.load(settings.init, settings.preset)
     config = training_config.resolve(settings, source.config)
-    return config, _tokenizer(config, settings, source.tokenizer), source.params
+    words = _tokenizer(config, settings, source.tokenizer)
+    return config, words, source.params, source.origin
 
 
 def _resumed(options: TrainOptions, out: Path) -> Start:
-    """Configuration and tokenizer of the run in ``out``; no given setting may contradict them."""
+    """What the run in ``out`` goes on with; no given setting but ``--steps`` may contradict it."""
     if not options.resume:
         raise ValueError(f"{out} holds a run already: --resume it, or choose another --out")
     run_folder.refuse_links(out)
     stored = run_folder.stored(out)
-    run_folder.check_steps(out, options.settings.steps)
+    folders = (out / name / "checkpoints" for name in frameworks.NAMES)
+    done = max((step for folder in folders for step in checkpoint.steps(folder)), default=0)
+    if not done and not options.begin:
+        raise ValueError(
+            f"no checkpoint in {out}: restore one, or add --begin to train this run from its first "
+            "step, which writes its metrics anew"
+        )
+    _check_steps(options.settings.steps, done, stored, out)
     config = training_config.changed(stored, options.settings)
-    if different := training_config.differences(stored, config):
+    if different := training_config.differences(stored, config, training_config.RESUMABLE):
         raise ValueError(
             f"the run in {out} has {'; '.join(map(str, different))}: leave that out to resume it, "
             "or begin another in a new --out"
         )
     words = tokenizer.from_json(run_folder.read_json(out / run_folder.TOKENIZER))
-    return config, words, None
+    return config, words, None, ""
+
+
+def _check_steps(steps: int | None, done: int, stored: RunConfig, out: Path) -> None:
+    """Refuse a new length for the run in ``out`` that is under the steps it has ``done``."""
+    warmup = stored.train.optimizer.warmup_steps
+    if steps is None or steps == stored.steps:
+        return
+    if steps < done:
+        raise ValueError(
+            f"--steps is {steps}, and the run in {out} has done {done} already: give --steps "
+            f"{done} or more, or begin another run in a new --out"
+        )
+    if steps <= warmup:
+        raise ValueError(
+            f"--steps is {steps}, and the learning rate of the run in {out} climbs for {warmup}: "
+            f"give over {warmup}"
+        )
 
 
 def _tokenizer(config: RunConfig, settings: RunSettings, stored: TokenizerJson | None) -> Tokenizer:

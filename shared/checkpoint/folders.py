@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,9 +52,10 @@ def newest(folders: Iterable[str | os.PathLike[str]]) -> tuple[StoredCheckpoint 
     return None, passed_over
 
 
-def prune(folder: str | os.PathLike[str], keep: int) -> list[int]:
-    """Delete all but the newest ``keep`` checkpoints and the newest good one; the steps deleted.
+def prune(folder: str | os.PathLike[str], keep: int, also: Collection[int] = ()) -> list[int]:
+    """Delete all but the newest ``keep`` checkpoints, the newest good one and those of ``also``.
 
+    Returns the steps deleted.
     Raises ``ValueError`` when ``keep`` is under 1 or the folder cannot be written.
     """
     if keep < 1:
@@ -67,7 +68,7 @@ def prune(folder: str | os.PathLike[str], keep: int) -> list[int]:
     good = next((step for step, path in places if is_good(path)), None)
     try:
         for step, path in reversed(places[keep:]):
-            if step != good:
+            if step != good and step not in also:
                 _discard(path, folder / folder_name(step))
                 deleted.append(step)
     except OSError as error:

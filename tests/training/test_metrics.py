@@ -36,3 +36,13 @@ def test_metrics_that_cannot_be_read_are_refused(tmp_path):
     assert metrics.read(tmp_path / metrics.FILE, 9) == []
     with pytest.raises(ValueError, match="cannot read"):
         metrics.read(tmp_path, 9)
+
+
+def test_the_best_step_is_validated_lowest_among_those_that_are_there():
+    rows = [
+        metrics.StepLoss(step=step, loss=1.0, val_loss=loss)
+        for step, loss in ((1, 3.0), (2, 1.0), (3, None), (4, 2.0))
+    ]
+    assert metrics.best(rows, [1, 2, 3, 4]) == 2
+    assert metrics.best(rows, [1, 3, 4]) == 4
+    assert metrics.best(rows, [3]) is None

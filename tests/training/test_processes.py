@@ -194,7 +194,7 @@ def test_a_run_with_killed_processes_ends_as_if_undisturbed(framework, text, tmp
         "--sharded",
         2,
     )
-    asked += ("--checkpoint-every", 1, "--keep", 2, "--resume", "--out")
+    asked += ("--checkpoint-every", 1, "--keep", 2, "--resume", "--begin", "--out")
     long = 60 * KILLS  # not what is tested: so many steps, a checkpoint after each
     with Run(*asked, tmp_path / "whole") as whole:
         whole.ends(0, within=long)
@@ -350,7 +350,7 @@ def _ip(*arguments: str) -> None:
 @minutes
 def test_a_cut_cable_is_reported_on_both_hosts(framework, hosts, text, tmp_path):
     asked = (*DIVISIBLE, "--framework", framework.name, "--data", text, "--steps", 2000)
-    asked += ("--checkpoint-every", 10, "--resume", "--out", tmp_path / "run")
+    asked += ("--checkpoint-every", 10, "--resume", "--begin", "--out", tmp_path / "run")
     names = ("host-a", "host-b")
     spread = [("--processes", 1, "--hosts", "host-a,host-b", "--host-index", i) for i in (0, 1)]
     with (

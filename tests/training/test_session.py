@@ -63,7 +63,7 @@ def test_a_run_is_handed_over_in_the_middle(both, text, tmp_path, first, second)
 def test_a_run_killed_repeatedly_ends_as_if_never_killed(framework, text, tmp_path):
     steps = 40 * KILLS
     options = (*SMALL, "--framework", framework.name, "--data", text, "--steps", steps)
-    options += ("--checkpoint-every", 1, "--keep", 2, "--resume", "--out")
+    options += ("--checkpoint-every", 1, "--keep", 2, "--resume", "--begin", "--out")
     long = 300 + 60 * KILLS  # not what is tested: so many steps, a checkpoint after each
     with Run(*options, tmp_path / "whole") as whole:
         whole.ends(0, within=long)

@@ -1,9 +1,15 @@
 """The setup of a run: wrong calls, bad data, and settings that a resumed run has not."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
-from tests.helpers.runs import SMALL, refused, state, train
+from bench.harness.frameworks import NAMES
+from bench.training import fine_tuning, metrics, run_folder
+from shared.schedule import learning_rate
+from tests.helpers.runs import SMALL, refused, rows_of, state, train
 
 
 @pytest.mark.parametrize(
@@ -67,16 +73,48 @@ def test_bad_data_is_refused_in_one_sentence(one, capsys, tmp_path, name, conten
 def test_resuming_with_other_settings_names_the_difference(begun, framework, capsys):
     resume = ("--framework", framework.name, "--out", begun, "--resume")
     assert "batch_size 2, asked 4" in refused(capsys, *resume, "--batch-size", 4)
-    assert "--steps 8, asked 9" in refused(capsys, *resume, "--steps", 9)
+    said = refused(capsys, *resume, "--steps", 3)
+    assert "--steps is 3" in said
+    assert "has done 4 already" in said
+    assert "total_steps" not in said
     assert "drop_rate 0.1, asked 0.2" in refused(capsys, *resume, "--drop-rate", 0.2)
 
 
-def test_fewer_steps_than_are_done_are_refused_in_terms_of_the_option(begun, framework, capsys):
+def test_resuming_where_there_is_no_run_is_refused(one, text, capsys, tmp_path):
+    asked = (*SMALL, "--framework", one, "--data", text, "--steps", 2, "--resume")
+    assert "no checkpoint in" in refused(capsys, *asked, "--out", tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+    assert "give its folder as --out DIR" in refused(capsys, *asked)
+    assert train(*asked, "--begin", "--out", tmp_path / "wrong") == 0
+
+
+def test_resuming_without_a_checkpoint_keeps_the_metrics(begun, framework, capsys):
+    shutil.rmtree(begun / framework.name / "checkpoints")
+    path = begun / framework.name / metrics.FILE
+    before = path.read_bytes()
     resume = ("--framework", framework.name, "--out", begun, "--resume")
-    said = refused(capsys, *resume, "--steps", 2)
-    assert "--steps is 2" in said
-    assert "has done 4 already" in said
-    assert "total_steps" not in said
+    assert "no checkpoint in" in refused(capsys, *resume)
+    assert path.read_bytes() == before
+    assert train(*resume, "--begin", "--stop-after", 1) == 0
+    assert [row["step"] for row in rows_of(begun, framework.name)] == [1]
+
+
+def test_a_run_made_longer_follows_the_longer_schedule_in_both_frameworks(both, tmp_path, capsys):
+    for name in NAMES:
+        out = shutil.copytree(both, tmp_path / name)
+        asked = ("--framework", name, "--out", out, "--resume", "--steps", 24)
+        assert train(*asked) == 0
+        assert "The run is of 24 steps now, and was of 20" in capsys.readouterr().out
+        assert "Nothing to do" not in capsys.readouterr().out
+        optimizer = run_folder.stored(out).train.optimizer
+        for row in rows_of(out, name)[20:]:
+            assert row["lr"] == learning_rate(row["step"] - 1, optimizer)
+        described = run_folder.read_json(out / run_folder.CONFIG)
+        assert described["earlier_horizons"] == [{"steps": 20, "until_step": 20}]
+    rows = [rows_of(tmp_path / name, name) for name in NAMES]
+    for one, other in zip(*rows, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-10, abs=0), one["step"]
+    assert [row["step"] for row in rows[0]] == list(range(1, 25))
 
 
 def test_resuming_on_changed_data_is_refused(framework, text, tmp_path, capsys):
@@ -89,8 +127,14 @@ def test_resuming_on_changed_data_is_refused(framework, text, tmp_path, capsys):
     assert "the data has changed since the run" in refused(capsys, *resume)
 
 
-def test_fine_tuning_begins_from_another_run_and_its_tokenizer(both, text, tmp_path):
+def test_fine_tuning_begins_from_another_run_and_its_tokenizer(both, text, tmp_path, capsys):
     asked = ["--framework", "torch", "--steps", "2", "--learning-rate", "1e-9"]
     assert train(*asked, *SMALL, "--data", text, "--init", both, "--out", tmp_path / "run") == 0
+    said = capsys.readouterr().out
+    assert f"Beginning from {both}" in said
+    stored = json.loads((tmp_path / "run" / "torch" / fine_tuning.FILE).read_text())
+    for moment in ("before", "after"):  # both texts are one here, and the rate is next to nothing
+        assert stored[moment]["old text"] == pytest.approx(stored["before"]["new text"], rel=1e-3)
+    assert f"new text {stored['before']['new text']:.4f} before" in said
     before, after = state(both, "torch", 20).params, state(tmp_path / "run", "torch", 2).params
     assert all(np.allclose(before[key], after[key], atol=1e-7) for key in before)
