@@ -34,7 +34,9 @@ def run_train(arguments: argparse.Namespace) -> int:
     from bench.training import command, launcher
     from bench.training.config import RunSettings
     from bench.training.launcher import LaunchOptions
+    from bench.training.library_output import python_alone_on_stdout
     from bench.training.setup import TrainOptions
+    from shared.world import World
     from twingrad.terminal import new_console
 
     options = read_options(TrainOptions, arguments)
@@ -43,7 +45,8 @@ def run_train(arguments: argparse.Namespace) -> int:
     if launch := launcher.plan_launch(launch_options, options.settings, os.environ):
         return launcher.run(launch, _without_launch_options(arguments.argv))
     launcher.watch_parent(os.environ)
-    return command.run(options, new_console())
+    with python_alone_on_stdout(World.from_environment(os.environ)):
+        return command.run(options, new_console())
 
 
 def _without_launch_options(arguments: list[str]) -> list[str]:
