@@ -14,9 +14,9 @@ marks the next command::
 
 The README's first calls, ``compare`` and ``test``, install what they need, and the CI finds them by
 these marks. A block of Python that the reader saves has ``<!-- file: my_pair.py -->`` above it. A
-listing of what a command prints has ``<!-- output: exact of twingrad ... -->``: *exact*
-compares whole lines, *alike* all but numbers and spaces, *rows* the names, counts and verdicts of
-a table.
+listing of what a command prints has ``<!-- output: screen of twingrad ... -->``: *screen* compares
+whole lines in the terminal; in a pipe *alike* compares all but numbers and spaces, and *rows* the
+names, counts and verdicts of a table.
 """
 
 import re
@@ -63,7 +63,7 @@ _COMMAND = re.compile(
 )
 _MARKER = re.compile(r"<!-- command:(.*?)-->", re.DOTALL)
 _FILE = re.compile(r"<!-- file: (\S+) -->")
-_OUTPUT = re.compile(r"<!-- output: (exact|alike|rows) of (.*?) -->", re.DOTALL)
+_OUTPUT = re.compile(r"<!-- output: (screen|alike|rows) of (.*?) -->", re.DOTALL)
 _NEEDS = re.compile(r"needs (torch|jax|both)")
 _STATUS = re.compile(r"status (\d+)")
 
@@ -182,7 +182,7 @@ class Listing:
 
     def missing_from(self, printed: list[str]) -> list[str]:
         """The lines of the listing that ``printed`` does not have."""
-        form = {"exact": str.rstrip, "alike": _without_numbers, "rows": _row}[self.how]
+        form = {"screen": str.rstrip, "alike": _without_numbers, "rows": _row}[self.how]
         found = {form(row) for row in printed}
         return [row for row in self.text.splitlines() if form(row) and form(row) not in found]
 

@@ -91,9 +91,9 @@ def walk(plan: Plan, only: Sequence[str] = ()) -> list[str]:
                 print("\n".join(f"      | {row}" for row in outcome.lines[-25:]), flush=True)
             sys.stdout.flush()
             wrong += [f"{page}: {shown}: {problem}" for problem in problems]
-    if len(plan.frameworks) > 1 and plan.way == "pipe":
+    if len(plan.frameworks) > 1:
         for page in only or pages.ORDER:
-            wrong += _unlike(page, printed)
+            wrong += _unlike(page, plan.way, printed)
     return wrong
 
 
@@ -120,9 +120,11 @@ def _judged(outcome: Outcome, command: pages.Command | None, plan: Plan) -> Iter
                 yield f"a cell is cut: {row}"
 
 
-def _unlike(page: str, printed: Mapping[str, list[str]]) -> Iterator[str]:
+def _unlike(page: str, way: str, printed: Mapping[str, list[str]]) -> Iterator[str]:
     """The listings of a page that differ from what their commands printed."""
     for listing in pages.listings(page):
+        if way != ("terminal" if listing.how == "screen" else "pipe"):
+            continue
         for name, rows in printed.items():
             missing = listing.missing_from(rows) if name.endswith(listing.command) else ()
             for row in missing:
