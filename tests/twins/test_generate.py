@@ -359,7 +359,7 @@ def test_texts_past_the_context_are_the_same_on_both_sides(frameworks, model, as
         made, runtime = model(framework, "float32")
         written.append(texts_of(framework, made, LONG, asked, runtime, new_tokens=40))
     assert np.array_equal(*written)
-    assert min(len(set(text)) for text in written[0].tolist()) > 2  # or it says nothing
+    assert max(len(set(text)) for text in written[0].tolist()) > 4  # or it says nothing
 
 
 def test_texts_past_the_context_agree_with_transformers(frameworks, texts, tmp_path):
