@@ -102,7 +102,14 @@ class Subject:
 
     def _cast(self, x: Tree) -> jax.Array:
         tensor = jnp.asarray(x)
+        if jnp.iscomplexobj(tensor):
+            return tensor.astype(self._complex)
         return tensor.astype(self.dtype) if is_float(tensor) else tensor
+
+    @property
+    def _complex(self) -> np.dtype[np.complexfloating]:
+        """The complex dtype whose parts have this one's."""
+        return np.result_type(self.dtype, np.complex64)
 
     def leaves(self) -> list[Leaf]:
         """Parameters and running statistics."""
@@ -117,10 +124,9 @@ class Subject:
             self.tensors[path] = self._cast(value)
 
     def batch(self, batch: Sequence[Array]) -> tuple[jax.Array, ...]:
-        """Arrays on the device: floats in the dtype, integers as int32."""
-        return tuple(
-            jnp.asarray(x, self.dtype if x.dtype.kind == "f" else jnp.int32) for x in batch
-        )
+        """Arrays on the device: floats in the dtype, all others as they are."""
+        kinds = {"f": self.dtype, "c": self._complex}
+        return tuple(jnp.asarray(x, kinds.get(x.dtype.kind)) for x in batch)
 
     def paths(self, loss_fn: Loss, batch: Sequence[Array]) -> dict[Key, str]:
         """The calls of one pass and the classes of their modules, found without computing."""
@@ -143,7 +149,7 @@ class Subject:
         (loss, (state, outputs)), gradients = run(moving, still, self.batch(batch))
         return Plain(
             loss=float(loss),
-            gradients={path: np.asarray(g) for path, g in gradients.items()},
+            gradients={path: conjugated(g) for path, g in gradients.items()},
             state={path: np.asarray(x) for path, x in state.items()},
             outputs={Key(*key): [np.asarray(x) for x in v] for key, v in outputs.items()},
         )
@@ -175,6 +181,11 @@ class Plain:
     gradients: dict[str, Array]
     state: dict[str, Array]
     outputs: dict[Key, list[Array]]
+
+
+def conjugated(gradient: jax.Array) -> Array:
+    """A gradient as PyTorch has it, which for a complex number is the conjugate of JAX's."""
+    return np.conj(np.asarray(gradient))
 
 
 def is_float(x: object) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from twingrad.calls import Call, Key
 from twingrad.foreign import Array, Loss, ModuleCall, Tree
-from twingrad.jax_probe import Subject, Tensors, is_float
+from twingrad.jax_probe import Subject, Tensors, conjugated, is_float
 
 Way = Literal["in", "out", "index"]
 CallSite = tuple[Key, Way, int]  # a call, and which of its tensors
@@ -76,7 +76,7 @@ def replay(
     result.loss = float(sites.pop(_LOSS))
     result.jax = {site: np.asarray(x) for site, x in sites.items()}
     result.jax_gradients = {site: np.asarray(x) for site, x in at_sites.items()}
-    result.gradients = {path: np.asarray(x) for path, x in gradients.items()}
+    result.gradients = {path: conjugated(x) for path, x in gradients.items()}
     return result
 
 

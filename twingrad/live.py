@@ -53,17 +53,19 @@ class LivePair:
         return self.pair.jax_batch or self.pair.batch
 
     def in_torch(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """JAX's tensors in PyTorch's layout, by the parts' names."""
+        """JAX's tensors in PyTorch's layout, by the parts' names; complex ones as real pairs."""
         shapes = {leaf.path: leaf.shape for leaf in self._leaves}
         return {
-            p.name: p.to_torch(values[p.jax], shapes[p.torch])
+            p.name: as_real(p.to_torch(values[p.jax], shapes[p.torch]))
             for p in self.partners
             if p.jax in values
         }
 
     def torch_parts(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """PyTorch's tensors by the parts' names."""
-        return {p.name: p.piece(values[p.torch]) for p in self.partners if p.torch in values}
+        """PyTorch's tensors by the parts' names; complex ones as real pairs."""
+        return {
+            p.name: as_real(p.piece(values[p.torch])) for p in self.partners if p.torch in values
+        }
 
     @cached_property
     def _leaves(self) -> list[Leaf]:
@@ -126,6 +128,11 @@ def arithmetic(dtype: str) -> Iterator[None]:
     finally:
         for name, value in before.items():
             config.update(name, value)
+
+
+def as_real(x: Array) -> Array:
+    """``x``, or for complex numbers their real and imaginary parts along a last axis of two."""
+    return np.stack([x.real, x.imag], axis=-1) if np.iscomplexobj(x) else x
 
 
 def _require_finite(framework: str, loss: float) -> None:

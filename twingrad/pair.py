@@ -66,9 +66,10 @@ class Pair:
 
     ``torch`` makes an ``nn.Module``. ``jax`` makes an ``nnx.Module``, or a tuple of a Linen module
     or a function with its parameters. The losses are called as ``loss(model, *batch)`` and return
-    the loss, a scalar, or the loss and an output. ``batch`` are NumPy arrays of any shape; those of
-    floating-point numbers are given in the dtype under test, float64 or float32, all others as they
-    are. ``jax_batch`` is for inputs that lie differently, as images do with channels last.
+    the loss, a scalar, or the loss and an output. ``batch`` are NumPy arrays of any shape: those of
+    floating-point or complex numbers are given in the precision under test, float64 or float32,
+    integers and truth values as they are (to PyTorch signed integers as int64). ``jax_batch`` is
+    for inputs that lie differently, as images do with channels last.
     PyTorch's numbers are copied into the JAX model unless ``copy`` is off. ``names`` says which
     parameter is which where names and shapes do not. ``train`` runs both in training mode.
     ``torch_optimizer`` makes an optimizer of parameters, ``jax_optimizer`` is optax's; given both,
@@ -118,14 +119,14 @@ class Pair:
                     f"array {number} of the batch has shape {a.shape} in PyTorch and {b.shape} in "
                     "JAX: give both sides the same numbers"
                 )
-            if a.dtype.kind == "f" and not np.isfinite(a).all():
+            if a.dtype.kind in "fc" and not np.isfinite(a).all():
                 raise ValueError(f"array {number} of the batch holds NaN or infinity: leave it out")
 
 
 def _arrays(batch: Sequence[Array]) -> list[Array]:
     arrays = list(batch)
     for number, array in enumerate(arrays):
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiubc":
             raise ValueError(
                 f"array {number} of the batch is a {type(array).__name__}: expected a NumPy array "
                 "of numbers"

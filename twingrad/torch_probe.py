@@ -15,11 +15,24 @@ from twingrad.matching import Leaf
 
 # Running statistics count as state; counters and masks do not.
 _STATE = ("running_mean", "running_var")
+# The complex dtype whose parts have a dtype.
+COMPLEX = {"float64": "complex128", "float32": "complex64"}
 
 
 def prepare(model: nn.Module, dtype: str, train: bool) -> nn.Module:
-    """``model`` in ``dtype``, in training or evaluation mode, with nothing done in place."""
-    model = model.to(getattr(torch, dtype)).train(train)
+    """``model`` in ``dtype``, in training or evaluation mode, with nothing done in place.
+
+    Complex numbers become those whose parts have ``dtype``.
+    """
+    kind, complex_kind = getattr(torch, dtype), getattr(torch, COMPLEX[dtype])
+
+    def cast(x: Tensor) -> Tensor:
+        if x.is_complex():
+            return x.to(complex_kind)
+        return x.to(kind) if x.is_floating_point() else x
+
+    # Module.to(dtype) would drop the imaginary parts.
+    model = model._apply(cast).train(train)
     for module in model.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]
@@ -63,16 +76,24 @@ def restore(model: nn.Module, values: Mapping[str, Array]) -> None:
 
 
 def batch_of(batch: Sequence[Array], dtype: str) -> tuple[Tensor, ...]:
-    """Arrays as tensors: floats in ``dtype``, integers as int64."""
-    kind = getattr(torch, dtype)
-    return tuple(torch.tensor(x).to(kind if x.dtype.kind == "f" else torch.int64) for x in batch)
+    """Arrays as tensors of memory of their own: floats in ``dtype``, all others as they are.
+
+    Signed integers are int64 all the same: PyTorch's losses take no others for targets.
+    """
+    kinds = {
+        "f": getattr(torch, dtype),
+        "c": getattr(torch, COMPLEX[dtype]),
+        "i": torch.int64,
+    }
+    return tuple(torch.tensor(x).to(kinds.get(x.dtype.kind)) for x in batch)
 
 
 def observe(model: nn.Module, loss_fn: Loss, batch: Sequence[Array], dtype: str) -> Pass:
     """Forward and backward, with every call's tensors and their gradients.
 
-    A module's own input is a view of what it was given, so that the gradient at it is what flows
-    back through this module alone, and not through the residual path beside it.
+    A module's own input is a copy of what it was given, so that the gradient at it is what flows
+    back through this module alone, and not through the residual path beside it; its caller gets a
+    copy of its output. What is done in place later changes neither value nor gradient of a record.
     """
     watch = _Watch()
     handles = [handle for name, m in model.named_modules() for handle in watch.hook(name, m)]
@@ -145,6 +166,7 @@ class _OpenCall:
         self.inputs: list[Tensor] = []
         self.integers: list[Tensor] = []
         self.outputs: list[Tensor] = []
+        self.lent: list[_Lent] = []
 
     def finished(self) -> Call:
         """The call in NumPy, once gradients are there."""
@@ -191,32 +213,62 @@ class _Watch:
         return enter
 
     def _watched(self, call: _OpenCall, x: Tensor) -> Tensor:
+        """The tensor that the module gets for ``x``."""
         if not x.is_floating_point():
-            if x.dtype != torch.bool:
-                call.integers.append(x)
+            if x.dtype != torch.bool and not x.is_complex():
+                call.integers.append(x.clone())
             return x
-        view = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
-        view.retain_grad()
-        call.inputs.append(view)
-        return view
+        record = x.clone()
+        if not record.requires_grad:
+            record = record.detach().requires_grad_()
+        record.retain_grad()
+        call.inputs.append(record)
+        lent = _Lent(x, record.clone())
+        call.lent.append(lent)
+        return lent.copy
 
     def _leave(self, name: str) -> ModuleCall:
-        def leave(module: nn.Module, args: Tree, output: Tree) -> None:
+        def leave(module: nn.Module, args: Tree, output: Tree) -> Tree:
             call = self.open[name].pop()
             self.events.append(("leave", call.key))
-            for x in pytree.tree_leaves(output):
-                if isinstance(x, Tensor) and x.is_floating_point():
-                    if x.requires_grad:
-                        x.retain_grad()
-                    call.outputs.append(x)
+            for lent in call.lent:
+                lent.give_back()
+            flat, form = pytree.tree_flatten(output)
+            handed = [self._handed(call, x) if isinstance(x, Tensor) else x for x in flat]
+            return pytree.tree_unflatten(handed, form)
 
         return leave
 
+    def _handed(self, call: _OpenCall, x: Tensor) -> Tensor:
+        """The tensor that the module's caller gets for the output ``x``."""
+        if not x.is_floating_point():
+            return x
+        record = x.clone()
+        if record.requires_grad:
+            record.retain_grad()
+        call.outputs.append(record)
+        return record.clone()
+
+
+class _Lent:
+    """A caller's tensor, and the copy of it that a module works on."""
+
+    def __init__(self, original: Tensor, copy: Tensor):
+        self.original, self.copy = original, copy
+        self.version = copy._version
+
+    def give_back(self) -> None:
+        """Let the caller see what the module has changed in place."""
+        if self.copy._version != self.version:
+            self.original.copy_(self.copy)
+            self.version = self.copy._version
+
 
 def _array(x: Tensor) -> Array:
-    return x.detach().numpy().copy()
+    """``x`` in NumPy; records have memory of their own, which nothing writes to."""
+    return x.detach().numpy()
 
 
 def _gradient(x: Tensor) -> Array:
     grad = x.grad if x.requires_grad else None
-    return np.zeros(tuple(x.shape), x.detach().numpy().dtype) if grad is None else _array(grad)
+    return np.zeros(tuple(x.shape), _array(x).dtype) if grad is None else _array(grad).copy()

@@ -266,9 +266,16 @@ def _lookup_gradient(place: Divergence) -> Array | None:
     call = place.call
     if place.what != "parameter" or call is None or not call.integers or place.torch.ndim != 2:
         return None
-    part = np.zeros_like(place.torch)
-    rows = call.output_gradients[0].reshape(-1, place.torch.shape[1])
-    np.add.at(part, call.integers[0].ravel(), rows)
+    ids, table = call.integers[0], place.torch
+    if len(call.output_gradients) != 1 or not ids.size:
+        return None
+    gradient = call.output_gradients[0]
+    if gradient.shape != (*ids.shape, table.shape[1]) or not 0 <= ids.min() <= ids.max() < len(
+        table
+    ):
+        return None  # no lookup in this table
+    part = np.zeros_like(table)
+    np.add.at(part, ids.ravel(), gradient.reshape(-1, table.shape[1]))
     return part
 
 

@@ -127,14 +127,14 @@ class Replay:
                     stage="forward",
                     what="in",
                     owner=owner,
-                    name=f"integers into {key}",
+                    name=f"integers into {named(key)}",
                     torch=ids.astype(float),
                     jax=self.replayed.jax[site].astype(float),
                     scale=numerics.size(np.ones_like(ids, float)),
                     call=self.seen.calls.get(owner),
                     before=key,
                 )
-        yield from self._exchanged(key, "in", owner, f"input of {key}")
+        yield from self._exchanged(key, "in", owner, f"input of {named(key)}")
 
     def _left(self, key: Key) -> Iterator[Divergence]:
         yield from self._exchanged(key, "out", key, f"output of {named(key)}")

@@ -22,10 +22,16 @@ Hypothesis = tuple[str, Array]  # a way to compute a tensor, and the values that
 def rounded(x: Array, precision: str) -> Array:
     """``x`` rounded to one of ``LOW_PRECISIONS``, in its own dtype."""
     if precision == "bfloat16":
-        import ml_dtypes  # comes with JAX
-
-        return x.astype(ml_dtypes.bfloat16).astype(x.dtype)
+        return _bfloat16(x).astype(x.dtype)
     return x.astype(np.float16).astype(x.dtype)
+
+
+def _bfloat16(x: Array) -> Array:
+    """``x`` as float32 whose lower 16 bits are rounded away, to even; NumPy has no bfloat16."""
+    single = np.ascontiguousarray(x, np.float32)
+    bits = single.view(np.uint32)
+    kept = (bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
+    return np.where(np.isfinite(single), kept.view(np.float32), single)
 
 
 @dataclass(frozen=True, kw_only=True)
