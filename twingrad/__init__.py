@@ -8,13 +8,27 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from twingrad.api import assert_equal_models, compare, diagnose
+    from twingrad.api import assert_equal, assert_equal_models, compare, diagnose
     from twingrad.pair import Pair
+    from twingrad.result import Comparison, Findings, NotEqual
 
-__all__ = ["Pair", "assert_equal_models", "compare", "diagnose"]
+__all__ = [
+    "Comparison",
+    "Findings",
+    "NotEqual",
+    "Pair",
+    "assert_equal",
+    "assert_equal_models",
+    "compare",
+    "diagnose",
+]
 
 _MODULES = {
+    "Comparison": "twingrad.result",
+    "Findings": "twingrad.result",
+    "NotEqual": "twingrad.result",
     "Pair": "twingrad.pair",
+    "assert_equal": "twingrad.api",
     "assert_equal_models": "twingrad.api",
     "compare": "twingrad.api",
     "diagnose": "twingrad.api",

@@ -1,64 +1,96 @@
-"""The functions for anybody's own tests and programs."""
+"""The functions for anybody's own tests, notebooks and programs.
 
-from collections.abc import Callable, Mapping, Sequence
+Both frameworks are loaded when one of them is called, not when this module is imported.
+"""
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
-from twingrad import comparison
-from twingrad.diagnosis import engine, finding
+from twingrad.environment import require_frameworks
 from twingrad.foreign import Array, Loss, Model, Optimizer, OptimizerOf
 from twingrad.matching import Stated
-from twingrad.outcome import Outcome
+from twingrad.outcome import diagnose_hint
 from twingrad.pair import Pair, importing_beside, load
+from twingrad.result import Comparison, Findings, NotEqual
+
+DTYPES = ("float64", "float32")
 
 
-def compare(pair: Pair | str | Path, *, dtypes: Sequence[str] = comparison.DTYPES) -> list[Outcome]:
+def compare(
+    pair: Pair | str | Path, *, dtypes: Sequence[str] = DTYPES, causes: bool = True
+) -> Comparison:
     """Judge every module's output, the loss and every gradient of ``pair``, or of a pair file.
 
-    Returns an outcome for each of ``dtypes``, float64 first, until one fails. An outcome's gates
-    hold a verdict for every tensor, whose errors and limits are in units of u, one unit of rounding
-    error of the dtype: 2^-53 for float64, 2^-24 for float32. Raises ``ValueError`` for a pair that
-    cannot be judged.
+    The result has ``ok``, ``table()``, and an outcome for each of ``dtypes``, float64 first, until
+    one fails. An outcome's gates hold a verdict for every tensor, whose errors and limits are in
+    units of u, one unit of rounding error of the dtype: 2^-53 for float64, 2^-24 for float32. Where
+    a gate fails, the result's ``findings`` are those of ``diagnose``, unless ``causes`` is off.
+    Raises ``ValueError`` for a pair that cannot be judged, and where a framework is missing.
 
     Example::
 
-        for outcome in twingrad.compare(pair):
-            print(outcome.dtype, outcome.ok, outcome.gates[0].worst)
+        result = twingrad.compare(pair)
+        print(result.ok, len(result.outcomes))
+        print(result.table())
     """
+    require_frameworks()
     with _beside(pair):
-        return comparison.compare(_loaded(pair), dtypes)
+        return _compared(_loaded(pair), _hint(pair), dtypes, causes)
 
 
-def diagnose(pair: Pair | str | Path, *, every: bool = False) -> list[finding.Finding]:
+def diagnose(pair: Pair | str | Path, *, every: bool = False) -> Findings:
     """Find where the two models of ``pair``, or of a pair file, first differ; empty if nowhere.
 
     Models are run in float64, then in float32. With ``every``, all places are returned and not the
-    first alone. Raises ``ValueError`` for a pair that cannot be judged.
+    first alone. Raises ``ValueError`` for a pair that cannot be judged, and where a framework is
+    missing.
 
     Example::
 
-        for finding in twingrad.diagnose("my_pair.py"):
+        findings = twingrad.diagnose(pair)
+        print(findings.ok, len(findings))
+        for finding in findings:
             print(finding.stage, finding.where, finding.cause)
     """
+    require_frameworks()
     with _beside(pair):
-        return engine.diagnose(_loaded(pair), every=every)
+        return _diagnosed(_loaded(pair), every)
 
 
-def _beside(pair: Pair | str | Path) -> AbstractContextManager[None]:
-    return nullcontext() if isinstance(pair, Pair) else importing_beside(Path(pair))
+def assert_equal(pair: Pair | str | Path) -> None:
+    """Claim that the two models of ``pair``, or of a pair file, are one.
 
+    The limits are ``numerics.OWN_RELATIVE``, relative, for each place by itself, in float64 and in
+    float32. Raises ``NotEqual``, an ``AssertionError`` that names the first place that differs with
+    its cause, and holds what ``compare`` returns; ``ValueError`` for a pair that cannot be judged,
+    and where a framework is missing.
 
-def _loaded(pair: Pair | str | Path) -> Pair:
-    return pair if isinstance(pair, Pair) else load(Path(pair))
+    Example::
+
+        def test_my_port():
+            twingrad.assert_equal(pair)
+    """
+    __tracebackhide__ = True  # pytest then shows the test's line, and not these
+    require_frameworks()
+    with _beside(pair):
+        loaded = _loaded(pair)
+        findings = _diagnosed(loaded, every=False)
+        if findings:
+            compared = _compared(loaded, _hint(pair), DTYPES, causes=False)
+            raise NotEqual(replace(compared, findings=findings))
 
 
 def assert_equal_models(
-    torch: Callable[[], Model],
-    jax: Callable[[], Model],
+    torch: Model,
+    jax: Model,
     *,
     batch: Sequence[Array],
-    torch_loss: Loss,
-    jax_loss: Loss,
+    torch_loss: Loss | None = None,
+    jax_loss: Loss | None = None,
     jax_batch: Sequence[Array] | None = None,
     names: Mapping[str, Stated] | None = None,
     copy: bool = True,
@@ -69,17 +101,14 @@ def assert_equal_models(
 ) -> None:
     """Claim that two models are one: loss, every module's own output and gradient, every parameter.
 
-    Arguments are those of ``Pair``. The limits are ``numerics.OWN_RELATIVE``, relative, for each
-    place by itself, in float64 and in float32. Raises ``AssertionError`` that names the first place
-    that differs, and the cause where one is known; ``ValueError`` for a pair that cannot be judged.
+    Arguments are those of ``Pair``, and what it claims and raises is that of ``assert_equal``.
 
     Example::
 
         def test_my_port():
-            assert_equal_models(
-                make_torch, make_jax, batch=[x, y], torch_loss=torch_loss, jax_loss=jax_loss
-            )
+            twingrad.assert_equal_models(make_torch, make_jax, batch=[x])
     """
+    __tracebackhide__ = True
     pair = Pair(
         torch=torch,
         jax=jax,
@@ -94,6 +123,35 @@ def assert_equal_models(
         jax_optimizer=jax_optimizer,
         name=name,
     )
-    findings = engine.diagnose(pair)
-    if findings:
-        raise AssertionError(f"{finding.located(findings)} ({findings[0].evidence})")
+    assert_equal(pair)
+
+
+def _compared(pair: Pair, hint: str | None, dtypes: Sequence[str], causes: bool) -> Comparison:
+    from twingrad import comparison
+
+    started = time.perf_counter()
+    outcomes = comparison.compare(pair, dtypes)
+    seconds = time.perf_counter() - started
+    equal = all(outcome.ok for outcome in outcomes)
+    findings = _diagnosed(pair, every=False) if causes and not equal else Findings(name=pair.name)
+    return Comparison(
+        name=pair.name, outcomes=outcomes, findings=findings, seconds=seconds, hint=hint
+    )
+
+
+def _diagnosed(pair: Pair, every: bool) -> Findings:
+    from twingrad.diagnosis import engine
+
+    return Findings(engine.diagnose(pair, every=every), pair.name)
+
+
+def _hint(pair: Pair | str | Path) -> str | None:
+    return None if isinstance(pair, Pair) else diagnose_hint(shlex.quote(str(pair)))
+
+
+def _beside(pair: Pair | str | Path) -> AbstractContextManager[None]:
+    return nullcontext() if isinstance(pair, Pair) else importing_beside(Path(pair))
+
+
+def _loaded(pair: Pair | str | Path) -> Pair:
+    return pair if isinstance(pair, Pair) else load(Path(pair))

@@ -173,6 +173,22 @@ class Subject:
         return jax.jit(jax.value_and_grad(loss_of, has_aux=True))
 
 
+def made(model: Model) -> Model:
+    """A copy of ``model``, or what it makes where it is a function."""
+    if isinstance(model, nnx.Module):
+        return nnx.clone(model)
+    return model if isinstance(model, tuple) else model()
+
+
+def mean_square(model: Model, *batch: jax.Array) -> jax.Array:
+    """The loss of a pair without one: the mean squares of all outputs, added up."""
+    outputs = jax.tree_util.tree_leaves(model(*batch))
+    means = [(jnp.abs(x) ** 2).mean() for x in outputs if is_float(x) or jnp.iscomplexobj(x)]
+    if not means:
+        raise ValueError("the JAX model has no output of numbers: give torch_loss and jax_loss")
+    return jnp.stack(means).sum()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plain:
     """Loss, gradients, running statistics and every call's outputs of one pass."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from twingrad import jax_probe, torch_probe
 from twingrad.calls import Key, Pass
-from twingrad.foreign import Array, Model, Untyped
+from twingrad.foreign import Array, Loss, Model, Untyped
 from twingrad.matching import Leaf, Partner, match, words
 from twingrad.pair import Pair, error_text
 
@@ -36,16 +36,26 @@ class LivePair:
         import torch
 
         torch.manual_seed(0)
-        model = run_foreign("torch", pair.torch)
-        if not isinstance(model, torch.nn.Module):
-            raise ValueError(f"torch made a {type(model).__name__}: expected a torch.nn.Module")
-        model = torch_probe.prepare(model, dtype, pair.train)
-        subject = jax_probe.Subject(run_foreign("jax", pair.jax), dtype, pair.train)
+        model = torch_probe.prepare(
+            run_foreign("torch", lambda: torch_probe.made(pair.torch)), dtype, pair.train
+        )
+        made = run_foreign("jax", lambda: jax_probe.made(pair.jax))
+        subject = jax_probe.Subject(made, dtype, pair.train)
         partners = match(torch_probe.leaves(model), subject.leaves(), pair.names)
         if pair.copy:
             values = torch_probe.views(model)
             subject.give({p.jax: p.to_jax(values[p.torch].copy()) for p in partners})
         return cls(pair=pair, dtype=dtype, torch=model, jax=subject, partners=partners)
+
+    @property
+    def torch_loss(self) -> Loss:
+        """The loss of the PyTorch model."""
+        return self.pair.torch_loss or torch_probe.mean_square
+
+    @property
+    def jax_loss(self) -> Loss:
+        """The loss of the JAX model."""
+        return self.pair.jax_loss or jax_probe.mean_square
 
     @property
     def jax_batch(self) -> Sequence[Array]:
@@ -76,9 +86,7 @@ class LivePair:
         before = torch_probe.statistics(self.torch)
         observed = run_foreign(
             "torch_loss",
-            lambda: torch_probe.observe(
-                self.torch, self.pair.torch_loss, self.pair.batch, self.dtype
-            ),
+            lambda: torch_probe.observe(self.torch, self.torch_loss, self.pair.batch, self.dtype),
         )
         torch_probe.restore(self.torch, before)
         _require_finite("PyTorch", observed.loss)
@@ -86,13 +94,13 @@ class LivePair:
 
     def run_jax(self) -> jax_probe.Plain:
         """JAX's own pass."""
-        plain = run_foreign("jax_loss", lambda: self.jax.plain(self.pair.jax_loss, self.jax_batch))
+        plain = run_foreign("jax_loss", lambda: self.jax.plain(self.jax_loss, self.jax_batch))
         _require_finite("JAX", plain.loss)
         return plain
 
     def names(self, torch: Pass) -> dict[Key, Key]:
         """For JAX's calls, PyTorch's."""
-        paths = run_foreign("jax_loss", lambda: self.jax.paths(self.pair.jax_loss, self.jax_batch))
+        paths = run_foreign("jax_loss", lambda: self.jax.paths(self.jax_loss, self.jax_batch))
         return align(torch, paths, self.partners)
 
     def channels_last(self, torch: Pass) -> bool:

@@ -22,7 +22,12 @@ class Gate:
     @property
     def worst(self) -> Verdict:
         """The tensor that comes nearest to its limit, or is furthest over it."""
-        return max(self.tensors, key=lambda tensor: (not tensor.ok, tensor.error_ratio))
+        return self.worst_first[0]
+
+    @property
+    def worst_first(self) -> list[Verdict]:
+        """The tensors, those first that are furthest over their limits or nearest to them."""
+        return sorted(self.tensors, key=lambda t: (not t.ok, t.error_ratio), reverse=True)
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,39 @@ def first_divergence(gate: Gate) -> tuple[str | None, str | None]:
     return forward, backward.removesuffix(OUTPUT) if backward else None
 
 
+def failing_gate(outcome: Outcome) -> Gate | None:
+    """The first gate of ``outcome`` that does not hold."""
+    return next((gate for gate in outcome.gates if not gate.ok), None)
+
+
+def first_failing(outcome: Outcome) -> Verdict | None:
+    """The first tensor over its limit, in the order of computation."""
+    gate = failing_gate(outcome)
+    return next((t for t in gate.tensors if not t.ok), None) if gate else None
+
+
+def divergence_places(outcome: Outcome) -> list[str]:
+    """Where the two sides first differ, as a sentence goes on; not empty for a gate that fails."""
+    places = {"forward": outcome.first_forward, "backward": outcome.first_backward}
+    named = [f"{way} at {place}" for way, place in places.items() if place]
+    tensor = first_failing(outcome)
+    if named or outcome.ok:
+        return named
+    return [f"at {tensor.name} ({tensor.kind})" if tensor else "in that nothing was judged"]
+
+
+def divergence_sentence(outcome: Outcome) -> str:
+    """Where the two sides first differ, in one sentence."""
+    gate = failing_gate(outcome)
+    within = f"In {outcome.dtype}, gate {gate.name}" if gate else f"In {outcome.dtype}"
+    return f"{within}, the sides first diverge {', '.join(divergence_places(outcome))}."
+
+
+def diagnose_hint(program: str) -> str:
+    """What to call to know more about the program or pair file ``program``."""
+    return f"Where each first differs from the same inputs, and why: twingrad diagnose {program}"
+
+
 class _Judged(TypedDict):
     """The fields that a verdict and its JSON object share; errors are in units of u."""
 
@@ -115,10 +153,15 @@ class GateObject(TypedDict):
 
 
 class DivergenceObject(TypedDict):
-    """Names of the first modules that fail, as the JSON contract has them."""
+    """Names of the first modules that fail, and of the first tensor, as the JSON contract has them.
+
+    ``tensor`` is named wherever a gate fails, whatever kind it is of.
+    """
 
     forward: str | None
     backward: str | None
+    gate: str | None
+    tensor: str | None
 
 
 class OutcomeObject(TypedDict):
@@ -143,13 +186,23 @@ def outcome_object(outcome: Outcome) -> OutcomeObject:
         "dtype": outcome.dtype,
         "device": outcome.device,
         "ok": outcome.ok,
-        "first_divergence": {"forward": outcome.first_forward, "backward": outcome.first_backward},
+        "first_divergence": _divergence_object(outcome),
         "seconds": round(outcome.seconds, 2),
         "settings": outcome.settings,
         "gates": [
             {"gate": gate.name, "ok": gate.ok, "tensors": [_rounded(t) for t in gate.tensors]}
             for gate in outcome.gates
         ],
+    }
+
+
+def _divergence_object(outcome: Outcome) -> DivergenceObject:
+    gate, tensor = failing_gate(outcome), first_failing(outcome)
+    return {
+        "forward": outcome.first_forward,
+        "backward": outcome.first_backward,
+        "gate": gate.name if gate else None,
+        "tensor": tensor.name if tensor else None,
     }
 
 

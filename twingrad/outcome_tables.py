@@ -10,7 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from twingrad.numerics import UNIT_ROUNDOFF, Verdict
-from twingrad.outcome import Gate, MeasuredErrors, Outcome, measured_errors
+from twingrad.outcome import (
+    Gate,
+    MeasuredErrors,
+    Outcome,
+    divergence_sentence,
+    measured_errors,
+)
 from twingrad.terminal import put, table, units
 
 WORST = 10
@@ -57,7 +63,7 @@ def outcomes(console: Console, title: str, of_program: list[Outcome]) -> None:
     put(console, rows)
     for outcome in of_program:
         if not outcome.ok:
-            console.print(_divergence(outcome))
+            console.print(divergence_sentence(outcome), style="red", markup=False)
 
 
 def error_cells(gate: str, dtype: str, tensor: Verdict) -> list[str]:
@@ -80,16 +86,9 @@ def verdict(ok: bool) -> str:
     return "[green]equal[/]" if ok else "[bold red]DIFFERS[/]"
 
 
-def _divergence(outcome: Outcome) -> str:
-    places = {"forward": outcome.first_forward, "backward": outcome.first_backward}
-    named = [f"{way} at [bold]{escape(place)}[/]" for way, place in places.items() if place]
-    gate = outcome.gates[-1].name
-    return f"[red]In {outcome.dtype}, gate {gate}, the sides first diverge {', '.join(named)}.[/]"
-
-
 def worst_tensors(console: Console, gate: Gate, dtype: str, rule: str, count: int = WORST) -> None:
     """The tensors that come nearest to their limits, worst first; ``rule`` says what is judged."""
-    by_ratio = sorted(gate.tensors, key=lambda tensor: tensor.error_ratio, reverse=True)
+    by_ratio = gate.worst_first
     rows = table(
         "tensor",
         "kind",
@@ -108,8 +107,24 @@ def worst_tensors(console: Console, gate: Gate, dtype: str, rule: str, count: in
     put(console, rows)
 
 
-def closing(console: Console, judged: list[Outcome], seconds: float) -> None:
-    """The last lines: what u and limit mean, how much was judged, and the verdict on all of it."""
+def comparison(
+    console: Console, name: str, judged: list[Outcome], seconds: float, hint: str | None = None
+) -> None:
+    """Print one pair's outcomes: the worst tensors of each gate, all gates, and the last lines."""
+    for outcome in judged:
+        for gate in outcome.gates:
+            worst_tensors(console, gate, outcome.dtype, RULES[gate.name])
+    outcomes(console, name, judged)
+    closing(console, judged, seconds, hint)
+
+
+def closing(
+    console: Console, judged: list[Outcome], seconds: float, hint: str | None = None
+) -> None:
+    """The last lines: what u and limit mean, how much was judged, and the verdict on all of it.
+
+    ``hint`` says what to call where a gate differs.
+    """
     tensors = sum(len(gate.tensors) for outcome in judged for gate in outcome.gates)
     programs = {(outcome.program, outcome.preset) for outcome in judged}
     ok = all(outcome.ok for outcome in judged)
@@ -119,3 +134,5 @@ def closing(console: Console, judged: list[Outcome], seconds: float) -> None:
         f"{word}: {len(programs)} program{'s' * (len(programs) != 1)}, {tensors:,} tensors judged "
         f"in {seconds:.0f} s, {'every gate holds' if ok else 'see the gates that differ above'}."
     )
+    if hint and not ok:
+        console.print(hint, markup=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from string import Template
 from twingrad.anchors import Anchors
 from twingrad.environment import Environment
 from twingrad.numerics import UNIT_ROUNDOFF, Verdict
-from twingrad.outcome import Gate, Outcome
+from twingrad.outcome import Gate, Outcome, divergence_sentence
 from twingrad.outcome_tables import RULES, error_cells
 from twingrad.terminal import NAMES
 
@@ -35,8 +35,13 @@ def policy() -> str:
     )
 
 
-def comparison_page(outcomes: list[Outcome], environment: Environment) -> str:
-    """The page of one pair's ``outcomes``; every name in it is text, whatever characters it has."""
+def comparison_page(
+    outcomes: list[Outcome], environment: Environment, hint: str | None = None
+) -> str:
+    """The page of one pair's ``outcomes``; every name in it is text, whatever characters it has.
+
+    ``hint`` says what to call where a gate differs.
+    """
     tensors = sum(len(gate.tensors) for outcome in outcomes for gate in outcome.gates)
     ok = all(outcome.ok for outcome in outcomes)
     dtypes = dict.fromkeys(outcome.dtype for outcome in outcomes)
@@ -60,7 +65,8 @@ def comparison_page(outcomes: list[Outcome], environment: Environment) -> str:
         ),
         verdict=f'<span class="{_word(ok)}">{"Equal" if ok else "Not equal"}</span>: '
         f"{tensors:,} tensors judged, "
-        f"{'every gate holds' if ok else 'see the rows that differ'}.",
+        f"{'every gate holds' if ok else 'see the rows that differ'}."
+        + (f" {escape(hint)}" if hint and not ok else ""),
         roundoff=" and ".join(f"2<sup>{_power(dtype)}</sup> for {dtype}" for dtype in dtypes),
         gates="\n".join(_gate(place, outcome, gate, anchors) for place, outcome, gate in gates),
         facts="\n".join(_facts(environment)),
@@ -77,17 +83,13 @@ def _title(outcome: Outcome, gate: Gate) -> str:
 
 
 def _gate(place: str, outcome: Outcome, gate: Gate, anchors: Anchors) -> str:
-    places = {"forward": outcome.first_forward, "backward": outcome.first_backward}
-    first = [f"{way} at {escape(name)}" for way, name in places.items() if name]
     return Template(web("gate.html")).substitute(
         id=place,
         dtype=escape(outcome.dtype),
         title=escape(_title(outcome, gate)),
         word=_word(gate.ok),
         rule=escape(RULES[gate.name]),
-        place=f"The sides first diverge {', '.join(first)}."
-        if first
-        else "No tensor is over its limit.",
+        place="No tensor is over its limit." if gate.ok else escape(divergence_sentence(outcome)),
         rows="\n".join(
             _row(
                 anchors.new("tensor", *place.split("/")[1:], tensor.name),

@@ -5,7 +5,7 @@ A pair file is Python: it makes a ``Pair`` called ``pair``. Everything that can 
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,34 +64,38 @@ pair = Pair(
 class Pair:
     """Two models that should be one, a batch, and a loss for each.
 
-    ``torch`` makes an ``nn.Module``. ``jax`` makes an ``nnx.Module``, or a tuple of a Linen module
-    or a function with its parameters. The losses are called as ``loss(model, *batch)`` and return
-    the loss, a scalar, or the loss and an output. ``batch`` are NumPy arrays of any shape: those of
-    floating-point or complex numbers are given in the precision under test, float64 or float32,
-    integers and truth values as they are (to PyTorch signed integers as int64). ``jax_batch`` is
-    for inputs that lie differently, as images do with channels last.
+    ``torch`` is an ``nn.Module`` or a function that makes one. ``jax`` is an ``nnx.Module``, or a
+    tuple of a Linen module or a function with its parameters, or a function that makes one of them.
+    A model that is given itself is copied, and stays as it is. The losses are called as
+    ``loss(model, *batch)`` and return the loss, a scalar, or the loss and an output; without them
+    the loss is the mean square of what the model returns for the whole batch.
+    ``batch`` are NumPy arrays of any shape: those of floating-point or complex numbers are given in
+    the precision under test, float64 or float32, integers and truth values as they are (to PyTorch
+    signed integers as int64). ``jax_batch`` is for inputs that lie differently, as images do with
+    channels last.
     PyTorch's numbers are copied into the JAX model unless ``copy`` is off. ``names`` says which
     parameter is which where names and shapes do not. ``train`` runs both in training mode.
     ``torch_optimizer`` makes an optimizer of parameters, ``jax_optimizer`` is optax's; given both,
     their updates are compared too. ``name`` is what messages call the pair.
 
-    Raises ``ValueError`` for batches that differ in size, hold NaN or are no arrays of numbers.
+    Raises ``ValueError`` for a model or a loss of another kind, one loss without the other, and
+    batches that differ in size, hold NaN or are no arrays of numbers.
 
     Example::
 
         pair = Pair(
-            torch=lambda: torch.nn.Linear(3, 2),
-            jax=lambda: nnx.Linear(3, 2, rngs=nnx.Rngs(0)),
+            torch=torch.nn.Linear(3, 2),
+            jax=nnx.Linear(3, 2, rngs=nnx.Rngs(0)),
             torch_loss=lambda model, x: (model(x) ** 2).mean(),
             jax_loss=lambda model, x: (model(x) ** 2).mean(),
             batch=[np.ones((4, 3))],
         )
     """
 
-    torch: Callable[[], Model]
-    jax: Callable[[], Model]
-    torch_loss: Loss
-    jax_loss: Loss
+    torch: Model
+    jax: Model
+    torch_loss: Loss | None = None
+    jax_loss: Loss | None = None
     batch: Sequence[Array]
     jax_batch: Sequence[Array] | None = None
     names: Mapping[str, Stated] = field(default_factory=dict)
@@ -102,12 +106,20 @@ class Pair:
     name: str = "pair"
 
     def __post_init__(self) -> None:
-        for name in ("torch", "jax", "torch_loss", "jax_loss"):
-            if not callable(getattr(self, name)):
+        for name in ("torch", "jax"):
+            value = getattr(self, name)
+            if not callable(value) and not (name == "jax" and _with_parameters(value)):
                 raise ValueError(
-                    f"{name} is {getattr(self, name)!r}: expected a function "
-                    + ("that makes the model" if "loss" not in name else "of model and batch")
+                    f"{name} is {value!r:.200}: expected a model, or a function that makes it"
                 )
+        for name in ("torch_loss", "jax_loss"):
+            value = getattr(self, name)
+            if not callable(value) and value is not None:
+                raise ValueError(
+                    f"{name} is {value!r:.200}: expected a function of model and batch"
+                )
+        if (self.torch_loss is None) != (self.jax_loss is None):
+            raise ValueError("torch_loss and jax_loss: give both, or neither")
         ours, theirs = (_arrays(part) for part in (self.batch, self.jax_batch or self.batch))
         if len(ours) != len(theirs):
             raise ValueError(
@@ -121,6 +133,11 @@ class Pair:
                 )
             if a.dtype.kind in "fc" and not np.isfinite(a).all():
                 raise ValueError(f"array {number} of the batch holds NaN or infinity: leave it out")
+
+
+def _with_parameters(value: object) -> bool:
+    """Whether ``value`` is a tuple of a function or a module and its parameters."""
+    return isinstance(value, tuple) and len(value) == 2 and callable(value[0])
 
 
 def _arrays(batch: Sequence[Array]) -> list[Array]:

@@ -1,5 +1,6 @@
 """One pass of any PyTorch model, with the inputs and outputs of every module call recorded."""
 
+import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -10,13 +11,37 @@ from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
 from twingrad.calls import Call, Event, Key, Pass, only_loss
-from twingrad.foreign import Array, Loss, ModuleCall, Tree
+from twingrad.foreign import Array, Loss, Model, ModuleCall, Tree
 from twingrad.matching import Leaf
 
 # Running statistics count as state; counters and masks do not.
 _STATE = ("running_mean", "running_var")
 # The complex dtype whose parts have a dtype.
 COMPLEX = {"float64": "complex128", "float32": "complex64"}
+
+
+def made(model: Model) -> nn.Module:
+    """A copy of ``model``, or what it makes where it is a function.
+
+    Raises ``ValueError`` for what is no module.
+    """
+    made = copy.deepcopy(model) if isinstance(model, nn.Module) else model()
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"torch made a {type(made).__name__}: expected a torch.nn.Module")
+    return made
+
+
+def mean_square(model: nn.Module, *batch: Tensor) -> Tensor:
+    """The loss of a pair without one: the mean squares of all outputs, added up."""
+    outputs = pytree.tree_leaves(model(*batch))
+    means = [
+        (x.abs() ** 2).mean()
+        for x in outputs
+        if isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
+    ]
+    if not means:
+        raise ValueError("the PyTorch model has no output of numbers: give torch_loss and jax_loss")
+    return torch.stack(means).sum()
 
 
 def prepare(model: nn.Module, dtype: str, train: bool) -> nn.Module:

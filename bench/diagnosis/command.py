@@ -4,11 +4,10 @@ import time
 
 from rich.console import Console
 
-from bench.diagnosis import builtin
 from bench.diagnosis.options import DEFAULT_PRESET, DiagnoseOptions
 from bench.harness import frameworks, machine, programs
 from bench.harness.programs import Program
-from twingrad.cli.pair_commands import show_findings
+from twingrad import finding_tables
 from twingrad.diagnosis.finding import as_object
 from twingrad.files import write_json
 from twingrad.terminal import progress
@@ -18,14 +17,17 @@ def run(options: DiagnoseOptions, console: Console) -> int:
     """Diagnose the program; 0 if nothing diverges, else 1. Raises ``ValueError``."""
     if options.preset is not None and options.program != "gpt2":
         raise ValueError("--preset is for gpt2: say twingrad diagnose gpt2 --preset ...")
-    both = frameworks.both()
+    both = frameworks.both()  # raises where one is not installed
+    from bench.diagnosis import builtin  # it loads both
+
     started = time.perf_counter()
     with progress(console) as say:
         findings = builtin.find(_program(options), both, say, options.all)
     seconds = time.perf_counter() - started
     if options.json:
         write_json(options.json, as_object(findings, seconds, machine.environment(both, "cpu")))
-    show_findings(console, options.program, findings, seconds)
+    finding_tables.findings(console, options.program, findings)
+    console.print(f"({seconds:.0f} s)")
     return 1 if findings else 0
 
 

@@ -208,7 +208,6 @@ LOADS_A_FRAMEWORK = (
     "bench.speed.backends.",
     "bench.speed.jax_ceilings",
     "bench.speed.torch_ceilings",
-    "twingrad.api",
     "twingrad.comparison",
     "twingrad.diagnosis.",
     "twingrad.jax_probe",

@@ -9,7 +9,19 @@ import pytest
 import twingrad
 
 ROOT = Path(__file__).parents[2]
-PLAIN = ("numerics", "outcome", "files", "pair", "environment", "page", "cli.main", "cli.options")
+PLAIN = (
+    "api",
+    "result",
+    "notebook",
+    "numerics",
+    "outcome",
+    "files",
+    "pair",
+    "environment",
+    "page",
+    "cli.main",
+    "cli.options",
+)
 
 
 @pytest.mark.parametrize("statement", ["import twingrad", *(f"import twingrad.{m}" for m in PLAIN)])
@@ -22,7 +34,8 @@ def test_what_needs_no_framework_loads_none(statement):
 
 
 def test_the_public_names_are_these():
-    assert sorted(twingrad.__all__) == ["Pair", "assert_equal_models", "compare", "diagnose"]
+    functions = ["assert_equal", "assert_equal_models", "compare", "diagnose"]
+    assert sorted(twingrad.__all__) == ["Comparison", "Findings", "NotEqual", "Pair", *functions]
     assert {*twingrad.__all__} <= {*dir(twingrad)}
 
 

@@ -1,18 +1,18 @@
 """The commands for pairs of models in files: ``init-pair``, ``compare`` and ``diagnose``."""
 
+import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
-from twingrad import compile_cache, outcome_tables
+from twingrad import compile_cache, finding_tables, outcome_tables
 from twingrad.cli.imports import without_checkout
 from twingrad.cli.options import option
-from twingrad.diagnosis.finding import Finding, as_object
+from twingrad.diagnosis.finding import as_object
 from twingrad.environment import (
     Environment,
     environment,
@@ -20,10 +20,10 @@ from twingrad.environment import (
     require_frameworks,
 )
 from twingrad.files import require_writable, write_bytes, write_json
-from twingrad.outcome import Outcome, outcome_object
+from twingrad.outcome import Outcome, diagnose_hint, outcome_object
 from twingrad.page import comparison_page
 from twingrad.pair import Pair, importing_beside, load, write_starter
-from twingrad.terminal import progress, put, table
+from twingrad.terminal import progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,30 +104,29 @@ def compare(options: PairCompareOptions, console: Console) -> int:
 
         dtypes = comparison.DTYPES[: 1 + comparison.DTYPES.index(options.dtype)]
         outcomes = comparison.compare(pair, dtypes, say)
-    ok = all(outcome.ok for outcome in outcomes)
-    for outcome in outcomes:
-        for gate in outcome.gates:
-            rule = outcome_tables.RULES[gate.name]
-            outcome_tables.worst_tensors(console, gate, outcome.dtype, rule)
-    outcome_tables.outcomes(console, pair.name, outcomes)
     seconds = time.perf_counter() - started
-    _write_comparison(options, outcomes, seconds)
-    outcome_tables.closing(console, outcomes, seconds)
-    return 0 if ok else 1
+    hint = diagnose_hint(shlex.quote(str(options.file)))
+    _write_comparison(options, outcomes, seconds, hint)
+    outcome_tables.comparison(console, pair.name, outcomes, seconds, hint)
+    return 0 if all(outcome.ok for outcome in outcomes) else 1
 
 
-def _write_comparison(options: PairCompareOptions, outcomes: list[Outcome], seconds: float) -> None:
+def _write_comparison(
+    options: PairCompareOptions, outcomes: list[Outcome], seconds: float, hint: str
+) -> None:
     facts = _environment()
+    ok = all(outcome.ok for outcome in outcomes)
     if options.json:
         report = {
-            "ok": all(outcome.ok for outcome in outcomes),
+            "ok": ok,
+            "hint": None if ok else hint,
             "environment": facts,
             "programs": [outcome_object(outcome) for outcome in outcomes],
             "seconds": round(seconds, 1),
         }
         write_json(options.json, report)
     if options.html:
-        write_bytes(options.html, comparison_page(outcomes, facts).encode())
+        write_bytes(options.html, comparison_page(outcomes, facts, hint).encode())
 
 
 def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
@@ -142,26 +141,9 @@ def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
     seconds = time.perf_counter() - started
     if options.json:
         write_json(options.json, as_object(findings, seconds, _environment()))
-    show_findings(console, str(options.file), findings, seconds)
-    return 1 if findings else 0
-
-
-def show_findings(console: Console, name: str, findings: Sequence[Finding], seconds: float) -> None:
-    """Print ``findings`` about the program or file ``name`` as a table, with their evidence."""
-    if not findings:
-        console.print(
-            f"{escape(name)}: no divergence. Every parameter, every module's own output "
-            f"and gradient, and every update agree. ({seconds:.0f} s)"
-        )
-        return
-    rows = table("stage", "where", "cause", title="Where the two first part")
-    for finding in findings:
-        cause = finding.cause or "no known cause makes the difference vanish"
-        rows.add_row(finding.stage, escape(finding.where), escape(cause))
-    put(console, rows)
-    for finding in findings:
-        console.print(f"[dim]{escape(finding.where)}: {escape(finding.evidence)}[/dim]")
+    finding_tables.findings(console, str(options.file), findings)
     console.print(f"({seconds:.0f} s)")
+    return 1 if findings else 0
 
 
 @contextmanager

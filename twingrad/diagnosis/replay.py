@@ -64,7 +64,7 @@ class Replay:
         replayed = run_foreign(
             "jax_loss",
             lambda: jax_replay.replay(
-                live.jax, live.pair.jax_loss, live.jax_batch, partners, channels_last=last
+                live.jax, live.jax_loss, live.jax_batch, partners, channels_last=last
             ),
         )
         values = torch_probe.views(live.torch)
