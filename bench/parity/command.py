@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from bench.harness import frameworks, machine, records, terminal
+from bench.harness import frameworks, machine, programs, records, terminal
 from bench.parity import demo_tables, summary, tables, tasks
 from bench.parity.options import CompareOptions
 from bench.parity.tasks import TaskResult
 from twingrad import outcome_tables
 from twingrad.files import write_json
 from twingrad.numerics import UNIT_ROUNDOFF
-from twingrad.outcome import outcome_object
+from twingrad.outcome import Outcome, diagnose_hint, outcome_object
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,18 @@ def run(options: CompareOptions, console: Console) -> CompareResult:
         write_json(options.json, record)
     if len(planned) > 1:
         summary.show(console, outcomes)
-    outcome_tables.closing(console, outcomes, seconds)
+    outcome_tables.closing(console, outcomes, seconds, _hint(outcomes))
     return CompareResult(ok, record)
+
+
+def _hint(outcomes: list[Outcome]) -> str | None:
+    """What to call to know more about the first program that differs, if it can be diagnosed."""
+    differing = (o for o in outcomes if not o.ok and o.program in programs.MAKERS)
+    outcome = next(differing, None)
+    if outcome is None:
+        return None
+    preset = f" --preset {outcome.preset}" if outcome.preset else ""
+    return diagnose_hint(outcome.program + preset)
 
 
 def _show(console: Console, result: TaskResult, detailed: bool) -> None:
