@@ -107,9 +107,9 @@ class Subject:
         return tensor.astype(self.dtype) if is_float(tensor) else tensor
 
     @property
-    def _complex(self) -> np.dtype[np.complexfloating]:
+    def _complex(self) -> np.dtype[np.complex64] | np.dtype[np.complex128]:
         """The complex dtype whose parts have this one's."""
-        return np.result_type(self.dtype, np.complex64)
+        return np.dtype(np.complex128 if self.dtype == np.float64 else np.complex64)
 
     def leaves(self) -> list[Leaf]:
         """Parameters and running statistics."""
@@ -201,7 +201,8 @@ class Plain:
 
 def conjugated(gradient: jax.Array) -> Array:
     """A gradient as PyTorch has it, which for a complex number is the conjugate of JAX's."""
-    return np.conj(np.asarray(gradient))
+    conjugate: Array = np.conj(np.asarray(gradient))
+    return conjugate
 
 
 def is_float(x: object) -> bool:

@@ -119,20 +119,9 @@ def test_a_whole_traceback_is_shown_to_who_asks_for_it(project):
 
 
 def test_without_the_plugin_its_fixture_is_unknown(project):
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        *LOADED,
-        "-p",
-        "no:twingrad",
-        "-p",
-        "no:cacheprovider",
-    ]
-    if not ENTRY:
-        command = [word for word in command if word not in LOADED]
+    words = ("-p", "no:twingrad", "-p", "no:cacheprovider", "-q", "-k", "fixture")
     done = subprocess.run(
-        [*command, "-q", "-k", "fixture"], cwd=project.path, capture_output=True, text=True
+        [sys.executable, "-m", "pytest", *words], cwd=project.path, capture_output=True, text=True
     )
     assert "fixture 'assert_equal_models' not found" in done.stdout + done.stderr
 
