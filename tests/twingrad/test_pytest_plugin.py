@@ -118,12 +118,12 @@ def test_a_whole_traceback_is_shown_to_who_asks_for_it(project):
     assert "pluggy" in said
 
 
-def test_without_the_plugin_its_fixture_is_unknown(project):
+def test_without_the_plugin_its_marker_is_unknown(project):
     words = ("-p", "no:twingrad", "-p", "no:cacheprovider", "-q", "-k", "fixture")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words], cwd=project.path, capture_output=True, text=True
     )
-    assert "fixture 'assert_equal_models' not found" in done.stdout + done.stderr
+    assert "'pair' not found in `markers`" in done.stdout + done.stderr
 
 
 def test_the_plugin_loads_no_framework_and_nothing_else_of_the_library():
