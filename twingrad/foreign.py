@@ -14,3 +14,4 @@ Tensor: TypeAlias = Any  # torch.Tensor | jax.Array
 Tree: TypeAlias = Any  # tensors in whatever containers a module takes or returns
 Untyped: TypeAlias = Any  # an object whose methods have no annotations
 ModuleCall: TypeAlias = Callable[..., Any]  # (*arguments) -> a tree
+Claim: TypeAlias = Callable[..., None]  # a function that raises where two models differ

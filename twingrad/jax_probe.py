@@ -107,9 +107,9 @@ class Subject:
         return tensor.astype(self.dtype) if is_float(tensor) else tensor
 
     @property
-    def _complex(self) -> np.dtype[np.complex64] | np.dtype[np.complex128]:
+    def _complex(self) -> type[np.complex64] | type[np.complex128]:
         """The complex dtype whose parts have this one's."""
-        return np.dtype(np.complex128 if self.dtype == np.float64 else np.complex64)
+        return np.complex128 if self.dtype == np.float64 else np.complex64
 
     def leaves(self) -> list[Leaf]:
         """Parameters and running statistics."""

@@ -12,14 +12,14 @@ asks for one::
 """
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from twingrad.foreign import Untyped
+from twingrad.foreign import Claim, Untyped
 
 if TYPE_CHECKING:
     from twingrad.result import NotEqual
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def assert_equal_models() -> Callable[..., None]:
+def assert_equal_models() -> Claim:
     """``twingrad.assert_equal_models``, whose failure is shown as ``twingrad compare`` has it.
 
     Example::

@@ -57,7 +57,7 @@ def prepare(model: nn.Module, dtype: str, train: bool) -> nn.Module:
         return x.to(kind) if x.is_floating_point() else x
 
     # Module.to(dtype) would drop the imaginary parts.
-    model = model._apply(cast).train(train)
+    model = model._apply(cast).train(train)  # type: ignore[no-untyped-call]
     for module in model.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]

@@ -25,8 +25,8 @@ def judged(outcomes: Sequence[Outcome]) -> list[Judged]:
     for outcome in outcomes:
         for gate in outcome.gates:
             if gate.tensors:
-                names = (outcome.program, outcome.preset, outcome.dtype)
-                names += (gate.name,) if gate.name != outcome.dtype else ()
+                names = [outcome.program, outcome.preset, outcome.dtype]
+                names += [gate.name] if gate.name != outcome.dtype else []
                 place = anchors.new("gate", *names)
                 rows = [anchors.new("tensor", *names, tensor.name) for tensor in gate.tensors]
                 found.append(Judged(place, outcome, gate, rows))

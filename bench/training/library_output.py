@@ -15,10 +15,10 @@ def python_alone_on_stdout(world: World) -> Iterator[None]:
     Gloo reports there every connection that it makes. Errors of libraries go to stderr, which
     stays as it is.
     """
-    if world.size == 1 or sys.stdout is not sys.__stdout__:
+    before = sys.stdout
+    if world.size == 1 or before is None or before is not sys.__stdout__:
         yield
         return
-    before = sys.stdout
     before.flush()
     kept = os.dup(1)
     with open(os.devnull, "wb") as nowhere, os.fdopen(kept, "w", buffering=1) as python:
