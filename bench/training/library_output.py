@@ -16,7 +16,8 @@ def python_alone_on_stdout(world: World) -> Iterator[None]:
     stays as it is.
     """
     before = sys.stdout
-    if world.size == 1 or before is None or before is not sys.__stdout__:
+    is_redirected = before is not sys.__stdout__
+    if world.size == 1 or is_redirected:
         yield
         return
     before.flush()

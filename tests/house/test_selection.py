@@ -65,7 +65,7 @@ ALL = {"test_quick", "test_quick_too", "test_long[1]", "test_long[2]", "test_lon
         (["test_it.py::test_long", "test_other.py"], ALL - {"test_quick", "test_longer"}),
         (["-n1", "--all"], ALL),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(sorted(value) if isinstance(value, set) else value),
 )
 def test_slow_tests_run_where_they_are_asked_for(run, call, expected):
     if "-n1" in call:
