@@ -111,6 +111,13 @@ class NotEqual(AssertionError):
     """Two models differ that were claimed to be equal: the place, the cause, and the tables.
 
     ``comparison`` holds the outcomes and findings.
+
+    Example::
+
+        try:
+            twingrad.assert_equal(pair)
+        except twingrad.NotEqual as error:
+            print(error.comparison.table())
     """
 
     def __init__(self, comparison: Comparison):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from twingrad.calls import Call, Key
 from twingrad.diagnosis.hypotheses import explain
 from twingrad.diagnosis.hypotheses.context import Context, rounded
 
@@ -70,3 +71,17 @@ def test_a_ratio_of_two_losses_is_a_cause_only_as_a_count_or_a_constant(ratio, n
 def test_a_factor_of_many_numbers_is_a_cause_whatever_it_is():
     x = _numbers(16, 8)
     assert _cause(x, 1.01 * x) == "JAX's is 1.01 times PyTorch's"
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16 or TF32"])
+def test_a_product_of_few_bits_is_named_where_it_gives_the_numbers(precision):
+    x, w, b = _numbers(8, 5), _numbers(4, 5, seed=1), _numbers(4, seed=2)
+    product = rounded(rounded(x, precision) @ rounded(w.T, precision), precision)
+    low = rounded(product + rounded(b, precision), precision)
+    call = Call(
+        key=Key("fc"), kind="Linear", inputs=[x], integers=[], outputs=[], input_gradients=[],
+        output_gradients=[],
+    )  # fmt: skip
+    cause = _cause(x @ w.T + b, low, stage="forward", call=call, values={"weight": w, "bias": b})
+    assert cause is not None
+    assert f"all of it rounded to {precision}" in cause

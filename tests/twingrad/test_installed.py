@@ -58,11 +58,16 @@ PROJECT = {
         pair = Pair(torch=net.make, jax=port.make, **options)
     """,
     "test_port.py": """
+        import pytest
         from my_pair import net, options, port
         from twingrad import assert_equal_models
 
         def test_the_port_is_equal():
             assert_equal_models(net.make, port.make, **options)
+
+        @pytest.mark.pair("my_pair.py")
+        def test_the_plugin_comes_with_the_package():
+            pass
     """,
 }
 FOLDERS = ("torch_impl", "shared", "bench", "config")
@@ -148,7 +153,16 @@ def test_the_wheel_holds_the_library_alone(wheel):
 def test_a_project_with_folders_of_our_names_keeps_them(installed, packages, tmp_path):
     _write_project(tmp_path, packages)
     calls = [
-        ("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_port.py"),
+        (
+            "python",
+            "-m",
+            "pytest",
+            "-q",
+            "--strict-markers",
+            "-p",
+            "no:cacheprovider",
+            "test_port.py",
+        ),
         ("twingrad", "compare", "my_pair.py"),
         ("twingrad", "diagnose", "my_pair.py"),
     ]

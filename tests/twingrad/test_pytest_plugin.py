@@ -18,6 +18,13 @@ ROOT = Path(__file__).parents[2]
 ENTRY = any(entry.name == "twingrad" for entry in entry_points(group="pytest11"))
 LOADED = () if ENTRY else ("-p", "twingrad.pytest_plugin")
 
+INI = """
+[pytest]
+addopts = --strict-markers
+filterwarnings =
+    error
+    ignore:Module already imported so cannot be rewritten. _editable_impl
+"""
 PAIR = """
 import numpy as np
 import torch
@@ -80,7 +87,7 @@ def test_claimed_otherwise():
 @pytest.fixture
 def project(pytester):
     pytester.makepyfile(right=PAIR.format(factor=1), wrong=PAIR.format(factor=2), test_port=TESTS)
-    pytester.makeini("[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n")
+    pytester.makeini(INI)
     return pytester
 
 

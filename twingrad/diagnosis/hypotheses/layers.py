@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from twingrad import numerics
-from twingrad.diagnosis.hypotheses.context import Context, Hypothesis
+from twingrad.diagnosis.hypotheses.context import (
+    LOW_PRECISIONS,
+    Context,
+    Hypothesis,
+    rounded,
+)
 from twingrad.foreign import Array
 
 EPSILONS = (1e-5, 1e-6, 1e-12, 1e-8, 1e-3, 1e-2, 0.0)
@@ -126,6 +131,21 @@ def linear(context: Context) -> Iterator[Hypothesis]:
             yield f"{name} and twice its bias", product + 2 * bias
         else:
             yield name, product
+        yield from _products_of_few_bits(name, x, w, bias)
+
+
+def _products_of_few_bits(
+    name: str, x: Array, w: Array, bias: Array | None
+) -> Iterator[Hypothesis]:
+    """A product whose factors, and then its result, are rounded as a layer in that dtype does."""
+    shift = 0.0 if bias is None else bias
+    for precision in LOW_PRECISIONS:
+        product = rounded(x, precision) @ rounded(w, precision)
+        yield f"{name} of factors rounded to {precision}", product + shift
+        result = rounded(product, precision)
+        if bias is not None:
+            result = rounded(result + rounded(bias, precision), precision)
+        yield f"{name}, all of it rounded to {precision}", result
 
 
 def embeddings(context: Context) -> Iterator[Hypothesis]:
