@@ -251,7 +251,8 @@ def test_the_table_says_what_caught_each_bug_and_ends_with_the_sum() -> None:
     text = io.StringIO()
     console = Console(file=text, width=120)
     results.render(console, Report(clean=[_outcome(0.0)], results=[CAUGHT, MISSED]))
-    *_, row, _, last = (line for line in text.getvalue().splitlines())
+    *_, row, _, note, _, last = text.getvalue().splitlines()
+    assert note.startswith("The gate that caught it")
     assert [part.strip() for part in row.split("  ") if part.strip()] == [
         "a",
         "one bug",

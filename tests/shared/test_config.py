@@ -50,7 +50,7 @@ def test_head_dim_times_heads_is_the_width():
 
 
 def test_an_unknown_preset_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown preset 'gpt3'.*tiny, small, 124m, gpt2"):
+    with pytest.raises(ValueError, match=r"unknown preset 'gpt3'.*tiny, writer, small, 124m, gpt2"):
         preset("gpt3")
 
 

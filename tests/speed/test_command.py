@@ -93,7 +93,7 @@ def test_cuda_asked_for_and_absent_is_refused(capsys, monkeypatch, tmp_path):
 def test_a_missing_framework_is_named_with_what_to_install(capsys, monkeypatch):
     monkeypatch.setattr(frameworks, "installed", lambda name: name != "jax")
     said = refused(capsys, "bench", "--device", "cpu", "--contestants", "jax")
-    assert "pip install 'twingrad[jax]'" in said
+    assert "jax is not installed: pip install -e '.[jax,bench]'" in said
 
 
 def _workers(parent: int) -> list[int]:

@@ -50,5 +50,5 @@ def test_a_model_of_256_tokens_goes_on_in_bytes_where_told(one, capsys, without_
 
 @pytest.mark.parametrize("tokens", [50257, 50304])
 def test_a_model_of_gpt2s_vocabulary_has_gpt2s_tokenizer(tokens):
-    model = Pretrained(replace(preset("gpt2"), vocab_size=tokens), {}, None)
+    model = Pretrained(replace(preset("gpt2"), vocab_size=tokens), {}, None, "folder")
     assert pretrained.tokenizer_of(model, "folder") == {"kind": "gpt2"}

@@ -18,6 +18,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -214,7 +215,7 @@ class Parser(argparse.ArgumentParser):
         argument, or complain of a required option that is there with a slip in it.
         """
         known = self._option_string_actions
-        for word in words:
+        for before, word in pairwise(("", *words)):
             if word == "--":
                 return
             name = word.partition("=")[0]
@@ -222,6 +223,8 @@ class Parser(argparse.ArgumentParser):
             dashed = name.startswith("-") and name != "-" and " " not in word
             if not dashed or self._negative_number_matcher.match(word) or name in known:
                 continue
+            if before in known and known[before].nargs is None and not name.startswith("--"):
+                self.error(f"{before} has no value: one that begins with a dash is {before}={word}")
             self.error(f"unknown option {name}:{did_you_mean(name, known)}".rstrip(":"))
 
 
