@@ -92,7 +92,7 @@ PRESETS: dict[str, GPTConfig] = {
     "tiny": GPTConfig(
         vocab_size=256, context_length=128, emb_dim=64, n_heads=4, n_layers=2, qkv_bias=True
     ),
-    # Pieces of words as tokens: what two cores can train in ten minutes to write readable text.
+    # Pieces of words as tokens, on blocks that a CPU can train: for texts that are words.
     "writer": GPTConfig(
         vocab_size=2048,
         context_length=128,

@@ -5,6 +5,7 @@ from the records in ``bench/results``; a section whose record is absent is left 
 """
 
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ from twingrad import outcome as twingrad_outcome
 from twingrad import page as twingrad_page
 from twingrad.anchors import Anchors, slug
 from twingrad.files import write_bytes
+from twingrad.numerics import Verdict
 
 COMPARISON, TRAINING, MUTANTS, DEFAULTS, TIMES, DIAGNOSIS = (
     f"{name}-cpu"
@@ -89,6 +91,11 @@ def recorded(name: str) -> Record | None:
     return records.load(name) if records.path_of(name).exists() else None
 
 
+def _measured(gate: str, dtype: str, tensor: Verdict) -> tuple[float | None, ...]:
+    """The errors that the gate measures, in units of u: PyTorch's, JAX's, and how far apart."""
+    return astuple(twingrad_outcome.measured_errors(gate, dtype, tensor))
+
+
 def _section(name: str, view: Callable[[Record], T]) -> T | None:
     """The view of a record that a section of the page shows; none without the record."""
     record = recorded(name)
@@ -109,6 +116,7 @@ def _page(**content: object) -> str:
     environment.filters |= {"slug": slug, "power": words.power}
     environment.filters["farther_off"] = twingrad_page.farther_off
     environment.globals |= {"NAMES": terminal.NAMES, "RULES": tables.RULES, "SHADES": SHADES}
+    environment.globals |= {"MEASURED": (*terminal.NAMES.values(), "apart"), "measured": _measured}
     environment.globals |= {"new_anchors": Anchors, "policy": twingrad_page.policy()}
     environment.globals["web"] = lambda name: Markup(twingrad_page.web(name))
     return environment.get_template("report.html").render(content)

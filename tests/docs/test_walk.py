@@ -21,7 +21,11 @@ WAYS += [("terminal", ("torch",)), ("terminal", ("jax",))]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("way", "names"), WAYS, ids=lambda value: "-".join(value))
+@pytest.mark.parametrize(
+    ("way", "names"),
+    WAYS,
+    ids=lambda value: "-".join((value,) if isinstance(value, str) else value),
+)
 def test_all_that_the_pages_say_holds(way, names, tmp_path):
     lender = os.environ.get("TWINGRAD_WALK_ENVIRONMENT")
     if lender and names != INSTALLED:

@@ -34,6 +34,22 @@ def test_the_verdicts_figures_are_the_records(page, comparison):
     assert facts["programs"] == str(len(programs))
 
 
+def test_every_gate_shows_the_errors_that_it_measures_and_no_number_twice(page, comparison):
+    table = next(t for t in page.one("section", id="verdict").all("table"))
+    rows = [row for row in table.all("tr") if "data-dtype" in row.attributes]
+    gates = [gate for program in comparison["programs"] for gate in program["gates"]]
+    assert len(rows) == len(gates)
+    shown = {}
+    for row in rows:
+        gate, dtype, _, _, torch, jax, apart, _, _ = (cell.text for cell in row.all("td"))
+        shown.setdefault((gate, dtype), set()).add((bool(torch), bool(jax), bool(apart)))
+    assert shown["trajectory", "float64"] == {(False, False, True)}
+    assert shown["central-differences", "float64"] == {(True, False, False)}
+    assert shown["forward, backward", "float32"] == {(True, True, False)}
+    # GPT-2's two results have no third; the small programs have the gradient by hand as well.
+    assert shown["forward, backward", "float64"] == {(False, False, True), (True, True, True)}
+
+
 @pytest.mark.parametrize(
     ("definition", "pattern"),
     [
