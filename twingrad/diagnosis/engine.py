@@ -13,7 +13,8 @@ import numpy as np
 
 from twingrad import numerics, torch_probe
 from twingrad.calls import Key, Pass
-from twingrad.diagnosis.finding import Cause, Finding, Mode, statistics
+from twingrad.diagnosis import state
+from twingrad.diagnosis.finding import Cause, Finding, Mode, Note, statistics
 from twingrad.diagnosis.hypotheses import explain, loss, optimizer
 from twingrad.diagnosis.hypotheses.context import Context
 from twingrad.diagnosis.replay import Divergence, Replay
@@ -64,7 +65,10 @@ def stages(
         lambda: _of_places(Replay.run(live, seen), pair, dtype, every, scales),
     ]
     if dtype == "float64":
-        stages_left += [lambda: _of_state(live, seen), lambda: _of_updates(live, seen)]
+        stages_left += [
+            lambda: _findings(state.compare(live, seen)),
+            lambda: _of_updates(live, seen),
+        ]
     if more is not None:
         stages_left.append(lambda: more(live, seen))
     for stage in stages_left:
@@ -292,42 +296,9 @@ def _tied_parts(place: Divergence, lookup: Array | None) -> dict[str, Array]:
     }
 
 
-def _of_state(live: LivePair, seen: Pass) -> Iterator[Finding]:
-    """Running statistics after a pass in training mode."""
-    if live.jax.trained >= live.jax.tensors.keys():
-        return  # it has none
-    torch_state = live.torch_parts(seen.statistics)
-    before = live.torch_parts(torch_probe.views(live.torch))
-    for name, jax in live.in_torch(live.run_jax().state).items():
-        torch = torch_state.get(name)
-        if torch is None:
-            continue
-        scale = numerics.size(torch).l2
-        gap = numerics.distance(torch, jax).l2
-        if gap > numerics.OWN_RELATIVE["float64"] * scale:
-            yield Finding(
-                stage="forward",
-                where=name,
-                reason=Cause.statement(_momentum(before[name], torch, jax)),
-                evidence=f"after one pass in training mode the statistic is {gap / scale:.3g} off; "
-                + statistics(torch, jax),
-                mode="training",
-            )
-            return
-
-
-def _momentum(before: Array, torch: Array, jax: Array) -> str:
-    """How far each model went: PyTorch's momentum is the new share, Flax's the old one."""
-    step, other = torch - before, jax - before
-    if not step.any() or not other.any():
-        return "one side does not update it: it is in evaluation mode, or its momentum is 1"
-    ratio = float((step * other).sum() / (step * step).sum())
-    if numerics.distance(other, ratio * step).l2 <= 1e-9 * numerics.size(other).l2:
-        return (
-            f"JAX's step is {ratio:.6g} times PyTorch's: PyTorch's momentum is the share that is "
-            "new, Flax's the share that stays, and PyTorch's variance is over n - 1"
-        )
-    return "PyTorch's running variance is over n - 1, Flax's over n, or the momenta differ"
+def _findings(found: Iterable[Finding | Note]) -> Iterator[Finding]:
+    """Findings alone, without notes."""
+    return (each for each in found if isinstance(each, Finding))
 
 
 def _of_updates(live: LivePair, seen: Pass) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from twingrad.foreign import Array
 
-Stage = Literal["forward", "backward", "update", "trajectory"]
+Stage = Literal["forward", "backward", "state", "update", "trajectory"]
 Mode = Literal["evaluation", "training"]
 
 
@@ -58,6 +58,14 @@ class Finding:
     def cause(self) -> str | None:
         """The cause as a sentence, if one is known."""
         return None if self.reason is None else str(self.reason)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A place that does not count as a divergence, and what there is to know about it."""
+
+    where: str
+    note: str
 
 
 class FindingObject(TypedDict):
