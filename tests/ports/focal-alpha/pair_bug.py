@@ -1,0 +1,48 @@
+import flax.nnx as nnx
+import jax
+import numpy as np
+import optax
+import torch
+
+from twingrad import Pair
+
+
+def make_torch():
+    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 5))
+
+
+class Port(nnx.Module):
+    def __init__(self, rngs):
+        self.a = nnx.Linear(4, 8, rngs=rngs)
+        self.b = nnx.Linear(8, 5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.b(nnx.tanh(self.a(x)))
+
+
+def torch_loss(model, x, y):
+    z = model(x)
+    p = torch.sigmoid(z)
+    each = torch.nn.functional.binary_cross_entropy_with_logits(z, y, reduction="none")
+    hard = (y * (1 - p) + (1 - y) * p) ** 2
+    return ((0.25 * y + 0.75 * (1 - y)) * hard * each).mean()
+
+
+def jax_loss(model, x, y):
+    z = model(x)
+    p, each = jax.nn.sigmoid(z), optax.sigmoid_binary_cross_entropy(z, y)
+    hard = (y * (1 - p) + (1 - y) * p) ** 2
+    return (0.25 * hard * each).mean()
+
+
+random = np.random.default_rng(0)
+x = random.normal(size=(6, 4))
+y = (random.random((6, 5)) < 0.4).astype(float)
+pair = Pair(
+    torch=make_torch,
+    jax=lambda: Port(nnx.Rngs(0)),
+    torch_loss=torch_loss,
+    jax_loss=jax_loss,
+    batch=(x, y),
+    names={"0.weight": "a.kernel", "2.weight": "b.kernel"},
+)

@@ -1,0 +1,40 @@
+import flax.nnx as nnx
+import numpy as np
+import optax
+import torch
+
+from twingrad import Pair
+
+
+def make_torch():
+    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 5))
+
+
+class Port(nnx.Module):
+    def __init__(self, rngs):
+        self.a = nnx.Linear(4, 8, rngs=rngs)
+        self.b = nnx.Linear(8, 5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.b(nnx.tanh(self.a(x)))
+
+
+def torch_loss(model, x, y):
+    return torch.nn.functional.smooth_l1_loss(model(x), y, beta=0.3)
+
+
+def jax_loss(model, x, y):
+    return optax.huber_loss(model(x), y, delta=0.3).mean() / 0.3
+
+
+random = np.random.default_rng(0)
+x = random.normal(size=(6, 4))
+y = random.normal(size=(6, 5))
+pair = Pair(
+    torch=make_torch,
+    jax=lambda: Port(nnx.Rngs(0)),
+    torch_loss=torch_loss,
+    jax_loss=jax_loss,
+    batch=(x, y),
+    names={"0.weight": "a.kernel", "2.weight": "b.kernel"},
+)
