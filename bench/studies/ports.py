@@ -24,7 +24,7 @@ from bench.harness import frameworks, machine, records
 from bench.harness.records import Record
 from shared import files
 from twingrad.cli.options import Parser, add_options, option, read_options
-from twingrad.diagnosis.finding import FindingObject
+from twingrad.diagnosis.finding import FindingObject, NoteObject
 
 PORTS = records.ROOT / "tests" / "ports"
 # A diagnosis takes seconds; one that hangs is a wrong answer and not the end of the study.
@@ -77,19 +77,12 @@ class Port:
         return f"{self.case}/{self.file}"
 
 
-class Note(TypedDict):
-    """A place that does not count as a divergence, and why."""
-
-    where: str
-    note: str
-
-
 class Answer(TypedDict):
     """What ``diagnose`` answered for one file."""
 
     status: int
     findings: list[FindingObject]
-    notes: list[Note]
+    notes: list[NoteObject]
     message: str
 
 

@@ -11,7 +11,7 @@ BUG = Expected(
 
 
 def answer(*findings, status=1, notes=(), message="") -> Answer:
-    keys = ("stage", "where", "cause", "evidence")
+    keys = ("stage", "where", "cause", "evidence", "size")
     objects = [dict(zip(keys, (*finding, ""), strict=True)) for finding in findings]
     return {"status": status, "findings": objects, "notes": list(notes), "message": message}
 

@@ -193,7 +193,7 @@ def test_findings_are_shown_written_and_end_in_one(tmp_path, capsys):
     assert main(["diagnose", str(path), "--json", str(tmp_path / "found.json")]) == 1
     assert "GELU" in capsys.readouterr().out
     (finding,) = json.loads((tmp_path / "found.json").read_text())["findings"]
-    assert set(finding) == {"stage", "where", "cause", "evidence"}
+    assert set(finding) == {"stage", "where", "cause", "evidence", "size"}
 
 
 BAD = {

@@ -1,5 +1,6 @@
 """A finding: one place where the two models part, with its cause and evidence."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -44,7 +45,8 @@ class Finding:
     """One divergence: at which stage and where, by what cause, and how that is known.
 
     ``reason`` holds the cause framework by framework, ``cause`` is its sentence. ``dtype`` and
-    ``mode`` are those of the pass in which the divergence shows.
+    ``mode`` are those of the pass in which the divergence shows. ``size`` is how many times its
+    limit the error is, infinite where shapes differ or a value is not finite; 0 if not measured.
     """
 
     stage: Stage
@@ -53,6 +55,7 @@ class Finding:
     evidence: str
     dtype: str = "float64"
     mode: Mode = "evaluation"
+    size: float = 0.0
 
     @property
     def cause(self) -> str | None:
@@ -62,19 +65,30 @@ class Finding:
 
 @dataclass(frozen=True)
 class Note:
-    """A place that does not count as a divergence, and what there is to know about it."""
+    """Something that a reader should know and that makes no two models unequal.
+
+    ``where`` is a module, a parameter or a buffer by its name; ``note`` is a sentence about it.
+    """
 
     where: str
     note: str
 
 
 class FindingObject(TypedDict):
-    """A finding as the JSON contract has it."""
+    """A finding as the JSON contract has it; ``size`` is None where it is not finite."""
 
     stage: str
     where: str
     cause: str | None
     evidence: str
+    size: float | None
+
+
+class NoteObject(TypedDict):
+    """A note as the JSON contract has it."""
+
+    where: str
+    note: str
 
 
 class Report(TypedDict):
@@ -83,6 +97,7 @@ class Report(TypedDict):
     ok: bool
     seconds: float
     findings: list[FindingObject]
+    notes: list[NoteObject]
     environment: object
 
 
@@ -105,14 +120,23 @@ def located(findings: Sequence[Finding]) -> str:
     return f"{first.stage} of {first.where}: {first.cause or 'no known cause fits'}"
 
 
-def as_object(findings: Sequence[Finding], seconds: float, environment: object) -> Report:
-    """The findings as the JSON contract has them."""
+def as_object(
+    findings: Sequence[Finding], seconds: float, environment: object, notes: Sequence[Note] = ()
+) -> Report:
+    """The findings and notes as the JSON contract has them."""
     return {
         "ok": not findings,
         "seconds": round(seconds, 1),
         "findings": [
-            {"stage": f.stage, "where": f.where, "cause": f.cause, "evidence": f.evidence}
+            {
+                "stage": f.stage,
+                "where": f.where,
+                "cause": f.cause,
+                "evidence": f.evidence,
+                "size": f.size if math.isfinite(f.size) else None,
+            }
             for f in findings
         ],
+        "notes": [{"where": n.where, "note": n.note} for n in notes],
         "environment": environment,
     }
