@@ -63,6 +63,11 @@ def one_step(framework: Framework, halfway: TrainState, step: Callable[[], objec
     step()
 
 
+def _where(framework: Framework) -> str:
+    """Which framework computes, and that JAX compiles a program before it can be run."""
+    return "in JAX, compiling first" if framework.name == "jax" else "in PyTorch"
+
+
 @dataclass(frozen=True, kw_only=True)
 class LiveRuns:
     """Computes everything anew on ``device``; ``say`` hears what is being done.
@@ -86,7 +91,7 @@ class LiveRuns:
     def observe(self, framework: Framework, dtype: str) -> Observation:
         """One forward and backward pass; raises ``UnexpectedDtype``."""
         program = self.program
-        self.say(f"{program.title}, {dtype}: forward and backward in {framework.name}")
+        self.say(f"{program.title}, {dtype}: forward and backward {_where(framework)}")
         model, runtime = self._build(framework, dtype, program)
         loss_fn = program.loss_fn(framework)
         observed = framework.trace.observe(model, loss_fn, program.batches[0], runtime)
@@ -108,7 +113,7 @@ class LiveRuns:
     ) -> dict[int, Params]:
         """Parameters after the optimizer steps; of a large model after the last step alone."""
         program = self.program
-        self.say(f"{program.title}, {dtype}: {optimizer} updates in {framework.name}")
+        self.say(f"{program.title}, {dtype}: {optimizer} updates {_where(framework)}")
         model, runtime = self._build(framework, dtype, program.optimizer_part or program)
         moves = framework.optim.Optimizer(model, program.optimizers[optimizer])
         last = program.optimizer_steps - 1
@@ -124,7 +129,7 @@ class LiveRuns:
         """The metrics of the training steps, from ``start`` where it is given."""
         program = self.program
         count = len(program.batches)
-        self.say(f"{program.title}, {dtype}: {count} training steps in {framework.name}")
+        self.say(f"{program.title}, {dtype}: {count} training steps {_where(framework)}")
         model, runtime = self._build(framework, dtype, program, start)
         if program.training is not None:
             config = replace(program.training, dtype=dtype)

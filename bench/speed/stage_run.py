@@ -168,7 +168,9 @@ class StageRun:
                 worker.fail("died while others had their turn")
             return
         worker.failure = None
-        self.tell(f"{title}: {worker.name} warms up and is checked")
+        is_compiled = worker.contestant.settings.compiled != "none"
+        begins = "compiles, warms up" if is_compiled else "warms up"
+        self.tell(f"{title}: {worker.name} {begins} and is checked")
         with suppress(Failed):
             if judge_by:
                 worker.ask(judge_by, 60)

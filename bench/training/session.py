@@ -25,6 +25,7 @@ from bench.training.setup import RunSetup, TrainOptions
 from shared import checkpoint, params
 from shared.rendezvous import Rendezvous
 from shared.schedule import learning_rate
+from twingrad.environment import install_command
 from twingrad.files import write_json
 
 # Steps after which the time for the rest is estimated; the first of them compiles.
@@ -128,6 +129,7 @@ class Session:
             self.console.print(f"Nothing to do: the run is at step {self.step}.")
             return
         is_last, first = False, self.step
+        self._say_what_compiles()
         self.measure_texts()
         with _progress(self.console) as bar:
             task = bar.add_task("", total=self.setup.until, completed=self.step, metrics="")
@@ -146,6 +148,16 @@ class Session:
             title = f"GPT-2 {self.setup.config.preset}: loss of {self.step:,} steps"
             curves.draw(self.setup.out, self.curves(), levels, title)
         self.summary()
+
+    def _say_what_compiles(self) -> None:
+        """Tell of the wait before the first step, which a program is compiled for."""
+        compiling = [
+            terminal.NAMES[run.framework.name]
+            for run in self.runs
+            if run.framework.name == "jax" or self.setup.config.train.compile
+        ]
+        if compiling:
+            self._print(f"Compiling in {' and '.join(compiling)} before the first step")
 
     def measure_texts(self, *, at_end: bool = False) -> None:
         """Of a fine-tuning: the loss on both texts, before it begins or at its end."""

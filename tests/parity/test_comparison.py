@@ -27,6 +27,14 @@ def test_another_dtype_than_the_one_asked_for_is_an_error(
         runs.observe(framework, "float64")
 
 
+def test_a_stage_is_said_with_its_framework_and_that_jax_compiles(framework: Framework) -> None:
+    said: list[str] = []
+    runs = LiveRuns(program=programs.sigmoid_bce(), device="cpu", say=said.append)
+    runs.observe(framework, "float64")
+    where = {"torch": "in PyTorch", "jax": "in JAX, compiling first"}[framework.name]
+    assert said == [f"sigmoid-bce, float64: forward and backward {where}"]
+
+
 def test_float64_comes_first(frameworks: Frameworks) -> None:
     comparison = Comparison(program=programs.sigmoid_bce(), frameworks=frameworks, device="cpu")
     with pytest.raises(ValueError, match="float64 is judged before anything else"):

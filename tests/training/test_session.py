@@ -126,3 +126,12 @@ def test_a_source_of_known_entropy_is_learnt_never_beaten(framework, tmp_path):
     # A token's surprise spreads by less than two nats, and so many were taken the mean of.
     error = 2 / math.sqrt(60 * 16 * 32)
     assert rate - 3 * error < loss < 1.02 * rate
+
+
+def test_a_run_that_compiles_says_so_before_its_first_step(framework, text, tmp_path, capsys):
+    asked = ("--framework", framework.name, *SMALL, "--data", text, "--steps", 2)
+    assert train(*asked, "--out", tmp_path / "run") == 0
+    said = capsys.readouterr().out
+    told = "Compiling in JAX before the first step"
+    assert (told in said) == (framework.name == "jax")
+    assert told not in said.partition("step 2:")[2]
