@@ -133,9 +133,7 @@ def _gpt2_encoding() -> "tiktoken.Encoding":
     try:
         import tiktoken
     except ImportError:
-        raise ValueError(
-            "the gpt2 tokenizer needs tiktoken: run pip install 'twingrad[text]'"
-        ) from None
+        raise ValueError("the gpt2 tokenizer needs tiktoken: run pip install tiktoken") from None
     outcome: list[tiktoken.Encoding | Exception] = []
 
     def fetch() -> None:
@@ -270,9 +268,7 @@ def _tokenizers() -> ModuleType:
     try:
         import tokenizers
     except ImportError:
-        raise ValueError(
-            "the bpe tokenizer needs tokenizers: run pip install 'twingrad[text]'"
-        ) from None
+        raise ValueError("the bpe tokenizer needs tokenizers: run pip install tokenizers") from None
     return tokenizers
 
 

@@ -20,6 +20,7 @@ from rich.text import Text
 from bench.parity import tour_columns
 from bench.parity.tour_columns import FRAMEWORKS, Column, column, definitions, tours
 from shared import tensors as numpy_tour
+from twingrad.environment import install_command
 from twingrad.files import write_json
 from twingrad.terminal import new_console
 
@@ -201,13 +202,13 @@ def _columns(width: int) -> Table:
 
 
 def _heading(versions: dict[str, str | None], width: int) -> Table:
-    """The head of the three columns: name and version, or how to install what is missing."""
+    """The head of the three columns: name and version, or that it is missing."""
     table = _columns(width)
     table.add_row(
         *(
             Text(f"{title} {versions[framework]}", style="bold cyan")
             if versions[framework]
-            else Text(f"{title} not installed:\npip install 'twingrad[{framework}]'", style="red")
+            else Text(f"{title}: not installed", style="red")
             for framework, title in FRAMEWORKS.items()
         )
     )
@@ -247,6 +248,10 @@ def render(console: Console, tour: list[Row], versions: dict[str, str | None]) -
             console.print(Text(row.note or "No explanation is known for this difference."))
     differing = sum(row.differs for row in tour)
     console.print(f"\n{len(tour)} rows; in {differing} of them (≠) the results differ.")
+    for framework, title in FRAMEWORKS.items():
+        if not versions[framework]:
+            command = install_command(framework)
+            console.print(f"{title} is not installed: {command}", soft_wrap=True, markup=False)
 
 
 def show(json_file: Path | None = None) -> int:
@@ -258,7 +263,7 @@ def show(json_file: Path | None = None) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     columns = tour_columns.compute()
     if len(columns) == 1:
-        install = " or ".join(f"pip install 'twingrad[{name}]'" for name in ("torch", "jax"))
+        install = " or ".join(install_command(name) for name in ("torch", "jax"))
         raise ValueError(f"neither framework is installed: {install}")
     tour, versions = all_rows(columns), environment(columns)
     ok = all(row.explained for row in tour)

@@ -22,6 +22,7 @@ from shared.checkpoint import Progress
 from shared.schedule import learning_rate
 from shared.train_state import Step, TrainState
 from shared.world import World
+from twingrad.environment import install_command
 from twingrad.files import write_bytes
 
 
@@ -239,7 +240,7 @@ def _tensorboard(folder: Path) -> ScalarWriter:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise ValueError(
-            "--tensorboard needs tensorboardX: pip install 'twingrad[tensorboard]'"
+            f"--tensorboard needs tensorboardX: {install_command('tensorboard')}"
         ) from None
     writer: ScalarWriter = SummaryWriter(str(folder))
     return writer

@@ -7,6 +7,7 @@ from bench.training import metrics
 from shared import checkpoint, tokenizer, transformers_io
 from shared.config import GPTConfig, preset
 from shared.params import Params
+from twingrad.environment import install_command
 
 # The checkpoints that OpenAI released, by the names people call them.
 RELEASED = {
@@ -110,7 +111,7 @@ def _released(name: str) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError:
         raise ValueError(
-            f"{name} is fetched by huggingface_hub: pip install 'twingrad[hub]', or give --init a "
+            f"{name} is fetched by huggingface_hub: {install_command('hub')}, or give --init a "
             "folder that holds config.json and model.safetensors"
         ) from None
     repository = RELEASED[name]

@@ -291,9 +291,8 @@ class Session:
         if run.writer is not None:
             self._print(f"See the metrics:   tensorboard --logdir {out}")
         elif find_spec("tensorboardX") is None:
-            self._print(
-                "TensorBoard:       pip install 'twingrad[tensorboard]', train --tensorboard"
-            )
+            install = install_command("tensorboard")
+            self._print(f"TensorBoard:       {install}, then train --tensorboard")
         self._print(f"Write text:        twingrad sample --checkpoint {out} --prompt 'def '")
         if self.step >= self.setup.config.steps:
             longer = 2 * self.setup.config.steps
