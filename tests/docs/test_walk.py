@@ -12,7 +12,7 @@ import pytest
 from bench.harness import frameworks
 from tests.docs import pages
 from tests.docs.shell import Shell
-from tests.docs.walk import Plan, walk
+from tests.docs.walk import Plan, stray, walk
 
 INSTALLED = tuple(name for name in frameworks.NAMES if frameworks.installed(name))
 # In the terminal and in the pipe with both frameworks; with one, where only refusals differ, once.
@@ -62,3 +62,18 @@ def test_a_listing_is_held_against_what_was_printed():
     assert not listing.missing_from([" tensors   52   0.7   equal"])
     assert listing.missing_from([" tensors   52   0.7   different"])
     assert listing.missing_from([" tensors   51   0.3   equal"])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "W0000 00:00:1764367649.123456    4154 cpu_client.cc:35] something of XLA's",
+        "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+        "2026-11-28 22:07:29.123456: W external/xla/xla/service/platform_util.cc:210] no device",
+        "[W1128 22:07:29.123456789 socket.cpp:204] The hostname of the client cannot be retrieved",
+        "/usr/lib/python3/site-packages/torch/nn/functional.py:12: UserWarning: deprecated",
+    ],
+)
+def test_a_line_of_a_library_is_told_from_those_of_the_project(row):
+    ours = "twingrad: the file F.json is no record: give one that bench --json has written"
+    assert stray([ours, row, "  12 s  gpt2 tiny, float32: judging every tensor"]) == [row]

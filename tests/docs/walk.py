@@ -5,21 +5,26 @@
     python -m tests.docs.walk --frameworks torch            with one framework installed
     python -m tests.docs.walk --environment .venv           with the packages of an environment
     python -m tests.docs.walk --pages docs/porting.md       some pages alone
+    python -m tests.docs.walk --transcript FILE             what each command printed, in a file
     python -m tests.docs.walk --list                        what would be run
 
 The comments above a page's commands (``tests/docs/pages.py``) say which are run as they stand,
 which at a small size and which not at all. Every command has to end without a traceback, with the
-status 0 or the one that its page gives it; in the terminal no table of ours is wider than 80, and
-none is cut. A command that needs a framework that is not installed is refused in one sentence, with
-status 2. Everything is written in a scratch folder.
+status 0 or the one that its page gives it, and without a library's own log lines and warnings; in
+the terminal no table of ours is wider than 80, and none is cut. A command that needs a framework
+that is not installed is refused in one sentence, with status 2. Everything is written in a scratch
+folder.
 """
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +33,11 @@ from tests.docs.shell import COLUMNS, WAYS, Outcome, Shell
 
 LIMIT_S = 900.0
 _GAP = "   "  # between a table's columns; the terminal folds sentences by itself
+# Lines that a library writes on its own: the logs of C++ (absl's and PyTorch's), Python's warnings.
+_STRAY = re.compile(
+    r"WARNING: All log messages before absl|\[?[IWEF]\d{4} \d\d:\d\d:\d\d"
+    r"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWEF] |\S+:\d+: \w*Warning: "
+)
 _SCRIPTS = ("mypy", "pytest", "ruff", "torchrun", "twingrad")
 
 
@@ -70,11 +80,17 @@ def _is_ours(typed: str) -> bool:
     return any(word in typed for word in ("git clone", "venv", "pip", "twingrad", "-m bench "))
 
 
-def walk(plan: Plan, only: Sequence[str] = ()) -> list[str]:
-    """Go through the pages, print each command with its time, and return what was wrong."""
+def walk(
+    plan: Plan, only: Sequence[str] = (), transcript: Callable[[str], object] = lambda text: None
+) -> list[str]:
+    """Go through the pages, print each command with its time, and return what was wrong.
+
+    ``transcript`` gets each command with all that it printed.
+    """
     shell = Shell(plan.folder, plan.way, {"CHECKOUT": str(_source(plan.folder))})
     wrong: list[str] = []
     printed: dict[str, list[str]] = {}
+    seconds: dict[str, float] = defaultdict(float)
     for page in only or pages.ORDER:
         if page != pages.ORDER[0] and not plan.clone.exists():
             _install(plan, shell)
@@ -83,7 +99,9 @@ def walk(plan: Plan, only: Sequence[str] = ()) -> list[str]:
             outcome = shell.run(typed, LIMIT_S)
             problems = list(_judged(outcome, command, plan))
             printed[command.text if command else typed] = outcome.lines
+            seconds[page] += outcome.seconds
             shown = typed.partition("\n")[0]
+            transcript("\n".join((f"$ {typed}", *outcome.lines, f"[status {outcome.status}]\n\n")))
             print(f"{'wrong' if problems else 'ok':<5} {outcome.seconds:6.1f} s  {page}: {shown}")
             for problem in problems:
                 print(f"      {problem}")
@@ -93,7 +111,9 @@ def walk(plan: Plan, only: Sequence[str] = ()) -> list[str]:
             wrong += [f"{page}: {shown}: {problem}" for problem in problems]
     if len(plan.frameworks) > 1:
         for page in only or pages.ORDER:
-            wrong += _unlike(page, plan.way, printed)
+            wrong += _unlike(page, plan.way, printed, not only)
+    for page, spent in {**seconds, "all pages": sum(seconds.values())}.items():
+        print(f"{spent:8.1f} s  {page}")
     return wrong
 
 
@@ -102,6 +122,7 @@ def _judged(outcome: Outcome, command: pages.Command | None, plan: Plan) -> Iter
     text = "\n".join(outcome.lines)
     if "Traceback (most recent call last)" in text:
         yield "a traceback"
+    yield from (f"a library's own line: {row}" for row in stray(outcome.lines))
     if command is None:
         if outcome.status or "Error" in text:
             yield "a block that cannot be pasted"
@@ -120,14 +141,24 @@ def _judged(outcome: Outcome, command: pages.Command | None, plan: Plan) -> Iter
                 yield f"a cell is cut: {row}"
 
 
-def _unlike(page: str, way: str, printed: Mapping[str, list[str]]) -> Iterator[str]:
-    """The listings of a page that differ from what their commands printed."""
+def stray(rows: Sequence[str]) -> list[str]:
+    """The lines that a library's log or Python's warnings wrote, and nothing of this project."""
+    return [row for row in rows if _STRAY.match(row)]
+
+
+def _unlike(page: str, way: str, printed: Mapping[str, list[str]], is_whole: bool) -> Iterator[str]:
+    """The listings of a page that differ from what their commands printed.
+
+    In a whole walk it is also an error that no command like it was tried.
+    """
     for listing in pages.listings(page):
         if way != ("terminal" if listing.how == "screen" else "pipe"):
             continue
-        for name, rows in printed.items():
-            missing = listing.missing_from(rows) if name.endswith(listing.command) else ()
-            for row in missing:
+        tried = [rows for name, rows in printed.items() if name.endswith(listing.command)]
+        if is_whole and not tried:
+            yield f"{page}, line {listing.line}: {listing.command} was not tried"
+        for rows in tried:
+            for row in listing.missing_from(rows):
                 print(f"wrong {page}, line {listing.line}: {listing.command} does not print: {row}")
                 yield f"{page}: {listing.command} does not print: {row}"
 
@@ -202,9 +233,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--environment", type=Path, help="whose packages to use, not installed again"
     )
     parser.add_argument("--pages", nargs="+", default=[], metavar="PAGE")
+    parser.add_argument("--transcript", type=Path, metavar="FILE")
     parser.add_argument("--list", action="store_true")
     asked = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="walk-") as scratch:
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="walk-"))
         plan = Plan(
             folder=Path(scratch).resolve(),
             way=asked.way,
@@ -216,7 +249,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for typed, _ in plan.steps(page):
                     print(f"{page}: {typed}")
             return 0
-        wrong = walk(plan, asked.pages)
+        if asked.transcript is None:
+            wrong = walk(plan, asked.pages)
+        else:
+            file = stack.enter_context(asked.transcript.open("w", encoding="utf-8", buffering=1))
+            wrong = walk(plan, asked.pages, file.write)
     print(*(wrong or ["all as the pages say"]), sep="\n")
     return 1 if wrong else 0
 
