@@ -46,4 +46,5 @@ def textbook_loss_fn(
 def graph(model: Neuron, x: Float[Array, "*N"], y: Float[Array, "*N"]) -> str:
     """The jaxpr that JAX traced: one line an equation, from the inputs to the loss."""
     graphdef, state = nnx.split(model)
-    return str(jax.make_jaxpr(lambda state: loss_fn(nnx.merge(graphdef, state), x, y)[0])(state))
+    jaxpr = jax.make_jaxpr(lambda state: loss_fn(nnx.merge(graphdef, state), x, y)[0])(state)
+    return jaxpr.pretty_print(use_color=False)  # str() has colours where stdout is a terminal

@@ -1,5 +1,6 @@
 """One neuron: the gradients of the textbook point, and a loss that stands saturation."""
 
+import importlib
 import math
 
 import numpy as np
@@ -98,3 +99,12 @@ def test_the_graph_leads_from_the_loss_to_both_parameters(build, framework):
             line.split(" = ")[1].split()[0] for line in main.splitlines() if " = " in line
         ]
         assert operations[:2] == ["mul", "add"]  # wx + b
+
+
+def test_the_graph_is_plain_text_on_a_terminal_too(build, framework, monkeypatch):
+    if framework.name == "jax":  # decides when it is imported
+        printer = importlib.import_module("jax._src.pretty_printer")
+        monkeypatch.setattr(printer, "CAN_USE_COLOR", True)
+    model, runtime = build(framework, POINT, "float32", "cpu")
+    graph = framework.sigmoid_bce.graph(model, *runtime.batch(*POINT.batches[0]))
+    assert "\x1b" not in graph
