@@ -16,6 +16,7 @@ from bench.speed.messages import MeasureCeilings
 from bench.speed.worker_process import Failed
 from shared import files
 from shared.config import GPTConfig
+from twingrad.environment import install_command
 
 RECORD = records.ROOT / "bench" / "results" / "plan-cpu.json"
 WAIT_S = 300.0
@@ -121,8 +122,15 @@ def measure(
 ) -> dict[str, CeilingsJson]:
     """Ceilings of each framework on this machine now, each in a process of its own.
 
-    Raises ``ValueError`` where one cannot be measured.
+    Raises ``ValueError`` where one cannot be measured, before any is where one is not installed.
     """
+    present = [name for name in names if frameworks.installed(name)]
+    for name in names:
+        if name not in present:
+            instead = (
+                f", or plan for {present[0]} alone: --framework {present[0]}" if present else ""
+            )
+            raise ValueError(f"{name} is not installed: {install_command(name)}{instead}")
     measured = {}
     for name in names:
         say(f"measuring the ceilings of {terminal.NAMES[name]}")

@@ -277,6 +277,21 @@ def test_a_wrong_call_is_refused_in_one_sentence(capsys, call, named):
         assert word in said
 
 
+@pytest.mark.parametrize(("present", "absent"), [("torch", "jax"), ("jax", "torch")])
+def test_a_framework_to_measure_that_is_missing_is_refused_at_once(
+    monkeypatch, capsys, present, absent
+):
+    def measure(*arguments):
+        pytest.fail("something was measured")
+
+    monkeypatch.setattr(rates, "_measure", measure)
+    monkeypatch.setattr(frameworks, "installed", lambda name: name == present)
+    assert main(["plan", "--preset", "tiny", "--measure"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"twingrad: {absent} is not installed: pip install")
+    assert said.endswith(f"or plan for {present} alone: --framework {present}")
+
+
 @pytest.mark.parametrize("unlike", [["--dtype", "bfloat16"], ["--device", "cuda"]])
 def test_without_rates_a_plan_has_memory_and_exchange(capsys, tmp_path, unlike):
     path = tmp_path / "plan.json"
