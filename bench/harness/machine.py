@@ -31,8 +31,9 @@ def environment(sides: tuple[Framework, ...], device: str) -> facts.Environment:
 
 
 def measured_on(argument: str) -> str:
-    """One sentence on where a record was measured."""
-    environment = load(argument).environment
+    """One sentence on where a record was measured, and in how long if it says so."""
+    record = load(argument)
+    environment, seconds = record.environment, record.body.get("seconds")
     hardware, versions = environment["hardware"], environment["versions"]
     named = ", ".join(
         f"{name} {versions[key]}"
@@ -46,10 +47,16 @@ def measured_on(argument: str) -> str:
         if key in versions
     )
     memory = hardware["memory_bytes"] / 2**30
+    took = f" in {_duration(seconds)}" if isinstance(seconds, float) else ""
     return (
-        f"Measured on {hardware['processor']}, {hardware['cores']} cores, {memory:.0f} GiB, "
+        f"Measured{took} on {hardware['processor']}, {hardware['cores']} cores, {memory:.0f} GiB, "
         f"device {environment['device']}; {named}; record `bench/results/{argument}.json`."
     )
+
+
+def _duration(seconds: float) -> str:
+    """Seconds up to two minutes, and whole minutes from there on."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def free_memory(device: str) -> float:

@@ -54,7 +54,7 @@ FRAMEWORKS = ("torch", "jax")
 # Run as it stands; run as the marker says; not run, and why.
 RUN = ("run", "small", "compare", "test")
 NOT_RUN = ("gpu", "network", "hosts", "peer", "long")
-_SOME_TESTS = "tests/house/test_imports.py"
+_SOME_TESTS = "tests/shared/test_schedule.py"
 _FENCE = re.compile(r"```(\w*)")
 _SPAN = re.compile(r"`([^`]+)`", re.DOTALL)
 # A span of these words is a command, and no name of a program or a package.

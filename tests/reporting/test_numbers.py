@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from bench.harness import frameworks, terminal
+from bench.harness import frameworks, machine, terminal
 from bench.harness import records as harness_records
 from bench.speed import record, tables
 from tests.helpers.page import text_of
@@ -194,3 +194,19 @@ def test_what_a_default_costs_and_what_the_advice_leaves_of_it_stand_beside_it(p
         figures = [cell.text for cell in line.all("td", **{"class": "r"})]
         assert figures == [f"{row['size']:.2g}", f"{row['left']:.2g}"]
         assert line.one("th").text == row["topic"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (107.4, "Measured in 107 s on "),
+        (1298.07, "Measured in 22 minutes on "),
+        (None, "Measured on "),
+    ],
+)
+def test_where_a_record_was_measured_says_how_long_it_took(monkeypatch, seconds, said):
+    environment = harness_records.load("compare-cpu").environment
+    body = {} if seconds is None else {"seconds": seconds}
+    record = harness_records.Record(environment, body)
+    monkeypatch.setattr(machine, "load", lambda name: record)
+    assert machine.measured_on("a-record").startswith(said)
