@@ -195,12 +195,17 @@ def _git(folder: Path, *words: str) -> str:
 def _install(plan: Plan, shell: Shell) -> None:
     """What the README does first, for pages that are walked alone."""
     extras = ",".join((*plan.frameworks, "test"))
-    shell.run('git clone -q "$CHECKOUT" twingrad && cd twingrad', LIMIT_S)
-    _borrow(plan)
+    calls = ['git clone -q "$CHECKOUT" twingrad && cd twingrad']
     if plan.environment is None:
-        shell.run("python3 -m venv .venv", LIMIT_S)
-        shell.run(f".venv/bin/pip install -qc constraints.txt -e '.[{extras}]'", LIMIT_S)
-    shell.run(". .venv/bin/activate", LIMIT_S)
+        calls += [
+            "python3 -m venv .venv",
+            f".venv/bin/pip install -qc constraints.txt -e '.[{extras}]'",
+        ]
+    for call in (*calls, ". .venv/bin/activate"):
+        outcome = shell.run(call, LIMIT_S)
+        if outcome.status:
+            raise RuntimeError(f"{call}: status {outcome.status}: {outcome.text}")
+        _borrow(plan)
 
 
 def _borrow(plan: Plan) -> None:
