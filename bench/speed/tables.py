@@ -10,7 +10,15 @@ from bench.harness import terminal
 from bench.harness.terminal import seconds
 from bench.speed import derivation
 from bench.speed.json_form import Json
-from bench.speed.results import Ceiling, Configuration, Growth, Ratio, Result, SpeedRecord
+from bench.speed.results import (
+    Ceiling,
+    Configuration,
+    Growth,
+    Ratio,
+    Result,
+    SkipReason,
+    SpeedRecord,
+)
 from twingrad.folding import FoldingTable
 
 HEAD = ("contestant", "median", "quartiles", "tokens/s", "MFU", "GiB", "compile", "ratio")
@@ -65,6 +73,12 @@ def show(console: Console, record: SpeedRecord) -> None:
         console.print(growth(record.growth))
     for skipped in record.skipped:
         console.print(f"Not reached: {skipped.stage}, as {skipped.why}.", markup=False)
+    spent = any(one.reason is SkipReason.BUDGET for one in record.skipped)
+    if spent and not any(row.timing for row in record.results):
+        console.print(
+            "Nothing was timed within the budget: give a longer --budget, or wait until the "
+            "machine has nothing else to do."
+        )
 
 
 def ceilings(measured: Sequence[Ceiling]) -> FoldingTable:

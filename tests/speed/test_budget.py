@@ -1,11 +1,13 @@
 """A budget is a promise: whatever still runs at its end is ended, and the record says so."""
 
+import io
 import multiprocessing
 import time
 
 import pytest
+from rich.console import Console
 
-from bench.speed import record
+from bench.speed import record, tables
 from bench.speed.benchmark import Bench
 from bench.speed.messages import Peak, Readiness, Task
 from bench.speed.results import SkipReason
@@ -70,6 +72,15 @@ def test_no_stage_goes_on_when_the_budget_has_ended(bench, hanging, workload):
     assert {one.stage for one in skipped} >= {stage.title for stage in call.setup.stages}
     assert {one.reason for one in skipped} == {SkipReason.BUDGET}
     assert any("the budget ended" in one.why for one in skipped)
+
+
+def test_a_budget_in_which_nothing_was_timed_is_said_to_be_too_short(bench, hanging):
+    call = bench(workload=("train",), preset="tiny", budget="2s")
+    call.measure()
+    console = Console(file=io.StringIO(), width=200)
+    tables.show(console, call.record())
+    said = "Nothing was timed within the budget: give a longer --budget"
+    assert said in console.file.getvalue()
 
 
 def test_ceilings_leave_the_most_of_a_budget_to_stages(bench, hanging, monkeypatch):
