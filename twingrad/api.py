@@ -140,9 +140,9 @@ def _compared(pair: Pair, hint: str | None, dtypes: Sequence[str], causes: bool)
 
 
 def _diagnosed(pair: Pair, every: bool) -> Findings:
-    from twingrad.diagnosis import engine
+    from twingrad.diagnosis import pairs
 
-    return Findings(engine.diagnose(pair, every=every), pair.name)
+    return pairs.diagnose(pair, every=every)
 
 
 def _hint(pair: Pair | str | Path) -> str | None:

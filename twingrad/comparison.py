@@ -50,9 +50,20 @@ def compare(
     return outcomes
 
 
-def _values(live: LivePair) -> tuple[Values, Values]:
-    """Every tensor of both sides in PyTorch's layout, in the order of computation."""
-    torch_pass, jax_pass = live.run_torch(), live.run_jax()
+OUTPUT = "output"  # the name of what the model as a whole returns
+
+
+def failing_whole(torch: Values, jax: Values, oracle: Values, dtype: str) -> list[Verdict]:
+    """Of output, loss and gradients, the verdicts that do not hold; none where the whole agrees."""
+    return [v for v in _verdicts(torch, jax, oracle, dtype) if _is_whole(v) and not v.ok]
+
+
+def _is_whole(verdict: Verdict) -> bool:
+    return verdict.kind != "activation" or verdict.name.partition("[")[0] == OUTPUT
+
+
+def values(live: LivePair, torch_pass: Pass, jax_pass: Plain) -> tuple[Values, Values]:
+    """Every tensor of both models in PyTorch's layout, in the order of computation."""
     torch, jax = _outputs(live, torch_pass, jax_pass)
     torch["loss", "loss"], jax["loss", "loss"] = map(np.asarray, (torch_pass.loss, jax_pass.loss))
     gradients = live.torch_parts(torch_pass.gradients)
@@ -74,7 +85,7 @@ def _outputs(live: LivePair, torch_pass: Pass, jax_pass: Plain) -> tuple[Values,
             continue
         jax_outputs = jax_pass.outputs.get(jax_keys[key], [])
         for number, value in enumerate(torch_pass.calls[key].outputs):
-            name = str(key) if key.path else "output"
+            name = str(key) if key.path else OUTPUT
             name += f"[{number}]" if number else ""
             other = jax_outputs[number] if number < len(jax_outputs) else np.full(0, np.nan)
             turned = in_layout(value, other.shape, channels_last)

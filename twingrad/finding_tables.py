@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from twingrad.diagnosis.finding import Finding
+from twingrad.diagnosis.finding import Finding, Note
 from twingrad.terminal import put, table
 
 UNKNOWN = "no known cause makes the difference vanish"
@@ -15,11 +15,19 @@ EQUAL = (
 )
 
 
-def findings(console: Console, name: str, found: Sequence[Finding]) -> None:
-    """Print what was ``found`` about the program or file ``name``, with its evidence."""
-    if not found:
+def findings(
+    console: Console, name: str, found: Sequence[Finding], notes: Sequence[Note] = ()
+) -> None:
+    """Print what was ``found`` about the program or file ``name``, with its evidence, and notes."""
+    if found:
+        _table_of(console, found)
+    else:
         console.print(f"{escape(name)}: {EQUAL}")
-        return
+    for note in notes:
+        console.print(f"note: {escape(note.where)}: {escape(note.note)}", soft_wrap=True)
+
+
+def _table_of(console: Console, found: Sequence[Finding]) -> None:
     rows = table("stage", "where", "cause", title="Where the two first part")
     for finding in found:
         rows.add_row(finding.stage, escape(finding.where), escape(finding.cause or UNKNOWN))

@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen, nnx
 
 from twingrad.calls import Key, only_loss
+from twingrad.casts import log
 from twingrad.foreign import Array, Loss, Model, ModuleCall, Tree
 from twingrad.matching import Leaf
 
@@ -163,7 +164,8 @@ class Subject:
             outputs: dict[Key, list[jax.Array]] = {}
 
             def look(key: Key, call: ModuleCall, args: Tree, kwargs: Tree) -> Tree:
-                output = call(*args, **kwargs)
+                with log.inside(key.path):
+                    output = call(*args, **kwargs)
                 outputs[key] = [x for x in jax.tree_util.tree_leaves(output) if is_float(x)]
                 return output
 

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeVar
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from twingrad import jax_probe, torch_probe
 from twingrad.calls import Key, Pass
+from twingrad.casts.log import CastLog, watching
 from twingrad.foreign import Array, Loss, Model, Untyped
 from twingrad.matching import Leaf, Partner, match, words
 from twingrad.pair import Pair, error_text
@@ -22,30 +23,38 @@ LOSS = Key("loss")
 
 @dataclass(kw_only=True)
 class LivePair:
-    """Two live models in one dtype, with their parameters matched."""
+    """Two live models in one dtype, with their parameters matched.
+
+    With ``lift`` casts to a lower precision are left out while the models are made and run;
+    ``torch_casts`` and ``jax_casts`` then say which modules had them.
+    """
 
     pair: Pair
     dtype: str
     torch: Model
     jax: jax_probe.Subject
     partners: list[Partner]
+    lift: bool = False
+    torch_casts: CastLog = field(default_factory=CastLog)
+    jax_casts: CastLog = field(default_factory=CastLog)
 
     @classmethod
-    def build(cls, pair: Pair, dtype: str) -> "LivePair":
+    def build(cls, pair: Pair, dtype: str, lift: bool = False) -> "LivePair":
         """Make both models; ``ValueError`` says in one sentence what went wrong."""
         import torch
 
         torch.manual_seed(0)
-        model = torch_probe.prepare(
-            run_foreign("torch", lambda: torch_probe.made(pair.torch)), dtype, pair.train
-        )
-        made = run_foreign("jax", lambda: jax_probe.made(pair.jax))
+        with lifted("torch", lift, CastLog()):
+            made_by_torch = run_foreign("torch", lambda: torch_probe.made(pair.torch))
+        model = torch_probe.prepare(made_by_torch, dtype, pair.train)
+        with lifted("jax", lift, CastLog()):
+            made = run_foreign("jax", lambda: jax_probe.made(pair.jax))
         subject = jax_probe.Subject(made, dtype, pair.train)
         partners = match(torch_probe.leaves(model), subject.leaves(), pair.names)
         if pair.copy:
             values = torch_probe.views(model)
             subject.give({p.jax: p.to_jax(values[p.torch].copy()) for p in partners})
-        return cls(pair=pair, dtype=dtype, torch=model, jax=subject, partners=partners)
+        return cls(pair=pair, dtype=dtype, torch=model, jax=subject, partners=partners, lift=lift)
 
     @property
     def torch_loss(self) -> Loss:
@@ -84,29 +93,49 @@ class LivePair:
     def run_torch(self) -> Pass:
         """PyTorch's pass; its running statistics are then put back as they were."""
         before = torch_probe.statistics(self.torch)
-        observed = run_foreign(
-            "torch_loss",
-            lambda: torch_probe.observe(self.torch, self.torch_loss, self.pair.batch, self.dtype),
-        )
+        with lifted("torch", self.lift, self.torch_casts):
+            observed = run_foreign(
+                "torch_loss",
+                lambda: torch_probe.observe(
+                    self.torch, self.torch_loss, self.pair.batch, self.dtype
+                ),
+            )
         torch_probe.restore(self.torch, before)
         _require_finite("PyTorch", observed.loss)
         return observed
 
     def run_jax(self) -> jax_probe.Plain:
         """JAX's own pass."""
-        plain = run_foreign("jax_loss", lambda: self.jax.plain(self.jax_loss, self.jax_batch))
+        with lifted("jax", self.lift, self.jax_casts):
+            plain = run_foreign("jax_loss", lambda: self.jax.plain(self.jax_loss, self.jax_batch))
         _require_finite("JAX", plain.loss)
         return plain
 
     def names(self, torch: Pass) -> dict[Key, Key]:
         """For JAX's calls, PyTorch's."""
-        paths = run_foreign("jax_loss", lambda: self.jax.paths(self.jax_loss, self.jax_batch))
+        with lifted("jax", self.lift, self.jax_casts):
+            paths = run_foreign("jax_loss", lambda: self.jax.paths(self.jax_loss, self.jax_batch))
         return align(torch, paths, self.partners)
 
     def channels_last(self, torch: Pass) -> bool:
         """Whether JAX has the channels of images last."""
         kinds = {call.kind for call in torch.calls.values()}
         return any(kind.startswith(("Conv1d", "Conv2d", "Conv3d")) for kind in kinds)
+
+
+@contextmanager
+def lifted(framework: Literal["torch", "jax"], lift: bool, log: CastLog) -> Iterator[None]:
+    """With ``lift``, code run within casts to no lower precision; ``log`` hears where it would."""
+    if not lift:
+        yield
+        return
+    left_out: Callable[[], AbstractContextManager[None]]
+    if framework == "torch":
+        from twingrad.casts.torch_casts import left_out
+    else:
+        from twingrad.casts.jax_casts import left_out
+    with watching(log), left_out():
+        yield
 
 
 @contextmanager

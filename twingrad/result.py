@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from twingrad import finding_tables, notebook, outcome_tables
-from twingrad.diagnosis.finding import Finding, located
+from twingrad.diagnosis.finding import Finding, Note, located
 from twingrad.outcome import Outcome
 
 WIDTH = 100  # columns of a table as text
@@ -16,8 +16,8 @@ WIDTH = 100  # columns of a table as text
 class Findings(list[Finding]):
     """The places where two models first differ, in the order of computation; empty if nowhere.
 
-    A list, so that it is false where the models are equal; ``ok`` is true there. In a notebook it
-    is shown as a table.
+    A list, so that it is false where the models are equal; ``ok`` is true there. ``notes`` say what
+    there is to know that makes no two models unequal. In a notebook it is shown as a table.
 
     Example::
 
@@ -25,9 +25,12 @@ class Findings(list[Finding]):
         assert findings.ok, findings.table()
     """
 
-    def __init__(self, findings: Iterable[Finding] = (), name: str = "pair"):
+    def __init__(
+        self, findings: Iterable[Finding] = (), name: str = "pair", notes: Iterable[Note] = ()
+    ):
         super().__init__(findings)
         self.name = name
+        self.notes = list(notes)
 
     @property
     def ok(self) -> bool:
@@ -36,7 +39,7 @@ class Findings(list[Finding]):
 
     def table(self, width: int = WIDTH) -> str:
         """Stage, place, cause and evidence of every finding as text, ``width`` columns wide."""
-        return _printed(lambda to: finding_tables.findings(to, self.name, self), width)
+        return _printed(lambda to: finding_tables.findings(to, self.name, self, self.notes), width)
 
     def __repr__(self) -> str:
         if self.ok:

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
 from twingrad.calls import Call, Event, Key, Pass, only_loss
+from twingrad.casts import log
 from twingrad.foreign import Array, Loss, Model, ModuleCall, Tree
 from twingrad.matching import Leaf
 
@@ -230,6 +231,7 @@ class _Watch:
             self.counts[name] += 1
             self.calls[call.key] = call
             self.events.append(("enter", call.key))
+            log.enter(name)
             self.open.setdefault(name, []).append(call)
             flat, form = pytree.tree_flatten((args, kwargs))
             watched = [self._watched(call, x) if isinstance(x, Tensor) else x for x in flat]
@@ -256,6 +258,7 @@ class _Watch:
         def leave(module: nn.Module, args: Tree, output: Tree) -> Tree:
             call = self.open[name].pop()
             self.events.append(("leave", call.key))
+            log.leave()
             for lent in call.lent:
                 lent.give_back()
             flat, form = pytree.tree_flatten(output)

@@ -76,6 +76,9 @@ class PairDiagnoseOptions:
     all: bool = option(
         False, group="what is looked at", help="every place where they differ, not the first alone"
     )
+    strict: bool = option(
+        False, group="what is looked at", help="notes count as divergences: status 1 for one"
+    )
     json: Path | None = option(
         None, group="files to write", metavar="FILE", help="the findings as JSON"
     )
@@ -135,15 +138,15 @@ def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
     compile_cache.enable()
     started = time.perf_counter()
     with _pair(options.file) as pair, progress(console) as say:
-        from twingrad.diagnosis import engine  # it loads both frameworks
+        from twingrad.diagnosis import pairs  # it loads both frameworks
 
-        findings = engine.diagnose(pair, say, options.all)
+        findings = pairs.diagnose(pair, say, options.all)
     seconds = time.perf_counter() - started
     if options.json:
-        write_json(options.json, as_object(findings, seconds, _environment()))
-    finding_tables.findings(console, str(options.file), findings)
+        write_json(options.json, as_object(findings, seconds, _environment(), findings.notes))
+    finding_tables.findings(console, str(options.file), findings, findings.notes)
     console.print(f"({seconds:.0f} s)")
-    return 1 if findings else 0
+    return 1 if findings or (options.strict and findings.notes) else 0
 
 
 @contextmanager

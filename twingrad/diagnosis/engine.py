@@ -57,10 +57,10 @@ def stages(
     live = LivePair.build(pair, dtype)
     seen = live.run_torch()
     if dtype == "float64":
-        _deterministic(live, seen, say)
+        deterministic(live, seen, say)
     say(f"{pair.name}, {dtype}: every module from PyTorch's input")
     stages_left: list[Callable[[], Iterable[Finding]]] = [
-        lambda: _of_values(live),
+        lambda: of_values(live),
         # A large model's replay is large, and is gone again before anything else is looked at.
         lambda: _of_places(Replay.run(live, seen), pair, dtype, every, scales),
     ]
@@ -78,7 +78,7 @@ def stages(
             return
 
 
-def _deterministic(live: LivePair, once: Pass, say: Say) -> None:
+def deterministic(live: LivePair, once: Pass, say: Say) -> None:
     """Refuse a pair that gives another loss when it is run again."""
     say(f"{live.pair.name}: running both twice")
     again = live.run_torch()
@@ -118,7 +118,7 @@ def _strays(once: Pass, again: Pass) -> Key:
     return ROOT
 
 
-def _of_values(live: LivePair) -> Iterator[Finding]:
+def of_values(live: LivePair) -> Iterator[Finding]:
     """Parameters that differ before anything is computed."""
     jax_values = live.in_torch({path: np.asarray(x) for path, x in live.jax.tensors.items()})
     limit = numerics.OWN_RELATIVE[live.dtype]
@@ -163,25 +163,27 @@ def _of_places(
     limit = numerics.OWN_RELATIVE[dtype]
     findings: list[Finding] = []
     for places in (replay.forward(), replay.backward()):
-        wrong = [place for place in _scaled(places, scales) if not place.error <= limit]
+        wrong = [place for place in scaled(places, scales) if not place.error <= limit]
         done: set[tuple[Key, str]] = set()
         for place in wrong:
             if (place.owner, place.what) in done:
                 continue
             done.add((place.owner, place.what))
-            findings.append(_finding(replay, place, pair, dtype))
+            findings.append(finding_of(replay, place, pair, dtype))
             if not every:
                 return findings
     return findings
 
 
-def _scaled(places: Iterable[Divergence], scales: Scales) -> Iterator[Divergence]:
+def scaled(places: Iterable[Divergence], scales: Scales) -> Iterator[Divergence]:
+    """The places, their errors relative to the sizes in ``scales``, which keeps new ones."""
     for place in places:
         key = (place.stage, place.what, place.name)
         yield replace(place, scale=scales.setdefault(key, place.scale))
 
 
-def _finding(replay: Replay, place: Divergence, pair: Pair, dtype: str) -> Finding:
+def finding_of(replay: Replay, place: Divergence, pair: Pair, dtype: str) -> Finding:
+    """A divergence as a finding, with its cause where one is known."""
     measured = f"{place.name}: relative distance {place.error:.3g}, limit "
     measured += f"{numerics.OWN_RELATIVE[dtype]:g} in {dtype}"
     measured += ", in training mode" if pair.train else ""

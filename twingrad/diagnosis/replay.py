@@ -13,9 +13,10 @@ import numpy as np
 
 from twingrad import jax_replay, numerics, torch_probe
 from twingrad.calls import Call, Key, Pass
+from twingrad.casts.log import CastLog
 from twingrad.diagnosis.finding import Stage
 from twingrad.foreign import Array
-from twingrad.live import LOSS, ROOT, LivePair, named, run_foreign
+from twingrad.live import LOSS, ROOT, LivePair, lifted, named, run_foreign
 
 What = Literal["in", "out", "parameter", "loss"]
 
@@ -61,12 +62,14 @@ class Replay:
         torch_calls = live.names(seen)
         partners = {key: seen.calls[other] for key, other in torch_calls.items()}
         last = live.channels_last(seen)
-        replayed = run_foreign(
-            "jax_loss",
-            lambda: jax_replay.replay(
-                live.jax, live.jax_loss, live.jax_batch, partners, channels_last=last
-            ),
-        )
+        # Which modules cast is known from the plain pass.
+        with lifted("jax", live.lift, CastLog()):
+            replayed = run_foreign(
+                "jax_loss",
+                lambda: jax_replay.replay(
+                    live.jax, live.jax_loss, live.jax_batch, partners, channels_last=last
+                ),
+            )
         values = torch_probe.views(live.torch)
         return cls(live=live, seen=seen, torch_calls=torch_calls, replayed=replayed, values=values)
 
