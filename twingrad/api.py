@@ -130,12 +130,17 @@ def _compared(pair: Pair, hint: str | None, dtypes: Sequence[str], causes: bool)
     from twingrad import comparison
 
     started = time.perf_counter()
-    outcomes = comparison.compare(pair, dtypes)
+    outcomes, notes = comparison.compare(pair, dtypes)
     seconds = time.perf_counter() - started
     equal = all(outcome.ok for outcome in outcomes)
     findings = _diagnosed(pair, every=False) if causes and not equal else Findings(name=pair.name)
     return Comparison(
-        name=pair.name, outcomes=outcomes, findings=findings, seconds=seconds, hint=hint
+        name=pair.name,
+        outcomes=outcomes,
+        findings=findings,
+        notes=notes,
+        seconds=seconds,
+        hint=hint,
     )
 
 

@@ -1,16 +1,20 @@
 """Comparison of a pair of models: every module's output, the loss, every gradient, by gates."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from twingrad import numerics
+from twingrad import batches, numerics
 from twingrad.calls import Pass
+from twingrad.diagnosis import state
+from twingrad.diagnosis.finding import Finding, Note
+from twingrad.diagnosis.hypotheses import optimizer
+from twingrad.exact import ExactRun, Say, silent
 from twingrad.foreign import Array
 from twingrad.jax_probe import Plain
 from twingrad.jax_replay import in_layout
-from twingrad.live import LivePair, arithmetic
+from twingrad.live import LivePair, arithmetic, lifted
 from twingrad.numerics import Verdict, gaps, judge_float64, judge_rounded
 from twingrad.outcome import Gate, Outcome, first_divergence
 from twingrad.pair import Pair
@@ -20,42 +24,125 @@ Values = dict[tuple[str, str], Array]  # (kind, name) -> a tensor
 
 
 def compare(
-    pair: Pair, dtypes: Sequence[str] = DTYPES, say: Callable[[str], None] = lambda text: None
-) -> list[Outcome]:
+    pair: Pair, dtypes: Sequence[str] = DTYPES, say: Say = silent
+) -> tuple[list[Outcome], list[Note]]:
     """Judge ``pair`` in each of ``dtypes``, of which the first is float64; stop where one fails.
 
     In float64 the two results are compared with one another, in float32 each with the float64
-    result. ``say`` is called with the stage that begins. Raises ``ValueError`` for a pair that
-    cannot be judged.
+    result. Casts to a lower precision are left out in float64 as far as that can be done. Output,
+    loss and all gradients decide, on two batches, and then the state and the updates: where these
+    agree, modules whose outputs differ divide the work otherwise, which is a note. ``say`` is given
+    the name of each stage. Raises ``ValueError`` for a pair that cannot be judged.
     """
     if tuple(dtypes) not in (DTYPES, DTYPES[:1]):
         raise ValueError(f"dtypes {tuple(dtypes)}: a pair is compared in float64, then in float32")
     outcomes: list[Outcome] = []
+    notes: list[Note] = []
+    exact: ExactRun | None = None
     oracle: Values = {}
     for dtype in dtypes:
         started = time.perf_counter()
-        say(f"{pair.name}, {dtype}: forward and backward on both sides")
         with arithmetic(dtype):
-            torch, jax = _values(LivePair.build(pair, dtype))
-        oracle = oracle or torch
-        gate = Gate(name=dtype, tensors=_verdicts(torch, jax, oracle, dtype))
-        forward, backward = first_divergence(gate)
+            if exact is None:
+                exact = ExactRun.of(pair, say)
+                gates, more, oracle = _in_float64(exact, say)
+            else:
+                gates, more = _in_float32(exact, oracle, say)
+        notes += [note for note in more if note not in notes]
+        forward, backward = first_divergence(next((g for g in gates if not g.ok), gates[0]))
         outcome = Outcome(
-            program=pair.name, preset=None, dtype=dtype, device="cpu", gates=[gate],
+            program=pair.name, preset=None, dtype=dtype, device="cpu", gates=gates,
             first_forward=forward, first_backward=backward, seconds=time.perf_counter() - started,
         )  # fmt: skip
         outcomes.append(outcome)
         if not outcome.ok:
             break  # float64 is what the others are judged by
-    return outcomes
+    return outcomes, notes
+
+
+def _in_float64(run: ExactRun, say: Say) -> tuple[list[Gate], list[Note], Values]:
+    """All gates in float64, notes, and PyTorch's values."""
+    pair = run.live.pair
+    torch, jax = values(run.live, run.seen, run.plain)
+    first, notes = _decided("float64", _verdicts(torch, jax, torch, "float64"))
+    gates, notes = [first], [*run.notes, *notes]
+    if first.ok:
+        following = batches.second(pair)
+        if following is not None:
+            say(f"{pair.name}, float64: a second batch")
+            gates.append(Gate(name="second batch", tensors=_whole(run.on(following))))
+        stages = {"state": state.compare(run.live, run.seen), "optimizer": updates(run, say)}
+        for name, found in stages.items():
+            results = list(found)
+            notes += [result for result in results if isinstance(result, Note)]
+            failed = [_failed(result) for result in results if isinstance(result, Finding)]
+            if failed:
+                gates.append(Gate(name=name, tensors=failed))
+    return gates, [*notes, *run.cast_notes()], torch
+
+
+def _in_float32(exact: ExactRun, oracle: Values, say: Say) -> tuple[list[Gate], list[Note]]:
+    """The gate of float32, judged by PyTorch's values in float64, and notes."""
+    pair = exact.live.pair
+    say(f"{pair.name}, float32: forward and backward on both sides")
+    live = LivePair.build(pair, "float32", like=exact.live)
+    torch, jax = values(live, live.run_torch(), live.run_jax())
+    gate, notes = _decided("float32", _verdicts(torch, jax, oracle, "float32"))
+    return [gate], notes
+
+
+def _decided(name: str, verdicts: list[Verdict]) -> tuple[Gate, list[Note]]:
+    """The gate by what decides: inner modules that differ are notes where the whole agrees."""
+    inner = [v for v in verdicts if not v.ok and not _is_whole(v)]
+    if len(inner) < sum(not v.ok for v in verdicts):
+        return Gate(name=name, tensors=verdicts), []
+    held = [v for v in verdicts if v.ok]
+    return Gate(name=name, tensors=held), [Note(v.name, divided(v.name, name)) for v in inner]
+
+
+def divided(what: str, dtype: str) -> str:
+    """The note about a module that differs in models that agree as a whole."""
+    return (
+        f"the work is divided otherwise ({what} differs in {dtype}), and the whole agrees: output, "
+        "loss and all gradients"
+    )
+
+
+def _failed(finding: Finding) -> Verdict:
+    """A divergence in state or in updates as a verdict; its error is relative to its limit."""
+    limit = numerics.OWN_RELATIVE["float64"] / numerics.UNIT_ROUNDOFF["float64"]
+    error = min(finding.size * limit, numerics.BEYOND)
+    return Verdict(
+        name=finding.where, kind=finding.stage, torch_error_u=error, jax_error_u=error,
+        mutual_error_u=error, peak_error_u=error, limit_u=limit, peak_limit_u=limit,
+        error_ratio=max(finding.size, 1.0), ok=False,
+    )  # fmt: skip
 
 
 OUTPUT = "output"  # the name of what the model as a whole returns
 
 
-def failing_whole(torch: Values, jax: Values, oracle: Values, dtype: str) -> list[Verdict]:
-    """Of output, loss and gradients, the verdicts that do not hold; none where the whole agrees."""
-    return [v for v in _verdicts(torch, jax, oracle, dtype) if _is_whole(v) and not v.ok]
+def failing_whole(run: ExactRun, oracle: Values | None = None) -> list[Verdict]:
+    """Of output, loss and gradients, the verdicts that do not hold; none where the whole agrees.
+
+    ``oracle`` are PyTorch's values in float64, for a run in float32.
+    """
+    return [verdict for verdict in _whole(run, oracle) if not verdict.ok]
+
+
+def _whole(run: ExactRun, oracle: Values | None = None) -> list[Verdict]:
+    torch, jax = values(run.live, run.seen, run.plain)
+    verdicts = _verdicts(torch, jax, oracle or torch, run.live.dtype)
+    return [verdict for verdict in verdicts if _is_whole(verdict)]
+
+
+def updates(run: ExactRun, say: Say) -> Iterator[Finding]:
+    """Where the updates of the pair's optimizers differ, both given PyTorch's gradients."""
+    pair = run.live.pair
+    if pair.torch_optimizer is not None and pair.jax_optimizer is not None:
+        say(f"{pair.name}, float64: updates by the same gradients")
+        with lifted("jax", run.live.lift, run.live.jax_casts):
+            yield from optimizer.compare(run.live, run.seen)
 
 
 def _is_whole(verdict: Verdict) -> bool:
@@ -75,7 +162,7 @@ def values(live: LivePair, torch_pass: Pass, jax_pass: Plain) -> tuple[Values, V
 
 
 def _outputs(live: LivePair, torch_pass: Pass, jax_pass: Plain) -> tuple[Values, Values]:
-    """Outputs of all modules that both sides call; NaN where JAX has fewer."""
+    """Outputs of all modules that both models call, each with the one it fits; NaN for none."""
     torch: Values = {}
     jax: Values = {}
     channels_last = live.channels_last(torch_pass)
@@ -83,15 +170,36 @@ def _outputs(live: LivePair, torch_pass: Pass, jax_pass: Plain) -> tuple[Values,
     for way, key in torch_pass.events:
         if way == "enter" or key not in jax_keys:
             continue
-        jax_outputs = jax_pass.outputs.get(jax_keys[key], [])
-        for number, value in enumerate(torch_pass.calls[key].outputs):
+        outputs = torch_pass.calls[key].outputs
+        for number, value, other in fitting(
+            outputs, jax_pass.outputs.get(jax_keys[key], []), channels_last
+        ):
             name = str(key) if key.path else OUTPUT
             name += f"[{number}]" if number else ""
-            other = jax_outputs[number] if number < len(jax_outputs) else np.full(0, np.nan)
-            turned = in_layout(value, other.shape, channels_last)
-            torch["activation", name] = value if turned is None else turned
-            jax["activation", name] = other
+            torch["activation", name], jax["activation", name] = value, other
     return torch, jax
+
+
+def fitting(
+    torch: Sequence[Array], jax: Sequence[Array], channels_last: bool
+) -> list[tuple[int, Array, Array]]:
+    """Each of PyTorch's tensors that fits one of JAX's, in order, laid out as that one.
+
+    What is left over, as a cache that only one model returns, is not compared. Where nothing fits,
+    the first is beside NaN, so that it is not passed over.
+    """
+    found: list[tuple[int, Array, Array]] = []
+    left = list(jax)
+    for number, value in enumerate(torch):
+        for place, other in enumerate(left):
+            turned = in_layout(value, other.shape, channels_last)
+            if turned is not None:
+                found.append((number, turned, other))
+                del left[: place + 1]
+                break
+    if torch and not found:
+        return [(0, torch[0], left[0] if left else np.full(0, np.nan))]
+    return found
 
 
 def _verdicts(torch: Values, jax: Values, oracle: Values, dtype: str) -> list[Verdict]:

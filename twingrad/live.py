@@ -39,19 +39,27 @@ class LivePair:
     jax_casts: CastLog = field(default_factory=CastLog)
 
     @classmethod
-    def build(cls, pair: Pair, dtype: str, lift: bool = False) -> "LivePair":
-        """Make both models; ``ValueError`` says in one sentence what went wrong."""
+    def build(
+        cls, pair: Pair, dtype: str, lift: bool = False, like: "LivePair | None" = None
+    ) -> "LivePair":
+        """Make both models; ``ValueError`` says in one sentence what went wrong.
+
+        Numbers that are copied are those of ``like``, if it is given: what PyTorch draws in float64
+        is not what it draws in float32.
+        """
         import torch
 
         torch.manual_seed(0)
-        with lifted("torch", lift, CastLog()):
+        with lifted("torch", lift and pair.copy, CastLog()):
             made_by_torch = run_foreign("torch", lambda: torch_probe.made(pair.torch))
         model = torch_probe.prepare(made_by_torch, dtype, pair.train)
-        with lifted("jax", lift, CastLog()):
+        with lifted("jax", lift and pair.copy, CastLog()):
             made = run_foreign("jax", lambda: jax_probe.made(pair.jax))
         subject = jax_probe.Subject(made, dtype, pair.train)
         partners = match(torch_probe.leaves(model), subject.leaves(), pair.names)
         if pair.copy:
+            if like is not None:
+                torch_probe.write(torch_probe.tensors(model), torch_probe.views(like.torch))
             values = torch_probe.views(model)
             subject.give({p.jax: p.to_jax(values[p.torch].copy()) for p in partners})
         return cls(pair=pair, dtype=dtype, torch=model, jax=subject, partners=partners, lift=lift)
@@ -113,7 +121,7 @@ class LivePair:
 
     def names(self, torch: Pass) -> dict[Key, Key]:
         """For JAX's calls, PyTorch's."""
-        with lifted("jax", self.lift, self.jax_casts):
+        with lifted("jax", self.lift, CastLog()):
             paths = run_foreign("jax_loss", lambda: self.jax.paths(self.jax_loss, self.jax_batch))
         return align(torch, paths, self.partners)
 

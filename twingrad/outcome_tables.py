@@ -22,6 +22,9 @@ from twingrad.terminal import put, table, units
 WORST = 10
 RULES = {
     "float64": "the two sides against one another",
+    "second batch": "the two sides against one another, on other inputs",
+    "state": "what a pass in training mode leaves behind, the two sides against one another",
+    "optimizer": "updates by the same gradients, the two sides against one another",
     "float32": "each side against the float64 oracle",
     "bfloat16": "each side against the float64 oracle",
     "tf32": "each side against the float64 oracle",

@@ -59,7 +59,8 @@ class Comparison:
     """Two models compared: an outcome for each dtype, and what diagnosis says where they differ.
 
     Iterating goes through its ``outcomes``. ``findings`` are empty for equal models, and where
-    diagnosis was not asked for. In a notebook it is shown as tables, in colour.
+    diagnosis was not asked for. ``notes`` say what there is to know that makes no models unequal.
+    In a notebook it is shown as tables, in colour.
 
     Example::
 
@@ -70,6 +71,7 @@ class Comparison:
     name: str
     outcomes: list[Outcome]
     findings: Findings = field(default_factory=Findings)
+    notes: list[Note] = field(default_factory=list)
     seconds: float = 0.0
     hint: str | None = None  # what to call to know more where it is not equal
 
@@ -85,6 +87,7 @@ class Comparison:
     def show(self, console: Console) -> None:
         """Print the tables on ``console``, and the findings where there are some."""
         outcome_tables.comparison(console, self.name, self.outcomes, self.seconds, self.hint)
+        finding_tables.notes(console, self.notes)
         if self.findings:
             finding_tables.findings(console, self.name, self.findings)
 

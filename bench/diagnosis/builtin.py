@@ -19,9 +19,9 @@ from shared.train_state import counted, step_keys
 from twingrad import numerics, torch_probe
 from twingrad.calls import Pass
 from twingrad.diagnosis import engine
-from twingrad.diagnosis.engine import Say, Unrepeatable
 from twingrad.diagnosis.finding import Cause, Finding
 from twingrad.diagnosis.hypotheses import optimizer
+from twingrad.exact import Say, Unrepeatable, silent
 from twingrad.live import LivePair
 from twingrad.pair import Pair
 
@@ -74,7 +74,7 @@ def _pair(
 
 
 def find(
-    program: Program, both: Frameworks, say: Say = engine.silent, every: bool = False
+    program: Program, both: Frameworks, say: Say = silent, every: bool = False
 ) -> list[Finding]:
     """Where the two models of a built-in program part, from the first module to the last step."""
     scales: engine.Scales = {}

@@ -17,9 +17,8 @@ from bench.parity.program_runs import LiveRuns, in_both
 from shared.config import GPTConfig, TrainConfig
 from shared.train_state import TrainState
 from twingrad import numerics
-from twingrad.diagnosis import engine
-from twingrad.diagnosis.engine import Say
 from twingrad.diagnosis.finding import Cause, Finding
+from twingrad.exact import Say, silent
 
 
 class TrainingRuns:
@@ -33,7 +32,7 @@ class TrainingRuns:
         self,
         program: Program,
         frameworks: Frameworks,
-        say: Say = engine.silent,
+        say: Say = silent,
         straight: bool = False,
     ):
         self.program, self.frameworks = program, frameworks

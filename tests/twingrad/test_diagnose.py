@@ -16,7 +16,7 @@ from bench.mutation import mutants
 from bench.mutation import programs as mutation_programs
 from tests.helpers.ports import BUGS, EVERY, PORTS
 from twingrad import Pair, assert_equal_models, pair
-from twingrad.diagnosis import engine as diagnose
+from twingrad.diagnosis import pairs as diagnose
 
 if not all(frameworks.installed(name) for name in ("torch", "jax")):
     pytest.skip("a pair needs both frameworks", allow_module_level=True)

@@ -15,7 +15,7 @@ from flax import nnx
 from torch import nn
 
 from twingrad import Pair
-from twingrad.diagnosis import engine
+from twingrad.diagnosis import pairs
 
 X = np.random.default_rng(0).normal(size=(5, 4))
 
@@ -33,7 +33,7 @@ def _diagnosed(make_torch, function, params, batch, **given):
         batch=batch,
         **given,
     )
-    return engine.diagnose(pair)
+    return pairs.diagnose(pair)
 
 
 class _Spectral(nn.Module):
@@ -132,7 +132,7 @@ def test_a_module_that_returns_its_input_and_an_addition_in_place_are_equal():
         jax_loss=_squares,
         batch=(X,),
     )
-    assert engine.diagnose(pair, every=True) == []
+    assert pairs.diagnose(pair, every=True) == []
 
 
 class _Bag(nn.Module):
@@ -175,5 +175,5 @@ def test_integers_of_the_whole_model_are_called_by_what_they_enter():
         jax_loss=lambda model, ids: _squares(model, (ids + 1) % 8),
         batch=(IDS,),
     )
-    first, *_ = engine.diagnose(pair)
+    first, *_ = pairs.diagnose(pair)
     assert first.evidence.startswith("integers into the model: ")

@@ -62,7 +62,7 @@ def test_the_table_is_text_with_the_place_the_hint_and_the_cause():
     assert "\x1b" not in text
     assert "the sides first diverge forward at fc." in text
     assert "diagnose fc" in text
-    assert "Where the two first part" in text
+    assert "Where the two part" in text
     assert str(_different()) == text
     assert max(map(len, _different().table(width=60).splitlines())) <= 60
 

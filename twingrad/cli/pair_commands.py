@@ -12,7 +12,7 @@ from rich.console import Console
 from twingrad import compile_cache, finding_tables, outcome_tables
 from twingrad.cli.imports import without_checkout
 from twingrad.cli.options import option
-from twingrad.diagnosis.finding import as_object
+from twingrad.diagnosis.finding import Note, as_object
 from twingrad.environment import (
     Environment,
     environment,
@@ -57,6 +57,9 @@ class PairCompareOptions:
         group="what is compared",
         offers=("auto", "cpu"),
         help="auto or cpu: a pair is compared on the cpu",
+    )
+    strict: bool = option(
+        False, group="what is compared", help="notes count as differences: status 1 for one"
     )
     json: Path | None = option(
         None, group="files to write", metavar="FILE", help="every verdict as JSON"
@@ -106,16 +109,22 @@ def compare(options: PairCompareOptions, console: Console) -> int:
         from twingrad import comparison  # it loads both frameworks
 
         dtypes = comparison.DTYPES[: 1 + comparison.DTYPES.index(options.dtype)]
-        outcomes = comparison.compare(pair, dtypes, say)
+        outcomes, notes = comparison.compare(pair, dtypes, say)
     seconds = time.perf_counter() - started
     hint = diagnose_hint(shlex.quote(str(options.file)))
-    _write_comparison(options, outcomes, seconds, hint)
+    _write_comparison(options, outcomes, notes, seconds, hint)
     outcome_tables.comparison(console, pair.name, outcomes, seconds, hint)
-    return 0 if all(outcome.ok for outcome in outcomes) else 1
+    finding_tables.notes(console, notes)
+    equal = all(outcome.ok for outcome in outcomes)
+    return 0 if equal and not (options.strict and notes) else 1
 
 
 def _write_comparison(
-    options: PairCompareOptions, outcomes: list[Outcome], seconds: float, hint: str
+    options: PairCompareOptions,
+    outcomes: list[Outcome],
+    notes: list[Note],
+    seconds: float,
+    hint: str,
 ) -> None:
     facts = _environment()
     ok = all(outcome.ok for outcome in outcomes)
@@ -125,6 +134,7 @@ def _write_comparison(
             "hint": None if ok else hint,
             "environment": facts,
             "programs": [outcome_object(outcome) for outcome in outcomes],
+            "notes": [{"where": note.where, "note": note.note} for note in notes],
             "seconds": round(seconds, 1),
         }
         write_json(options.json, report)

@@ -18,18 +18,14 @@ from twingrad.diagnosis.finding import Cause, Finding, Mode, Note, statistics
 from twingrad.diagnosis.hypotheses import explain, loss, optimizer
 from twingrad.diagnosis.hypotheses.context import Context
 from twingrad.diagnosis.replay import Divergence, Replay
+from twingrad.exact import Say, deterministic, silent
 from twingrad.foreign import Array
 from twingrad.live import LOSS, ROOT, LivePair, arithmetic, named
 from twingrad.pair import Pair
 
-Say = Callable[[str], None]
 More = Callable[[LivePair, Pass], Iterable["Finding"]]
 Scales = dict[tuple[str, str, str], numerics.Size]
 DTYPES = ("float64", "float32")
-
-
-def silent(text: str) -> None:
-    """Discard progress messages."""
 
 
 def diagnose(
@@ -38,7 +34,7 @@ def diagnose(
     """The first divergence of every stage that has one; with ``every``, all places.
 
     ``more`` looks further where the pass itself is equal, in each dtype. Raises ``ValueError`` for
-    a pair that cannot be judged; ``Unrepeatable`` is one.
+    a pair that cannot be judged; ``exact.Unrepeatable`` is one.
     """
     scales: Scales = {}
     for dtype in DTYPES:
@@ -76,46 +72,6 @@ def stages(
         yield from findings
         if findings and not every:
             return
-
-
-def deterministic(live: LivePair, once: Pass, say: Say) -> None:
-    """Refuse a pair that gives another loss when it is run again."""
-    say(f"{live.pair.name}: running both twice")
-    again = live.run_torch()
-    if once.loss != again.loss:
-        raise Unrepeatable("torch", once.loss, again.loss, _strays(once, again))
-    first, second = (live.run_jax().loss for _ in range(2))
-    if first != second:
-        raise Unrepeatable("jax", first, second)
-
-
-class Unrepeatable(ValueError):
-    """A model that gives another loss when it is run again; ``where`` it does, if that is known."""
-
-    def __init__(self, framework: str, first: float, second: float, where: Key = ROOT):
-        self.framework, self.where = framework, where
-        super().__init__(
-            f"the {framework} model is not deterministic: its loss was {first:.12g}, and "
-            f"{second:.12g} when it was run again, and {named(where)} is where that begins; "
-            "switch dropout off, or seed it"
-        )
-
-
-def _strays(once: Pass, again: Pass) -> Key:
-    """The innermost module in whose own computation two passes of one model first differ."""
-    within = [ROOT]
-    for way, key in once.events:
-        first, second = (
-            call.inputs if way == "enter" else call.outputs
-            for call in (once.calls[key], again.calls[key])
-        )
-        if any(not np.array_equal(x, y) for x, y in zip(first, second, strict=True)):
-            return within[-1]
-        if way == "enter":
-            within.append(key)
-        else:
-            within.pop()
-    return ROOT
 
 
 def of_values(live: LivePair) -> Iterator[Finding]:

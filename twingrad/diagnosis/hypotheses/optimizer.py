@@ -197,6 +197,7 @@ def judge(runs: Runs, rule: Rule | None, further: Sequence[NamedRule] = ()) -> F
                     reason=_cause(runs, rule, further) if rule else None,
                     evidence=f"updates by the same gradients: relative distance {gap / scale:.3g}; "
                     + statistics(torch, jax),
+                    size=gap / scale / numerics.OWN_RELATIVE["float64"],
                 )
     return None
 

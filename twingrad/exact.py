@@ -1,0 +1,123 @@
+"""A pair run in float64, as ``compare`` and ``diagnose`` both begin, with casts left out."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from twingrad.calls import Key, Pass
+from twingrad.diagnosis.finding import Note
+from twingrad.jax_probe import Plain
+from twingrad.live import ROOT, LivePair, named
+from twingrad.pair import Pair
+
+Say = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Discard progress messages."""
+
+
+@dataclass(kw_only=True)
+class ExactRun:
+    """Both models live in float64, and one pass of each; ``notes`` say what could not be done."""
+
+    live: LivePair
+    seen: Pass
+    plain: Plain
+    notes: list[Note] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, pair: Pair, say: Say = silent) -> "ExactRun":
+        """Run both models, with casts to a lower precision left out where that can be done.
+
+        Raises ``ValueError`` where they cannot be run in float64 either way, and ``Unrepeatable``.
+        """
+        say(f"{pair.name}, float64: building both")
+        try:
+            return cls._run(LivePair.build(pair, "float64", lift=True), say)
+        except Unrepeatable:
+            raise
+        except ValueError as error:
+            without_casts = error
+        try:
+            run = cls._run(LivePair.build(pair, "float64"), say)
+        except ValueError:
+            raise without_casts from None
+        run.notes.append(
+            Note("model", f"judged with its casts to lower precision: without, {without_casts}")
+        )
+        return run
+
+    @classmethod
+    def _run(cls, live: LivePair, say: Say) -> "ExactRun":
+        seen = live.run_torch()
+        deterministic(live, seen, say)
+        return cls(live=live, seen=seen, plain=live.run_jax())
+
+    def on(self, pair: Pair) -> "ExactRun":
+        """The same two models on the batch of ``pair``."""
+        live = replace(self.live, pair=pair)
+        return ExactRun(live=live, seen=live.run_torch(), plain=live.run_jax())
+
+    def cast_notes(self) -> Iterable[Note]:
+        """Which modules compute in a lower precision of their own accord."""
+        if not self.live.lift:
+            return
+        names = {key.path: other.path for key, other in self.live.names(self.seen).items()}
+        torch = self.live.torch_casts.seen
+        jax: dict[str, set[str]] = {}
+        for path, dtypes in self.live.jax_casts.seen.items():
+            jax.setdefault(names.get(path, path), set()).update(dtypes)
+        alike: dict[str, list[str]] = {}
+        for path in dict.fromkeys([*torch, *jax]):
+            who = [name for name, casts in (("PyTorch", torch), ("JAX", jax)) if path in casts]
+            dtypes = torch.get(path, set()) | jax.get(path, set())
+            verb = "compute" if len(who) > 1 else "computes"
+            sentence = f"{' and '.join(who)} {verb} in {' and '.join(sorted(dtypes))} by design"
+            alike.setdefault(sentence, []).append(path or "model")
+        for sentence, paths in alike.items():
+            first, *others = paths
+            more = f", and so do {len(others)} more modules" if others else ""
+            more = ", and so does one more module" if len(others) == 1 else more
+            yield Note(first, f"{sentence}; judged in float64 without these casts{more}")
+
+
+def deterministic(live: LivePair, once: Pass, say: Say) -> None:
+    """Refuse a pair that gives another loss when it is run again."""
+    say(f"{live.pair.name}: running both twice")
+    again = live.run_torch()
+    if once.loss != again.loss:
+        raise Unrepeatable("torch", once.loss, again.loss, _strays(once, again))
+    first, second = (live.run_jax().loss for _ in range(2))
+    if first != second:
+        raise Unrepeatable("jax", first, second)
+
+
+class Unrepeatable(ValueError):
+    """A model that gives another loss when it is run again; ``where`` it does, if that is known."""
+
+    def __init__(self, framework: str, first: float, second: float, where: Key = ROOT):
+        self.framework, self.where = framework, where
+        super().__init__(
+            f"the {framework} model is not deterministic: its loss was {first:.12g}, and "
+            f"{second:.12g} when it was run again, and {named(where)} is where that begins; "
+            "switch dropout off, or seed it"
+        )
+
+
+def _strays(once: Pass, again: Pass) -> Key:
+    """The innermost module in whose own computation two passes of one model first differ."""
+    within = [ROOT]
+    for way, key in once.events:
+        first, second = (
+            call.inputs if way == "enter" else call.outputs
+            for call in (once.calls[key], again.calls[key])
+        )
+        if any(not np.array_equal(x, y) for x, y in zip(first, second, strict=True)):
+            return within[-1]
+        if way == "enter":
+            within.append(key)
+        else:
+            within.pop()
+    return ROOT
