@@ -53,7 +53,10 @@ def findings_html(name: str, found: Sequence[Finding]) -> str:
          f"<small>{escape(f.evidence)}</small>"]
         for f in found
     )  # fmt: skip
-    return "<p>Where the two part, each from the same inputs, the largest difference first:</p>" + _table(_FINDINGS, rows)
+    return (
+        "<p>Where the two part, each from the same inputs, the largest difference first:</p>"
+        + _table(_FINDINGS, rows)
+    )
 
 
 def _gate(outcome: Outcome, gate: Gate) -> list[str]:

@@ -33,6 +33,11 @@ class DiagnoseOptions:
         group="what is looked at",
         help="every place where they differ, not the first alone",
     )
+    strict: bool = option(
+        False,
+        group="what is looked at",
+        help="of a pair file: notes count as divergences, status 1 for one",
+    )
     json: Path | None = option(
         None, group="files to write", metavar="FILE", help="the findings as JSON"
     )

@@ -59,6 +59,11 @@ class CompareOptions:
         metavar="FILE.npy",
         help="token ids for GPT-2, integers [B, T+1]: inputs, and targets one later",
     )
+    strict: bool = option(
+        False,
+        group=_COMPARED,
+        help="of a pair file: notes count as differences, status 1 for one",
+    )
     json: Path | None = option(None, group=_FILES, metavar="FILE", help="every verdict as JSON")
     save: Path | None = option(
         None,

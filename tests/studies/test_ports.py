@@ -12,7 +12,7 @@ BUG = Expected(
 
 def answer(*findings, status=1, notes=(), message="") -> Answer:
     keys = ("stage", "where", "cause", "evidence", "size")
-    objects = [dict(zip(keys, (*finding, ""), strict=True)) for finding in findings]
+    objects = [dict(zip(keys, (*finding, "", None), strict=True)) for finding in findings]
     return {"status": status, "findings": objects, "notes": list(notes), "message": message}
 
 

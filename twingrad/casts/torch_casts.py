@@ -19,7 +19,7 @@ from twingrad.foreign import ModuleCall, Tree
 _LOWER = {getattr(torch, name): name for name in log.LOWER}
 
 
-class _Lifted(TorchDispatchMode):
+class _Lifted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Operations whose results have float64 where a lower precision was asked for."""
 
     def __torch_dispatch__(  # type: ignore[no-untyped-def]
@@ -54,7 +54,7 @@ def left_out() -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with _Lifted():
+        with _Lifted():  # type: ignore[no-untyped-call]
             yield
     finally:
         torch.set_default_dtype(before)
