@@ -7,6 +7,7 @@ import numpy as np
 
 from twingrad import batches, numerics
 from twingrad.calls import Pass
+from twingrad.casts import log
 from twingrad.diagnosis import state
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.diagnosis.hypotheses import optimizer
@@ -119,6 +120,7 @@ def _failed(finding: Finding) -> Verdict:
     )  # fmt: skip
 
 
+OPTIMIZER = "optimizer"  # where casts of its updates are
 OUTPUT = "output"  # the name of what the model as a whole returns
 
 
@@ -141,7 +143,8 @@ def updates(run: ExactRun, say: Say) -> Iterator[Finding]:
     pair = run.live.pair
     if pair.torch_optimizer is not None and pair.jax_optimizer is not None:
         say(f"{pair.name}, float64: updates by the same gradients")
-        with lifted("jax", run.live.lift, run.live.jax_casts):
+        heard = run.live.jax_casts
+        with lifted("jax", run.live.lift, heard), log.inside(OPTIMIZER):
             yield from optimizer.compare(run.live, run.seen)
 
 

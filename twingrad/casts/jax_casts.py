@@ -38,12 +38,12 @@ def _bound(bind: ModuleCall, primitive: Untyped, args: Tree, params: dict[str, T
     if name == "reduce_precision" and _dtype(args[0]) == "float64":
         log.add(_precision(params))
         return args[0]
-    is_double = any(_dtype(x) == "float64" for x in args)
+    is_heard = any(_dtype(x) == "float64" or _dtype(x)[:3] == "int" for x in args)
     for key in _RESULTS:
         asked = params.get(key)
         if asked is not None and str(np.dtype(asked)) in _LOWER:
             params = {**params, key: _DOUBLE}
-            if is_double:
+            if is_heard:
                 log.add(str(np.dtype(asked)))
     if isinstance(params.get("precision"), lax.DotAlgorithm | lax.DotAlgorithmPreset):
         params = {**params, "precision": None}  # an algorithm is one for its own dtype

@@ -11,7 +11,10 @@ WHOLE = ""  # the path of the model itself
 
 @dataclass
 class CastLog:
-    """For each module that casts float64 to a lower precision, to which; ``WHOLE`` is the model."""
+    """For each module that casts to a lower precision, to which; ``WHOLE`` is the model.
+
+    Numbers that are cast are of float64, or integers.
+    """
 
     seen: dict[str, set[str]] = field(default_factory=dict)
     _open: list[str] = field(default_factory=list)

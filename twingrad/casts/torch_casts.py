@@ -17,6 +17,8 @@ from twingrad.casts import log
 from twingrad.foreign import ModuleCall, Tree
 
 _LOWER = {getattr(torch, name): name for name in log.LOWER}
+# Made a lower precision of, what follows is computed in it; truth values are exact in any.
+_HEARD = (torch.float64, torch.int64, torch.int32)
 
 
 class _Lifted(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -32,7 +34,7 @@ def _run(operation: ModuleCall, args: tuple[Tree, ...], kwargs: dict[str, Tree])
     asked = kwargs.get("dtype")
     if asked in _LOWER:
         kwargs["dtype"] = torch.float64
-        if any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in args):
+        if any(isinstance(x, Tensor) and x.dtype in _HEARD for x in args):
             log.add(_LOWER[asked])
     tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     kinds = {x.dtype for x in tensors}
