@@ -9,6 +9,7 @@ from bench.parity import demo_tables, summary
 from bench.parity.demos import NeuronNumbers
 from twingrad import outcome as twingrad_outcome
 from twingrad import outcome_tables
+from twingrad.terminal import PIPE_WIDTH
 
 # The rules of the gates that are for the built-in programs alone stand beside the library's.
 RULES = outcome_tables.RULES | {
@@ -20,10 +21,10 @@ RULES = outcome_tables.RULES | {
 
 
 def comparison(argument: str) -> str:
-    """The verdict tables of a comparison, as the terminal shows them."""
+    """The verdict tables of a comparison, as a pipe has them."""
     report = load(argument).as_object()
     text = io.StringIO()
-    console = Console(file=text, width=116, highlight=False, color_system=None)
+    console = Console(file=text, width=PIPE_WIDTH, highlight=False, color_system=None)
     judged = twingrad_outcome.outcomes(report)
     for program in report["programs"]:
         if "neuron" in program.get("lessons", {}):

@@ -13,7 +13,7 @@ from bench.planning.step_plan import StepPlan
 from bench.training.config import RunSettings, resolve
 from shared.config import TrainConfig
 from twingrad.files import write_json
-from twingrad.terminal import progress
+from twingrad.terminal import PIPE_WIDTH, progress
 
 
 def run(options: PlanOptions, console: Console) -> int:
@@ -54,9 +54,9 @@ def _rates(options: PlanOptions, step: StepPlan, console: Console) -> RateSource
 
 
 def example(preset: str) -> str:
-    """The output of ``twingrad plan --preset PRESET --devices 64``, for the documentation."""
+    """What ``twingrad plan --preset PRESET --devices 64`` prints in a pipe, for the pages."""
     text = io.StringIO()
-    console = Console(file=text, width=116, highlight=False, color_system=None)
+    console = Console(file=text, width=PIPE_WIDTH, highlight=False, color_system=None)
     run(PlanOptions(devices=64, settings=RunSettings(preset=preset)), console)
     lines = (line.rstrip() for line in text.getvalue().splitlines())
     return "```\n" + "\n".join(lines).strip("\n") + "\n```"
