@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs import pages
-from tests.docs.shell import Shell
-from tests.docs.walk import Plan, stray, walk
+from tests.docs.shell import Outcome, Shell
+from tests.docs.walk import Plan, judged, stray, unlike, walk
 
 # In the terminal and in the pipe with both frameworks; with one, where only refusals differ, once.
 WAYS = [("terminal", ("torch", "jax")), ("pipe", ("torch", "jax"))]
@@ -84,3 +84,55 @@ def test_a_listing_is_held_against_what_was_printed():
 def test_a_line_of_a_library_is_told_from_those_of_the_project(row):
     ours = "twingrad: the file F.json is no record: give one that bench --json has written"
     assert stray([ours, row, "  12 s  gpt2 tiny, float32: judging every tensor"]) == [row]
+
+
+@pytest.fixture
+def verdict(tmp_path):
+    """What is wrong with a command of a page that ended with a status and printed a text."""
+
+    def judge(marker, status, text, *, way="terminal", frameworks=("torch", "jax")):
+        mark = pages.mark(marker, "page")
+        command = pages.Command("page", 1, "twingrad compare", mark)
+        plan = Plan(folder=tmp_path, way=way, frameworks=frameworks, environment=None)
+        return list(judged(Outcome(status, text, 1.0), command, plan))
+
+    return judge
+
+
+def test_the_status_is_the_one_that_the_page_gives(verdict):
+    assert verdict("run", 0, "equal") == []
+    assert verdict("run, status 1", 1, "different") == []
+    assert verdict("run", 1, "different") == ["status 1, not 0"]
+    assert verdict("run, status 1", 0, "equal") == ["status 0, not 1"]
+
+
+def test_a_traceback_is_wrong_whatever_the_status(verdict):
+    assert verdict("run", 0, "Traceback (most recent call last):\nKeyError: 'values'") == [
+        "a traceback"
+    ]
+
+
+def test_without_a_framework_that_it_needs_a_command_is_refused(verdict):
+    refusal = "twingrad: jax is not installed: pip install -e '.[jax,bench]'"
+    assert verdict("run, needs both", 2, refusal, frameworks=("torch",)) == []
+    assert verdict("run, needs torch", 0, "done", frameworks=("torch",)) == []
+    for status, text in ((0, "done"), (1, refusal), (2, "usage: compare")):
+        (wrong,) = verdict("run, needs both", status, text, frameworks=("torch",))
+        assert "it is not refused" in wrong
+
+
+def test_a_table_is_neither_wider_than_the_terminal_nor_cut(verdict):
+    wide = f" gate{' ' * 70}tensors   worst"
+    assert len(verdict("run", 0, wide)) == 1
+    assert verdict("run", 0, wide, way="pipe") == []
+    assert verdict("run", 0, "a sentence that the terminal folds by itself " * 3) == []
+    assert verdict("run", 0, " optimiz\u2026   4") == ["a cell is cut:  optimiz\u2026   4"]
+
+
+def test_a_listing_is_wrong_where_it_differs_and_where_its_command_was_not_tried():
+    (listing,) = pages.listings("docs/plan.md")
+    printed = {listing.command: listing.text.splitlines()}
+    assert list(unlike(listing.page, "pipe", printed, is_whole=True)) == []
+    assert len(list(unlike(listing.page, "pipe", {}, is_whole=True))) == 1
+    assert list(unlike(listing.page, "pipe", {}, is_whole=False)) == []
+    assert len(list(unlike(listing.page, "pipe", {listing.command: []}, is_whole=False))) > 10

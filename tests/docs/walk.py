@@ -102,7 +102,7 @@ def walk(
         for typed, command in plan.steps(page):
             _borrow(plan)
             outcome = shell.run(typed, LIMIT_S)
-            problems = list(_judged(outcome, command, plan))
+            problems = list(judged(outcome, command, plan))
             printed[command.text if command else typed] = outcome.lines
             seconds[page] += outcome.seconds
             shown = typed.partition("\n")[0]
@@ -116,13 +116,13 @@ def walk(
             wrong += [f"{page}: {shown}: {problem}" for problem in problems]
     if len(plan.frameworks) > 1:
         for page in only or pages.ORDER:
-            wrong += _unlike(page, plan.way, printed, not only)
+            wrong += unlike(page, plan.way, printed, not only)
     for page, spent in {**seconds, "all pages": sum(seconds.values())}.items():
         print(f"{spent:8.1f} s  {page}")
     return wrong
 
 
-def _judged(outcome: Outcome, command: pages.Command | None, plan: Plan) -> Iterator[str]:
+def judged(outcome: Outcome, command: pages.Command | None, plan: Plan) -> Iterator[str]:
     """What is wrong with how a command ended and with what it printed."""
     text = "\n".join(outcome.lines)
     if "Traceback (most recent call last)" in text:
@@ -152,7 +152,7 @@ def stray(rows: Sequence[str]) -> list[str]:
     return [row for row in rows if _STRAY.match(row)]
 
 
-def _unlike(page: str, way: str, printed: Mapping[str, list[str]], is_whole: bool) -> Iterator[str]:
+def unlike(page: str, way: str, printed: Mapping[str, list[str]], is_whole: bool) -> Iterator[str]:
     """The listings of a page that differ from what their commands printed.
 
     In a whole walk it is also an error that no command like it was tried.
