@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from twingrad.api import assert_equal, assert_equal_models, compare, diagnose
+    from twingrad.map import To
     from twingrad.pair import Pair
     from twingrad.result import Comparison, Findings, NotEqual
 
@@ -17,6 +18,7 @@ __all__ = [
     "Findings",
     "NotEqual",
     "Pair",
+    "To",
     "assert_equal",
     "assert_equal_models",
     "compare",
@@ -28,6 +30,7 @@ _MODULES = {
     "Findings": "twingrad.result",
     "NotEqual": "twingrad.result",
     "Pair": "twingrad.pair",
+    "To": "twingrad.map",
     "assert_equal": "twingrad.api",
     "assert_equal_models": "twingrad.api",
     "compare": "twingrad.api",

@@ -5,17 +5,17 @@ Both frameworks are loaded when one of them is called, not when this module is i
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from twingrad.environment import require_frameworks
 from twingrad.foreign import Array, Loss, Model, Optimizer, OptimizerOf
-from twingrad.matching import Stated
 from twingrad.outcome import diagnose_hint
 from twingrad.pair import Pair, importing_beside, load
 from twingrad.result import Comparison, Findings, NotEqual
+from twingrad.stated import Names
 
 DTYPES = ("float64", "float32")
 
@@ -92,7 +92,7 @@ def assert_equal_models(
     torch_loss: Loss | None = None,
     jax_loss: Loss | None = None,
     jax_batch: Sequence[Array] | None = None,
-    names: Mapping[str, Stated] | None = None,
+    names: Names | None = None,
     copy: bool = True,
     train: bool = False,
     torch_optimizer: OptimizerOf | None = None,

@@ -36,8 +36,8 @@ class Call:
 class Pass:
     """A forward and a backward pass.
 
-    ``events`` are in the order in which they happened. ``statistics`` are running ones, as they
-    stand afterwards.
+    ``events`` are in the order in which they happened. ``statistics`` are running ones and other
+    buffers of numbers, as they stand afterwards.
     """
 
     loss: float

@@ -156,8 +156,8 @@ def values(live: LivePair, torch_pass: Pass, jax_pass: Plain) -> tuple[Values, V
     """Every tensor of both models in PyTorch's layout, in the order of computation."""
     torch, jax = _outputs(live, torch_pass, jax_pass)
     torch["loss", "loss"], jax["loss", "loss"] = map(np.asarray, (torch_pass.loss, jax_pass.loss))
-    gradients = live.torch_parts(torch_pass.gradients)
-    jax_gradients = live.in_torch(jax_pass.gradients)
+    gradients = live.torch_parts(torch_pass.gradients, gradients=True)
+    jax_gradients = live.in_torch(jax_pass.gradients, gradients=True)
     for name, value in reversed(gradients.items()):  # the last parameter's comes first
         torch["gradient", name] = value
         jax["gradient", name] = jax_gradients.get(name, np.full(0, np.nan))

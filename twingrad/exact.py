@@ -53,7 +53,7 @@ class ExactRun:
     def _run(cls, live: LivePair, say: Say) -> "ExactRun":
         seen = live.run_torch()
         deterministic(live, seen, say)
-        return cls(live=live, seen=seen, plain=live.run_jax())
+        return cls(live=live, seen=seen, plain=live.run_jax(), notes=list(live.notes))
 
     def on(self, pair: Pair) -> "ExactRun":
         """The same two models on the batch of ``pair``."""

@@ -15,7 +15,9 @@ import numpy as np
 
 from twingrad.calls import Call, Key
 from twingrad.foreign import Array, Loss, ModuleCall, Tree
-from twingrad.jax_probe import Subject, Tensors, conjugated, is_float
+from twingrad.jax_models import tracing
+from twingrad.jax_models.model import Tensors, is_float
+from twingrad.jax_probe import Subject, conjugated
 
 Way = Literal["in", "out", "index"]
 CallSite = tuple[Key, Way, int]  # a call, and which of its tensors
@@ -116,28 +118,49 @@ class _Trace:
         self, key: Key, way: Way, flat: list[Tree], torch: list[Array], gradients: list[Array]
     ) -> list[Tree] | None:
         """``flat`` with PyTorch's tensors for its floats; ``None`` where they do not fit."""
-        floats = [i for i, x in enumerate(flat) if is_float(x)]
-        if len(floats) != len(torch):
+        places = [i for i, x in enumerate(flat) if is_float(x)]
+        if len(places) != len(torch):
             return None
-        in_place: list[tuple[int, Array, Array]] = []
-        for i, x, gradient in zip(floats, torch, gradients, strict=True):
-            value, weight = (in_layout(a, flat[i].shape, self.channels_last) for a in (x, gradient))
+        fits: list[bool] = []
+
+        def exchange(own: list[jax.Array]) -> list[jax.Array]:
+            exchanged = self._exchanged(key, way, own, torch, gradients)
+            fits.append(exchanged is not None)
+            return own if exchanged is None else exchanged
+
+        exchanged = tracing.whole(exchange, [flat[i] for i in places])
+        if exchanged is None or not all(fits):
+            return None
+        put = dict(zip(places, exchanged, strict=True))
+        return [put.get(i, x) for i, x in enumerate(flat)]
+
+    def _exchanged(
+        self,
+        key: Key,
+        way: Way,
+        own: list[jax.Array],
+        torch: list[Array],
+        gradients: list[Array],
+    ) -> list[jax.Array] | None:
+        in_place: list[tuple[Array, Array]] = []
+        for mine, x, gradient in zip(own, torch, gradients, strict=True):
+            value, weight = (in_layout(a, mine.shape, self.channels_last) for a in (x, gradient))
             if value is not None and weight is not None:
-                in_place.append((i, value, weight))
-        if len(in_place) < len(floats):  # recorded, but not put in their place
-            for number, (i, x) in enumerate(zip(floats, torch, strict=True)):
-                self.sites[key, way, number] = flat[i]
+                in_place.append((value, weight))
+        if len(in_place) < len(own):  # recorded, but not put in their place
+            for number, (mine, x) in enumerate(zip(own, torch, strict=True)):
+                self.sites[key, way, number] = mine
                 if self.collect is not None:
                     self.collect.torch[key, way, number] = x
             return None
-        flat = list(flat)
-        for number, (i, value, weight) in enumerate(in_place):
+        exchanged = []
+        for number, (mine, (value, weight)) in enumerate(zip(own, in_place, strict=True)):
             site = (key, way, number)
-            self.sites[site] = flat[i]
-            self._collect(site, value, weight, flat[i])
-            self.terms.append(jnp.vdot(flat[i], self.weights[site]))
-            flat[i] = self.values[site]
-        return flat
+            self.sites[site] = mine
+            self._collect(site, value, weight, mine)
+            self.terms.append(jnp.vdot(mine, self.weights[site]))
+            exchanged.append(self.values[site])
+        return exchanged
 
     def _collect(self, site: CallSite, value: Array, weight: Array, like: jax.Array) -> None:
         if self.collect is None:
@@ -149,12 +172,17 @@ class _Trace:
 
     def _compare_integers(self, key: Key, flat: list[Tree], partner: Call) -> None:
         """Record indices, and leave them as they are."""
-        whole = [x for x in flat if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.integer)]
-        for number, (x, ids) in enumerate(zip(whole, partner.integers, strict=False)):
-            self.sites[key, "index", number] = x
-            if self.collect is not None:
-                fitting = ids.reshape(x.shape) if ids.size == x.size else ids
-                self.collect.integers[key, "index", number] = fitting
+        indices = [x for x in flat if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.integer)]
+
+        def record(own: list[jax.Array]) -> list[jax.Array]:
+            for number, (x, ids) in enumerate(zip(own, partner.integers, strict=False)):
+                self.sites[key, "index", number] = x
+                if self.collect is not None:
+                    fitting = ids.reshape(x.shape) if ids.size == x.size else ids
+                    self.collect.integers[key, "index", number] = fitting
+            return own
+
+        tracing.whole(record, indices)
 
 
 def in_layout(x: Array, shape: tuple[int, ...], channels_last: bool) -> Array | None:

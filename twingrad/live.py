@@ -9,16 +9,19 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from twingrad import jax_probe, torch_probe
+from twingrad import jax_probe, ties, torch_probe
 from twingrad.calls import Key, Pass
 from twingrad.casts.log import CastLog, watching
+from twingrad.diagnosis.finding import Note
 from twingrad.foreign import Array, Loss, Model, Untyped
-from twingrad.matching import Leaf, Partner, match, words
+from twingrad.matching import match, matched, words
 from twingrad.pair import Pair, error_text
+from twingrad.partners import Leaf, Partner, jax_tensors
 
 T = TypeVar("T")
 ROOT = Key("")
 LOSS = Key("loss")
+HIDDEN = "not compared by itself: JAX calls it in a long loop or in a function that is compiled"
 
 
 @dataclass(kw_only=True)
@@ -33,20 +36,47 @@ class LivePair:
     dtype: str
     torch: Model
     jax: jax_probe.Subject
-    partners: list[Partner]
+    partners: list[Partner] = field(default_factory=list)
     lift: bool = False
     torch_casts: CastLog = field(default_factory=CastLog)
     jax_casts: CastLog = field(default_factory=CastLog)
+    notes: list[Note] = field(default_factory=list)
 
     @classmethod
     def build(
         cls, pair: Pair, dtype: str, lift: bool = False, like: "LivePair | None" = None
     ) -> "LivePair":
-        """Make both models; ``ValueError`` says in one sentence what went wrong.
+        """Make both models and match their parameters; ``ValueError`` says what went wrong.
 
         Numbers that are copied are those of ``like``, if it is given: what PyTorch draws in float64
-        is not what it draws in float32.
+        is not what it draws in float32. Its layouts are taken too.
         """
+        live = cls._made(pair, dtype, lift)
+        live.partners = match(live._leaves, live.jax.leaves(), pair.names)
+        if pair.copy and like is not None:
+            torch_probe.write(torch_probe.tensors(live.torch), torch_probe.views(like.torch))
+            live.partners = like.partners
+            live._copy()
+        elif pair.copy:
+            live._copy()
+            live._settle()
+        return live
+
+    @classmethod
+    def mapped(cls, pair: Pair) -> tuple["LivePair", list[Leaf], list[Leaf]]:
+        """Both models, and what of PyTorch's and of JAX's parameters has no partner.
+
+        Layouts that are open are settled where everything has a partner.
+        """
+        live = cls._made(pair, "float64", lift=False)
+        live.partners, missing, spare = matched(live._leaves, live.jax.leaves(), pair.names)
+        if pair.copy and not missing and not spare:
+            live._copy()
+            live._settle()
+        return live, missing, spare
+
+    @classmethod
+    def _made(cls, pair: Pair, dtype: str, lift: bool) -> "LivePair":
         import torch
 
         torch.manual_seed(0)
@@ -56,13 +86,42 @@ class LivePair:
         with lifted("jax", lift and pair.copy, CastLog()):
             made = run_foreign("jax", lambda: jax_probe.made(pair.jax))
         subject = jax_probe.Subject(made, dtype, pair.train)
-        partners = match(torch_probe.leaves(model), subject.leaves(), pair.names)
-        if pair.copy:
-            if like is not None:
-                torch_probe.write(torch_probe.tensors(model), torch_probe.views(like.torch))
-            values = torch_probe.views(model)
-            subject.give({p.jax: p.to_jax(values[p.torch].copy()) for p in partners})
-        return cls(pair=pair, dtype=dtype, torch=model, jax=subject, partners=partners, lift=lift)
+        live = cls(pair=pair, dtype=dtype, torch=model, jax=subject, lift=lift)
+        live._jax_paths()  # from then on the classes of all modules are known
+        hidden = sorted(live.jax.hidden[live.jax_loss])
+        live.notes += [Note(name, HIDDEN) for name in hidden]
+        return live
+
+    def _copy(self) -> None:
+        """Give PyTorch's numbers to the JAX model."""
+        values = torch_probe.views(self.torch)
+        shapes = {path: tuple(x.shape) for path, x in self.jax.tensors.items()}
+        self.jax.give(jax_tensors(self.partners, values, shapes))
+
+    def _settle(self) -> None:
+        """Find the layouts that shapes and layers leave open: by running the ways there are."""
+        trials = ties.trials(self.partners)
+        if trials is None:
+            return
+        with lifted("torch", self.lift, CastLog()):
+            truth = run_foreign(
+                "torch_loss",
+                lambda: torch_probe.loss(self.torch, self.torch_loss, self.pair.batch, self.dtype),
+            )
+
+        def error(partners: list[Partner]) -> float:
+            self.partners = partners
+            self._copy()
+            with lifted("jax", self.lift, CastLog()):
+                loss = run_foreign(
+                    "jax_loss",
+                    lambda: self.jax.loss(self.jax.tensors, self.jax_loss, self.jax_batch),
+                )
+            return abs(loss - truth) / (abs(truth) or 1.0)
+
+        self.partners, assumed = ties.settle(trials, error, self.dtype)
+        self.notes += [Note(name, text) for name, text in assumed]
+        self._copy()
 
     @property
     def torch_loss(self) -> Loss:
@@ -72,27 +131,36 @@ class LivePair:
     @property
     def jax_loss(self) -> Loss:
         """The loss of the JAX model."""
-        return self.pair.jax_loss or jax_probe.mean_square
+        return self.pair.jax_loss or self.jax.mean_square
 
     @property
     def jax_batch(self) -> Sequence[Array]:
         """The batch of the JAX model."""
         return self.pair.jax_batch or self.pair.batch
 
-    def in_torch(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """JAX's tensors in PyTorch's layout, by the parts' names; complex ones as real pairs."""
-        shapes = {leaf.path: leaf.shape for leaf in self._leaves}
+    def in_torch(self, values: Mapping[str, Array], gradients: bool = False) -> dict[str, Array]:
+        """JAX's tensors, or ``gradients``, in PyTorch's layout, by the parts' names.
+
+        Complex numbers are real pairs.
+        """
         return {
-            p.name: as_real(p.to_torch(values[p.jax], shapes[p.torch]))
+            p.name: as_real(p.of_jax(values[p.jax], gradients))
             for p in self.partners
             if p.jax in values
         }
 
-    def torch_parts(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """PyTorch's tensors by the parts' names; complex ones as real pairs."""
+    def torch_parts(self, values: Mapping[str, Array], gradients: bool = False) -> dict[str, Array]:
+        """PyTorch's tensors, or ``gradients``, by the parts' names; complex ones as real pairs."""
         return {
-            p.name: as_real(p.piece(values[p.torch])) for p in self.partners if p.torch in values
+            p.name: as_real(p.of_torch(values, gradients))
+            for p in self.partners
+            if all(name in values for name in p.torch_names)
         }
+
+    def in_jax(self, values: Mapping[str, Array], gradients: bool = False) -> dict[str, Array]:
+        """PyTorch's tensors, or ``gradients``, as JAX has them, by JAX's names."""
+        shapes = {path: tuple(x.shape) for path, x in self.jax.tensors.items()}
+        return jax_tensors(self.partners, values, shapes, gradients)
 
     @cached_property
     def _leaves(self) -> list[Leaf]:
@@ -121,14 +189,19 @@ class LivePair:
 
     def names(self, torch: Pass) -> dict[Key, Key]:
         """For JAX's calls, PyTorch's."""
+        return align(torch, self._jax_paths(), self.partners)
+
+    def _jax_paths(self) -> dict[Key, str]:
+        """JAX's calls and the classes of their modules."""
         with lifted("jax", self.lift, CastLog()):
-            paths = run_foreign("jax_loss", lambda: self.jax.paths(self.jax_loss, self.jax_batch))
-        return align(torch, paths, self.partners)
+            return run_foreign("jax_loss", lambda: self.jax.paths(self.jax_loss, self.jax_batch))
 
     def channels_last(self, torch: Pass) -> bool:
         """Whether JAX has the channels of images last."""
         kinds = {call.kind for call in torch.calls.values()}
-        return any(kind.startswith(("Conv1d", "Conv2d", "Conv3d")) for kind in kinds)
+        return self.jax.model.channels_last and any(
+            kind.startswith(("Conv1d", "Conv2d", "Conv3d")) for kind in kinds
+        )
 
 
 @contextmanager
@@ -208,28 +281,50 @@ def align(
     torch_calls = Counter(key.path for key in torch_side.calls)
     jax_calls = Counter(key.path for key in jax_side)
     torch_held = {path: _held(path, partners, "torch") for path in torch_calls}
-    pairs: dict[str, str] = {}
+    pairs: dict[Key, Key] = {}
+    taken: set[str] = set()
     for path in sorted(jax_calls, key=len):
-        held = _held(path, partners, "jax")
-        fits = [
-            other
-            for other in torch_calls
-            if other not in pairs.values()
-            and (path == "") == (other == "")
-            and (torch_held[other] == held if held else not torch_held[other])
-        ]
-        # A module may be called once more in one model; another one is no better for it.
-        fits = [other for other in fits if torch_calls[other] == jax_calls[path]] or fits
-        same = [other for other in fits if words(other) == words(path)]
-        last = [other for other in fits if words(other)[-1:] == words(path)[-1:]] if held else []
-        choice = same or last or (fits if held and len(fits) == 1 else [])
-        if choice:
-            pairs[path] = choice[0]
-    return {
-        Key(path, number): Key(pairs[path], number)
-        for path, number in jax_side
-        if path in pairs and number < torch_calls[pairs[path]]
-    }
+        for layer, numbers in _layers(path, jax_calls[path], partners):
+            held = _held(path, layer, "jax")
+            fits = [
+                other
+                for other in torch_calls
+                if other not in taken
+                and (path == "") == (other == "")
+                and (torch_held[other] == held if held else not torch_held[other])
+            ]
+            # A module may be called once more in one model; another one is no better for it.
+            fits = [other for other in fits if torch_calls[other] == len(numbers)] or fits
+            same = [other for other in fits if words(other) == words(path)]
+            last = [o for o in fits if words(o)[-1:] == words(path)[-1:]] if held else []
+            choice = same or last or (fits if held and len(fits) == 1 else [])
+            if choice:
+                taken.add(choice[0])
+                pairs |= {
+                    Key(path, number): Key(choice[0], place)
+                    for place, number in enumerate(numbers)
+                    if place < torch_calls[choice[0]]
+                }
+    return {key: pairs[key] for key in jax_side if key in pairs}
+
+
+def _layers(
+    path: str, calls: int, partners: Sequence[Partner]
+) -> list[tuple[Sequence[Partner], list[int]]]:
+    """What a module at ``path`` is in its calls: the same in each, or a layer after the other.
+
+    A scan calls one module for all layers, whose parameters lie in it as in a stack.
+    """
+    start = f"{path}." if path else ""
+    inside = [p for p in partners if p.jax.startswith(start)]
+    stacked = [p for p in inside if p.place is not None and p.place.stop is None]
+    layers = sorted({p.place.start for p in stacked if p.place is not None})
+    if not layers or len(stacked) < len(inside) or calls != len(layers):
+        return [(partners, list(range(calls)))]
+    return [
+        ([p for p in stacked if p.place is not None and p.place.start == layer], [number])
+        for number, layer in enumerate(layers)
+    ]
 
 
 def _held(
@@ -237,5 +332,9 @@ def _held(
 ) -> frozenset[str]:
     start = f"{path}." if path else ""
     return frozenset(
-        p.name for p in partners if (p.torch if framework == "torch" else p.jax).startswith(start)
+        p.name
+        for p in partners
+        if any(
+            name.startswith(start) for name in (p.torch_names if framework == "torch" else [p.jax])
+        )
     )

@@ -5,171 +5,164 @@ keeps (out, in), a Flax kernel (in, out)), and prefixes. Names and shapes settle
 leave open has to be stated, and is never guessed.
 """
 
-import math
+import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
-import numpy as np
+from twingrad import layouts
+from twingrad.partners import Leaf, Partner, Range
+from twingrad.stated import Names, in_order, read
 
-from twingrad.foreign import Array
-
-# Names of a layer's parameters in either framework, as one.
+# Names of a layer's parameters in the frameworks, as one.
 _LEAVES = {
     "weight": "weight",
     "kernel": "weight",
     "scale": "weight",
     "embedding": "weight",
+    "embeddings": "weight",
+    "w": "weight",
+    "b": "bias",
+    "offset": "bias",
     "running_mean": "mean",
     "running_var": "variance",
     "var": "variance",
+    "mean_ema.average": "mean",
+    "var_ema.average": "variance",
 }
-# Layers of PyTorch's world whose two-dimensional weights have the axes of JAX's.
-_AS_IS = ("Embedding", "Conv1D", "EmbeddingBag")
-# Torch's tensor, an axis-0 slice of it, or nothing where JAX has no such parameter.
-Stated = str | list[str | None] | None
+Leaves = dict[str, Leaf]
+Rule = Callable[[Leaf, Leaf], int]
 
 
-@dataclass(frozen=True)
-class Leaf:
-    """A parameter, or a running statistic: its path, shape, and the class of its owner."""
-
-    path: str
-    shape: tuple[int, ...]
-    owner: str = ""
-
-
-@dataclass(frozen=True)
-class Partner:
-    """A JAX parameter as a part of a PyTorch one.
-
-    Part ``part`` of ``parts`` along the first axis, its axes in the order ``axes``, in ``shape``.
-    """
-
-    torch: str
-    jax: str
-    axes: tuple[int, ...]
-    shape: tuple[int, ...]
-    part: int = 0
-    parts: int = 1
-
-    def to_jax(self, value: Array) -> Array:
-        """The JAX tensor that holds the same numbers as PyTorch's ``value``."""
-        size = value.shape[0] // self.parts if self.parts > 1 else 0
-        piece = value[self.part * size : (self.part + 1) * size] if size else value
-        return np.ascontiguousarray(piece.transpose(self.axes)).reshape(self.shape)
-
-    def to_torch(self, value: Array, shape: tuple[int, ...]) -> Array:
-        """The JAX tensor in the layout of its part of the PyTorch one, whose shape is ``shape``."""
-        if self.parts > 1:
-            shape = (shape[0] // self.parts, *shape[1:])
-        inner = [shape[axis] for axis in self.axes]
-        return value.reshape(inner).transpose(np.argsort(self.axes))
-
-    def piece(self, value: Array) -> Array:
-        """This part of a PyTorch tensor, in its own layout."""
-        if self.parts == 1:
-            return value
-        size = value.shape[0] // self.parts
-        return value[self.part * size : (self.part + 1) * size]
-
-    @property
-    def name(self) -> str:
-        """PyTorch's name, with the part where it is one of several."""
-        return self.torch if self.parts == 1 else f"{self.torch}[{self.part}/{self.parts}]"
-
-
-def match(
-    torch: Iterable[Leaf], jax: Iterable[Leaf], stated: Mapping[str, Stated] | None = None
-) -> list[Partner]:
+def match(torch: Iterable[Leaf], jax: Iterable[Leaf], names: Names | None = None) -> list[Partner]:
     """Every JAX parameter with its PyTorch partner.
 
-    Raises ``ValueError`` naming what has no partner, or more than one candidate.
+    Partners whose layout is not settled by shapes and layers have ``others`` left. Raises
+    ``ValueError`` naming what has no partner, or more than one candidate.
     """
+    partners, missing, spare = matched(torch, jax, names)
+    if missing or spare:
+        raise ValueError(_complaint(missing, spare, len(partners)))
+    return partners
+
+
+def matched(
+    torch: Iterable[Leaf], jax: Iterable[Leaf], names: Names | None = None
+) -> tuple[list[Partner], list[Leaf], list[Leaf]]:
+    """Partners, and the leaves of PyTorch and of JAX that need one and have none."""
     torch_leaves = {leaf.path: leaf for leaf in torch}
     jax_leaves = {leaf.path: leaf for leaf in jax}
-    partners, alone = _stated(torch_leaves, jax_leaves, stated or {})
-    jax_done = {partner.jax for partner in partners}
-    torch_done = {partner.torch for partner in partners} | alone
-    for rule in (_same_path, _same_ending, _only_shape):
-        torch_left = [leaf for leaf in torch_leaves.values() if leaf.path not in torch_done]
-        jax_left = [leaf for leaf in jax_leaves.values() if leaf.path not in jax_done]
-        for torch_leaf, jax_leaf in _mutual(torch_left, jax_left, rule):
-            partners.append(_partner(torch_leaf, jax_leaf))
-            torch_done.add(torch_leaf.path)
-            jax_done.add(jax_leaf.path)
-    missing = [leaf for leaf in torch_leaves.values() if leaf.path not in torch_done]
-    spare = [leaf for leaf in jax_leaves.values() if leaf.path not in jax_done]
-    if missing or spare:
-        raise ValueError(_complaint(missing, spare, torch_leaves, jax_leaves))
+    stated = read(torch_leaves, jax_leaves, names or {})
+    partners, torch_done, jax_done = list(stated.partners), stated.torch, stated.jax
+
+    def left(leaves: Leaves, done: set[str], optional: bool) -> list[Leaf]:
+        return [x for x in leaves.values() if x.path not in done and (optional or not x.optional)]
+
+    # What needs no partner is looked at when all that does has had its choice.
+    rules = (_same_paths, _same_stacks, _same_endings, _same_shapes)
+    for optional, rule in itertools.product((False, True), rules):
+        found = rule(left(torch_leaves, torch_done, optional), left(jax_leaves, jax_done, optional))
+        partners += found
+        torch_done |= {p.torch for p in found}
+        jax_done |= {p.jax for p in found}
     order = {path: place for place, path in enumerate(torch_leaves)}
-    return sorted(partners, key=lambda partner: (order[partner.torch], partner.part))
+    partners.sort(key=lambda partner: (order[partner.torch], partner.part))
+    missing, spare = (
+        left(leaves, done, False)
+        for leaves, done in ((torch_leaves, torch_done), (jax_leaves, jax_done))
+    )
+    return layouts.by_family(partners), missing, spare
 
 
-def _stated(
-    torch: Mapping[str, Leaf], jax: Mapping[str, Leaf], stated: Mapping[str, Stated]
-) -> tuple[list[Partner], set[str]]:
+def _same_paths(torch: Sequence[Leaf], jax: Sequence[Leaf]) -> list[Partner]:
+    return _mutual(torch, jax, lambda a, b: int(words(a.path) == words(b.path)))
+
+
+def _same_stacks(torch: Sequence[Leaf], jax: Sequence[Leaf]) -> list[Partner]:
+    """Layers that one scan runs: PyTorch's tensors of all layers along a first axis of JAX's."""
+    families: dict[tuple[str, ...], dict[int, list[Leaf]]] = defaultdict(lambda: defaultdict(list))
+    for leaf in torch:
+        parts = words(leaf.path)
+        for place, part in enumerate(parts):
+            if part.isdigit():
+                families[(*parts[:place], *parts[place + 1 :])][place].append(leaf)
     partners: list[Partner] = []
-    alone: set[str] = set()
-    for name, value in stated.items():
-        if name not in torch:
-            raise ValueError(f"names has {name!r}, which the PyTorch model has not: {_some(torch)}")
-        parts = value if isinstance(value, list) else [value]
-        if all(part is None for part in parts):
-            alone.add(name)
-        for number, path in enumerate(parts):
-            if path is None:
-                continue
-            if path not in jax:
-                raise ValueError(f"names has {path!r}, which the JAX model has not: {_some(jax)}")
-            partners.append(_partner(torch[name], jax[path], number, len(parts)))
-    return partners, alone
+    for target in jax:
+        found = [_stack(members, target) for members in families[words(target.path)].values()]
+        found = [stack for stack in found if stack]
+        if len(found) == 1:
+            partners += found[0]
+    taken = [p.torch for p in partners]
+    return [p for p in partners if taken.count(p.torch) == 1]
 
 
-def _partner(torch: Leaf, jax: Leaf, part: int = 0, parts: int = 1) -> Partner:
-    shape = torch.shape
-    if parts > 1:
-        if not shape or shape[0] % parts:
-            raise ValueError(
-                f"names cuts {torch.path} of shape {shape} into {parts} parts: its first axis does "
-                "not divide by that"
-            )
-        shape = (shape[0] // parts, *shape[1:])
-    axes = _axes(Leaf(torch.path, shape, torch.owner), jax)
-    if axes is None:
-        raise ValueError(
-            f"names pairs {torch.path} of shape {shape} with {jax.path} of shape {jax.shape}: "
-            "no order of the axes makes one the other"
-        )
-    return Partner(torch.path, jax.path, axes, jax.shape, part, parts)
+def _stack(members: Sequence[Leaf], target: Leaf) -> list[Partner]:
+    """Layers in the order of their numbers, along the first axis of ``target``, if they fit."""
+    if len(members) < 2 or target.shape[:1] != (len(members),):
+        return []
+    layer = replace(target, shape=target.shape[1:])
+    made = [
+        layouts.partner(leaf, layer, place=Range(0, number, None))
+        for number, leaf in enumerate(sorted(members, key=lambda x: in_order(x.path)))
+    ]
+    return [p for p in made if p is not None] if all(made) else []
 
 
-def _axes(torch: Leaf, jax: Leaf) -> tuple[int, ...] | None:
-    """In which order JAX keeps the axes of PyTorch's tensor; ``None`` if it cannot hold it."""
-    rank = len(torch.shape)
-    kernel = jax.path.rpartition(".")[2] in ("kernel", "weight", "w") or rank > 2
-    plain = torch.owner in _AS_IS or not kernel or rank < 2
-    # (out, in, *window) becomes (*window, in, out).
-    turned = (*range(2, rank), 1, 0) if rank >= 2 else tuple(range(rank))
-    straight = tuple(range(rank))
-    for axes in (straight, turned) if plain else (turned, straight):
-        if _holds([torch.shape[axis] for axis in axes], jax.shape):
-            return axes
-    return None
+def _same_endings(torch: Sequence[Leaf], jax: Sequence[Leaf]) -> list[Partner]:
+    """How many of the last words agree; the leaf's own and its layer's must.
+
+    Numbers count where both models count alike: the second of three layers may have any number in
+    a list that holds other things too.
+    """
+    alike = _counted_alike(torch, jax, _layer)
+
+    def rank(a: Leaf, b: Leaf) -> int:
+        common = 0
+        for word, other in zip(reversed(words(a.path)), reversed(words(b.path)), strict=False):
+            if word != other or (word.isdigit() and not alike(a, b)):
+                break
+            common += 1
+        same = alike(a, b) and numbers(a.path) == numbers(b.path)
+        return 2 * common + same if common > 1 else 0
+
+    return _mutual(torch, jax, rank)
 
 
-def _holds(inner: list[int], outer: tuple[int, ...]) -> bool:
-    """Whether ``outer`` is ``inner``, or cuts its axes up, as heads are cut out of a width."""
-    if list(outer) == inner:
-        return True
-    return len(outer) > len(inner) > 0 and math.prod(outer) == math.prod(inner) > 0
+def _same_shapes(torch: Sequence[Leaf], jax: Sequence[Leaf]) -> list[Partner]:
+    """The same last word, alone of its shape, in the whole or in the layer of a number."""
+    alike = _counted_alike(torch, jax, lambda leaf: (words(leaf.path)[-1], *sorted(leaf.shape)))
+
+    def rank(a: Leaf, b: Leaf) -> int:
+        if words(a.path)[-1] != words(b.path)[-1]:
+            return 0
+        return 1 + (alike(a, b) and numbers(a.path) == numbers(b.path) != ())
+
+    return _mutual(torch, jax, rank)
 
 
-def _mutual(
-    left: list[Leaf], free: list[Leaf], rule: Callable[[Leaf, Leaf], int]
-) -> list[tuple[Leaf, Leaf]]:
-    """Pairs that the rule ranks first for both, alone."""
-    fits = [(a, b, rule(a, b)) for a in left for b in free if _axes(a, b) is not None]
+def _layer(leaf: Leaf) -> tuple[str, ...]:
+    return tuple(word for word in words(leaf.path) if not word.isdigit())[-2:]
+
+
+def _counted_alike(
+    torch: Sequence[Leaf], jax: Sequence[Leaf], group: Callable[[Leaf], tuple[object, ...]]
+) -> Callable[[Leaf, Leaf], bool]:
+    """Whether the groups that two leaves belong to have the same numbers in either model."""
+    sides = []
+    for leaves in (torch, jax):
+        counted: dict[tuple[object, ...], set[tuple[int, ...]]] = defaultdict(set)
+        for leaf in leaves:
+            counted[group(leaf)].add(numbers(leaf.path))
+        sides.append(counted)
+    return lambda a, b: sides[0][group(a)] == sides[1][group(b)]
+
+
+def _mutual(left: Sequence[Leaf], free: Sequence[Leaf], rule: Rule) -> list[Partner]:
+    """Partners that the rule ranks first for both, alone."""
+    ranks = [(a, b, rank) for a in left for b in free if (rank := rule(a, b))]
+    fits = [(a, b, rank) for a, b, rank in ranks if layouts.fits(a, b)]
     best: dict[tuple[str, str], int] = {}
     for a, b, rank in fits:
         for key in (("torch", a.path), ("jax", b.path)):
@@ -177,58 +170,71 @@ def _mutual(
     tops = [
         (a, b)
         for a, b, rank in fits
-        if rank and rank == best["torch", a.path] and rank == best["jax", b.path]
+        if rank == best["torch", a.path] and rank == best["jax", b.path]
     ]
     torch_paths = [a.path for a, _ in tops]
     jax_paths = [b.path for _, b in tops]
-    return [(a, b) for a, b in tops if torch_paths.count(a.path) == jax_paths.count(b.path) == 1]
+    made = [
+        layouts.partner(a, b)
+        for a, b in tops
+        if torch_paths.count(a.path) == jax_paths.count(b.path) == 1
+    ]
+    return [p for p in made if p is not None]
 
 
-def _same_path(a: Leaf, b: Leaf) -> int:
-    return int(words(a.path) == words(b.path))
-
-
-def _same_ending(a: Leaf, b: Leaf) -> int:
-    """How many of the last words agree; the leaf's own and its layer's must."""
-    common = 0
-    for word, other in zip(reversed(words(a.path)), reversed(words(b.path)), strict=False):
-        if word != other:
-            break
-        common += 1
-    return common if common > 1 else 0
-
-
-def _only_shape(a: Leaf, b: Leaf) -> int:
-    return int(words(a.path)[-1] == words(b.path)[-1])
-
-
-def words(path: str) -> list[str]:
+@lru_cache(maxsize=1 << 14)
+def words(path: str) -> tuple[str, ...]:
     """A path as words that both frameworks would use: ``layers_0/kernel`` is layers, 0, weight."""
-    parts = [part for part in re.split(r"[./_]", path) if part]
-    leaf = re.split(r"[./]", path)[-1]
-    if leaf in _LEAVES:
-        parts = [part for part in re.split(r"[./_]", path[: -len(leaf)]) if part] + [_LEAVES[leaf]]
-    return [part.lower() for part in parts]
+    for leaf in sorted(_LEAVES, key=len, reverse=True):
+        if path == leaf or path.endswith((f".{leaf}", f"/{leaf}")):
+            return (*_split(path[: -len(leaf)]), _LEAVES[leaf])
+    return tuple(_split(path))
 
 
-def _some(leaves: Mapping[str, Leaf]) -> str:
-    names = [f"{leaf.path} {leaf.shape}" for leaf in leaves.values()]
-    return "it has " + (", ".join(names[:8]) or "none") + (", ..." if len(names) > 8 else "")
+def _split(path: str) -> list[str]:
+    return [part.lower() for part in re.split(r"[./_]", path) if part]
 
 
-def _complaint(
-    missing: list[Leaf], spare: list[Leaf], torch: Mapping[str, Leaf], jax: Mapping[str, Leaf]
-) -> str:
-    def listed(leaves: list[Leaf]) -> str:
-        names = ", ".join(f"{leaf.path} {leaf.shape}" for leaf in leaves[:4])
-        return names + (f" and {len(leaves) - 4} more" if len(leaves) > 4 else "")
+@lru_cache(maxsize=1 << 14)
+def numbers(path: str) -> tuple[int, ...]:
+    """The numbers in a path: which layer it is."""
+    return tuple(map(int, re.findall(r"\d+", path)))
+
+
+def _complaint(missing: Sequence[Leaf], spare: Sequence[Leaf], done: int) -> str:
+    """What is left, by shape, as code to complete."""
+
+    def listed(leaves: Sequence[Leaf]) -> str:
+        some = ", ".join(f"{leaf.path} {leaf.shape}" for leaf in leaves[:4])
+        return some + (f" and {len(leaves) - 4} more" if len(leaves) > 4 else "")
 
     parts = []
     if missing:
         parts.append(f"no partner was found in JAX for {listed(missing)}")
     if spare:
         parts.append(f"none in PyTorch for {listed(spare)}")
-    counts = f"PyTorch has {len(torch)} parameters, JAX {len(jax)}"
-    return (
-        f"{counts}: {'; '.join(parts)}; say which is which with names={{'torch.name': 'jax.name'}}"
+    return f"{done} parameters have a partner; {'; '.join(parts)}. Complete this:\n" + "\n".join(
+        open_entries(missing, spare)
     )
+
+
+def open_entries(missing: Sequence[Leaf], spare: Sequence[Leaf]) -> list[str]:
+    """Lines of code that name what has no partner yet, each with what could be it by its size."""
+
+    def sizes(leaf: Leaf) -> tuple[int, ...]:
+        return tuple(sorted(n for n in leaf.shape if n != 1))
+
+    lines = ["names={"]
+    groups: dict[tuple[int, ...], list[Leaf]] = defaultdict(list)
+    for leaf in missing:
+        groups[sizes(leaf)].append(leaf)
+    for group, leaves in groups.items():
+        free = [f"{x.path} {x.shape}" for x in spare if sizes(x) == group]
+        lines.append(f"    # of this size JAX has {', '.join(free) or 'none'}")
+        lines += [f'    "{leaf.path}": "",  # {leaf.shape}' for leaf in leaves]
+    others = [x for x in spare if sizes(x) not in groups]
+    if others:
+        lines.append("    # JAX alone; whatever has no partner in PyTorch stays here")
+        quoted = ", ".join(f'"{leaf.path}"' for leaf in others)
+        lines.append(f"    None: [{quoted}],")
+    return [*lines, "}"]

@@ -5,7 +5,7 @@ A pair file is Python: it makes a ``Pair`` called ``pair``. Everything that can 
 
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from twingrad.foreign import Array, Loss, Model, Optimizer, OptimizerOf
-from twingrad.matching import Stated
+from twingrad.stated import Names
 from twingrad.suggestions import nearby_file
 
 STARTER = '''"""A PyTorch model and its JAX port, for `twingrad compare` and `twingrad diagnose`."""
@@ -64,8 +64,10 @@ pair = Pair(
 class Pair:
     """Two models that should be one, a batch, and a loss for each.
 
-    ``torch`` is an ``nn.Module`` or a function that makes one. ``jax`` is an ``nnx.Module``, or a
-    tuple of a Linen module or a function with its parameters, or a function that makes one of them.
+    ``torch`` is an ``nn.Module`` or a function that makes one. ``jax`` is an ``nnx.Module``, an
+    ``eqx.Module``, a tuple of a Linen module with its variables, of a Haiku transformed function
+    or of a plain function with its parameters, each with its state if it has one, or a function
+    that makes one of them.
     A model that is given itself is copied, and stays as it is. The losses are called as
     ``loss(model, *batch)`` and return the loss, a scalar, or the loss and an output; without them
     the loss is the mean square of what the model returns for the whole batch.
@@ -74,7 +76,8 @@ class Pair:
     signed integers as int64). ``jax_batch`` is for inputs that lie differently, as images do with
     channels last.
     PyTorch's numbers are copied into the JAX model unless ``copy`` is off. ``names`` says which
-    parameter is which where names and shapes do not. ``train`` runs both in training mode.
+    parameter is which, and how it lies in JAX, where names, shapes and layers do not: its values
+    are names, lists of them, and ``To``. ``train`` runs both in training mode.
     ``torch_optimizer`` makes an optimizer of parameters, ``jax_optimizer`` is optax's; given both,
     their updates are compared too. ``name`` is what messages call the pair.
 
@@ -98,7 +101,7 @@ class Pair:
     jax_loss: Loss | None = None
     batch: Sequence[Array]
     jax_batch: Sequence[Array] | None = None
-    names: Mapping[str, Stated] = field(default_factory=dict)
+    names: Names = field(default_factory=dict)
     copy: bool = True
     train: bool = False
     torch_optimizer: OptimizerOf | None = None
@@ -136,8 +139,10 @@ class Pair:
 
 
 def _with_parameters(value: object) -> bool:
-    """Whether ``value`` is a tuple of a function or a module and its parameters."""
-    return isinstance(value, tuple) and len(value) == 2 and callable(value[0])
+    """Whether ``value`` is a tuple of a function or a module, its parameters, and its state."""
+    if not isinstance(value, tuple) or len(value) not in (2, 3):
+        return False
+    return callable(value[0]) or callable(getattr(value[0], "apply", None))
 
 
 def _arrays(batch: Sequence[Array]) -> list[Array]:

@@ -13,10 +13,14 @@ from torch.utils.hooks import RemovableHandle
 from twingrad.calls import Call, Event, Key, Pass, only_loss
 from twingrad.casts import log
 from twingrad.foreign import Array, Loss, Model, ModuleCall, Tree
-from twingrad.matching import Leaf
+from twingrad.partners import Layout, Leaf
 
-# Running statistics count as state; counters and masks do not.
-_STATE = ("running_mean", "running_var")
+# Buffers that every port has; it may do without others, such as tables and masks.
+_STATISTICS = ("running_mean", "running_var")
+# Layers that keep (out, in, *window).
+_OUT_IN = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase,
+)  # fmt: skip
 # The complex dtype whose parts have a dtype.
 COMPLEX = {"float64": "complex128", "float32": "complex64"}
 
@@ -66,14 +70,28 @@ def prepare(model: nn.Module, dtype: str, train: bool) -> nn.Module:
 
 
 def leaves(model: nn.Module) -> list[Leaf]:
-    """Parameters, and running statistics, in the order of their declaration."""
+    """Parameters, and buffers of numbers, in the order of their declaration."""
     owners = dict(model.named_modules())
+    buffers = _statistics(model)
 
     def leaf(name: str, tensor: Tensor) -> Leaf:
-        owner = owners[name.rpartition(".")[0]]
-        return Leaf(name, tuple(tensor.shape), type(owner).__name__)
+        owner, _, last = name.rpartition(".")
+        optional = name in buffers and last not in _STATISTICS
+        module = owners[owner]
+        return Leaf(name, tuple(tensor.shape), type(module).__name__, optional, _layout(module))
 
     return [leaf(name, tensor) for name, tensor in tensors(model).items()]
+
+
+def _layout(module: nn.Module) -> Layout:
+    """How the weights of one of PyTorch's own layers, or of transformers' Conv1D, lie."""
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return "table"
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        return "in out window"
+    if isinstance(module, _OUT_IN):
+        return "out in"
+    return "in out" if type(module).__name__ == "Conv1D" else ""
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -82,7 +100,7 @@ def tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _statistics(model: nn.Module) -> dict[str, Tensor]:
-    return {n: b for n, b in model.named_buffers() if n.rpartition(".")[2] in _STATE}
+    return {n: b for n, b in model.named_buffers() if b.is_floating_point() or b.is_complex()}
 
 
 def views(model: nn.Module) -> dict[str, Array]:
@@ -91,14 +109,42 @@ def views(model: nn.Module) -> dict[str, Array]:
 
 
 def statistics(model: nn.Module) -> dict[str, Array]:
-    """Copies of the running statistics."""
-    return {name: tensor.numpy().copy() for name, tensor in _statistics(model).items()}
+    """Copies of the buffers of numbers, running statistics among them."""
+    return {name: tensor.detach().numpy().copy() for name, tensor in _statistics(model).items()}
 
 
 def restore(model: nn.Module, values: Mapping[str, Array]) -> None:
-    """Write running statistics back into the live model."""
-    for name, tensor in _statistics(model).items():
-        tensor.copy_(torch.from_numpy(values[name]))
+    """Write buffers of numbers back into the live model."""
+    with torch.no_grad():
+        for name, tensor in _statistics(model).items():
+            if name in values and values[name].shape == tensor.shape:
+                tensor.copy_(torch.from_numpy(values[name]))
+
+
+def loss(model: nn.Module, loss_fn: Loss, batch: Sequence[Array], dtype: str) -> float:
+    """The loss alone; buffers are then as they were."""
+    before = statistics(model)
+    value = only_loss(loss_fn(model, *batch_of(batch, dtype)))
+    restore(model, before)
+    return float(value.detach())
+
+
+def states(
+    model: nn.Module, loss_fn: Loss, batches: Sequence[Sequence[Array]], dtype: str
+) -> list[dict[str, Array]]:
+    """The buffers of numbers after each of ``batches`` in a row; they are then as they were."""
+    before, after = statistics(model), []
+    for batch in batches:
+        loss_fn(model, *batch_of(batch, dtype))
+        after.append(statistics(model))
+    restore(model, before)
+    return after
+
+
+def momentum(model: nn.Module, path: str) -> float | None:
+    """The share of the new in the running statistics of the module at ``path``, if it has one."""
+    share = getattr(model.get_submodule(path), "momentum", None)
+    return float(share) if isinstance(share, float | int) else None
 
 
 def batch_of(batch: Sequence[Array], dtype: str) -> tuple[Tensor, ...]:

@@ -212,6 +212,7 @@ LOADS_A_FRAMEWORK = (
     "twingrad.comparison",
     "twingrad.diagnosis.",
     "twingrad.exact",
+    "twingrad.jax_models.",
     "twingrad.jax_probe",
     "twingrad.jax_replay",
     "twingrad.live",

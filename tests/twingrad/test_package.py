@@ -35,7 +35,14 @@ def test_what_needs_no_framework_loads_none(statement):
 
 def test_the_public_names_are_these():
     functions = ["assert_equal", "assert_equal_models", "compare", "diagnose"]
-    assert sorted(twingrad.__all__) == ["Comparison", "Findings", "NotEqual", "Pair", *functions]
+    assert sorted(twingrad.__all__) == [
+        "Comparison",
+        "Findings",
+        "NotEqual",
+        "Pair",
+        "To",
+        *functions,
+    ]
     assert {*twingrad.__all__} <= {*dir(twingrad)}
 
 

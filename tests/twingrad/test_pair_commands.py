@@ -112,3 +112,31 @@ pair = Pair(
 
 def test_this_is_a_checkout():
     assert checkout() == ROOT
+
+
+MAPPED = """
+import numpy as np
+import torch
+from twingrad import Pair
+
+pair = Pair(
+    torch=lambda: torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2)),
+    jax=lambda: (
+        lambda p, x: (x @ p["a"] + p["b"]) @ p["c"] + p["d"],
+        {"a": np.zeros((3, 2)), "b": np.zeros(2), "c": np.zeros((2, 2)), "d": np.zeros(2)},
+    ),
+    batch=[np.ones((4, 3))],
+    names={"0.weight": "a", "1.weight": "c", "0.bias": "b"NAMES},
+)
+"""
+MAPS = {', "1.bias": "d"': (0, '"1.weight": To("c").axes(1, 0),'), "": (1, '"1.bias": "",  # (2,)')}
+
+
+@pytest.mark.parametrize("names", MAPS)
+def test_the_map_of_a_pair_is_printed_with_what_is_left_open(names, tmp_path, capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    status, line = MAPS[names]
+    (tmp_path / "p.py").write_text(MAPPED.replace("NAMES", names), encoding="utf-8")
+    assert main(["diagnose", str(tmp_path / "p.py"), "--map"]) == status
+    assert line in capsys.readouterr().out

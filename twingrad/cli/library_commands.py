@@ -10,7 +10,7 @@ from twingrad.cli.options import read_options
 ABOUT = "Compare a PyTorch model with its JAX port, tensor by tensor, and find where they differ."
 NOTE = "The built-in programs, their training and benchmarks come with a checkout of the project."
 # Options of these commands that no value follows.
-FLAGS = ("-h", "--help", "--all", "--strict")
+FLAGS = ("-h", "--help", "--all", "--map", "--strict")
 _OF_GPT2 = ("preset", "weights", "tokens", "save")
 
 
@@ -140,6 +140,7 @@ PAIR_COMMANDS = (
         "explains it. The file is Python, and is run.",
         examples=(
             ("twingrad diagnose my_pair.py", "the first place where they differ"),
+            ("twingrad diagnose my_pair.py --map", "which parameter is which, as code too"),
             ("twingrad diagnose my_pair.py --all --json found.json", "every place, for a program"),
         ),
         options=_diagnose_options,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from twingrad import compile_cache, finding_tables, outcome_tables
+from twingrad import compile_cache, finding_tables, map_code, outcome_tables
 from twingrad.cli.imports import without_checkout
 from twingrad.cli.options import option
 from twingrad.diagnosis.finding import Note, as_object
@@ -82,6 +82,11 @@ class PairDiagnoseOptions:
     strict: bool = option(
         False, group="what is looked at", help="notes count as divergences: status 1 for one"
     )
+    map: bool = option(
+        False,
+        group="what is looked at",
+        help="print which parameter holds which and what is left open, as code too, and stop",
+    )
     json: Path | None = option(
         None, group="files to write", metavar="FILE", help="the findings as JSON"
     )
@@ -144,6 +149,8 @@ def _write_comparison(
 
 def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
     """Diagnose the pair, print and write the findings; 0 if nothing differs, else 1."""
+    if options.map:
+        return _show_map(options, console)
     require_writable(options.json)
     compile_cache.enable()
     started = time.perf_counter()
@@ -157,6 +164,19 @@ def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
     finding_tables.findings(console, str(options.file), findings, findings.notes)
     console.print(f"({seconds:.0f} s)")
     return 1 if findings or (options.strict and findings.notes) else 0
+
+
+def _show_map(options: PairDiagnoseOptions, console: Console) -> int:
+    """Print the map of the pair's parameters; 1 if something is left open, else 0."""
+    if options.json:
+        raise ValueError("--map prints the map and diagnoses nothing: leave out --json")
+    with _pair(options.file) as pair:
+        from twingrad import live  # it loads both frameworks
+
+        with live.arithmetic("float64"):
+            made, missing, spare = live.LivePair.mapped(pair)
+    map_code.show(console, made.partners, missing, spare)
+    return 1 if missing or spare else 0
 
 
 @contextmanager

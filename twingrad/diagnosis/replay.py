@@ -161,8 +161,8 @@ class Replay:
 
     def backward(self) -> Iterator[Divergence]:
         """Divergences of gradients, from the loss back to the parameters."""
-        gradients = self.live.torch_parts(self.seen.gradients)
-        jax_gradients = self.live.in_torch(self.replayed.gradients)
+        gradients = self.live.torch_parts(self.seen.gradients, gradients=True)
+        jax_gradients = self.live.in_torch(self.replayed.gradients, gradients=True)
         scales = numerics.scales(gradients)
 
         def of_parameter(name: str, owner: Key) -> Divergence:
@@ -188,7 +188,7 @@ class Replay:
                 continue
             yield from self._gradients(key, "in", key, "behind")
             for name in gradients:
-                if name not in done and owners[name] == key:
+                if name not in done and owners[name] == key and name in jax_gradients:
                     done.add(name)
                     yield of_parameter(name, key)
         for name in gradients:

@@ -280,13 +280,13 @@ def compare(live: LivePair, seen: Pass) -> Iterator[Finding]:
     """Judge the updates of a pair's own optimizers on PyTorch's gradients."""
     if live.pair.torch_optimizer is None:
         return
-    raw = live.torch_parts(seen.gradients)
+    raw = _alone(live, seen.gradients, gradients=True)
     norm = math.hypot(*(numerics.size(g).l2 for g in raw.values())) or 1.0
     gradients = [{n: g * (f / norm) for n, g in raw.items()} for f in FACTORS]
     whole = [{n: g * (f / norm) for n, g in seen.gradients.items()} for f in FACTORS]
     trained = dict(live.torch.named_parameters())
     optimizer = live.pair.torch_optimizer(trained.values())
-    start = live.torch_parts(torch_probe.copies(trained))
+    start = _alone(live, torch_probe.copies(trained))
     runs = Runs(
         start=start,
         gradients=gradients,
@@ -298,6 +298,13 @@ def compare(live: LivePair, seen: Pass) -> Iterator[Finding]:
         yield finding
 
 
+def _alone(live: LivePair, values: Mapping[str, Array], gradients: bool = False) -> Params:
+    """PyTorch's tensors by name, without sums: each of the summands moves as JAX's one tensor."""
+    sums = {p.name for p in live.partners if p.added}
+    parts = live.torch_parts(values, gradients)
+    return {name: value for name, value in parts.items() if name not in sums}
+
+
 def _torch_steps(
     live: LivePair, optimizer: Optimizer, trained: Mapping[str, Tensor], gradients: list[Params]
 ) -> list[Params]:
@@ -307,7 +314,7 @@ def _torch_steps(
     for step in gradients:
         torch_probe.set_gradients(trained, step)
         optimizer.step()
-        steps.append(live.torch_parts(torch_probe.copies(trained)))
+        steps.append(_alone(live, torch_probe.copies(trained)))
     torch_probe.write(trained, before)
     return steps
 
@@ -318,11 +325,12 @@ def _jax_steps(live: LivePair, gradients: list[Params]) -> list[Params]:
     import optax
 
     optimizer = live.pair.jax_optimizer
-    partners = [p for p in live.partners if p.jax in live.jax.trained]
-    params = {p.jax: live.jax.tensors[p.jax] for p in partners}
+    trained = {p.jax for p in live.partners} & live.jax.trained
+    params = {path: x for path, x in live.jax.tensors.items() if path in trained}
     state, steps = optimizer.init(params), []
     for step in gradients:
-        by_path = {p.jax: jax.numpy.asarray(p.to_jax(step[p.torch])) for p in partners}
+        in_jax = live.in_jax(step, gradients=True)
+        by_path = {path: jax.numpy.asarray(in_jax[path]) for path in params}
         updates, state = optimizer.update(by_path, state, params)
         params = optax.apply_updates(params, updates)
         steps.append(live.in_torch({path: np.asarray(x) for path, x in params.items()}))

@@ -1,0 +1,90 @@
+"""Tensors that could lie in several ways: settled by running the model each way, or asked."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from twingrad.map import To
+from twingrad.partners import Partner, Steps
+
+# How near the two losses must come, relative, for a way to be the right one.
+AGREE = {"float64": 1e-6, "float32": 1e-4}
+MOST_TRIALS = 64
+# Last words of names by which JAX's libraries, and those who write like them, keep (in, out).
+_IN_OUT = ("kernel", "w")
+ASSUMED = (
+    "read as {steps} by the name of {jax}: its shape leaves it open, and the losses agree in no "
+    "way; To(...) in names states it"
+)
+Partners = list[Partner]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Partners, and the families of those among them whose layout is open."""
+
+    partners: Partners
+    families: list[tuple[str, ...]]
+
+    def ways(self) -> list[Partners]:
+        """All partners in each of the ways that there are, the likeliest first."""
+        counts = [
+            range(1 + max(len(p.others) for p in self.partners if p.family == family))
+            for family in self.families
+        ]
+        return [
+            self._chosen(dict(zip(self.families, choice, strict=True)))
+            for choice in itertools.islice(itertools.product(*counts), MOST_TRIALS)
+        ]
+
+    def _chosen(self, choice: dict[tuple[str, ...], int]) -> Partners:
+        def chosen(p: Partner) -> Partner:
+            if not p.others:
+                return p
+            ways = (p.steps, *p.others)
+            return replace(p, steps=ways[min(choice[p.family], len(p.others))], others=())
+
+        return [chosen(p) for p in self.partners]
+
+
+def trials(partners: Sequence[Partner]) -> Trials | None:
+    """The ways to try; ``None`` where nothing is open."""
+    families = list(dict.fromkeys(p.family for p in partners if p.others))
+    return Trials(list(partners), families) if families else None
+
+
+def settle(
+    trials: Trials, error: Callable[[Partners], float], dtype: str
+) -> tuple[Partners, list[tuple[str, str]]]:
+    """The partners whose loss agrees, and names with what is assumed where none does.
+
+    ``error`` is how far the loss is from PyTorch's, relative. Raises ``ValueError`` that asks.
+    """
+    ways = trials.ways()
+    errors = [value if math.isfinite(value) else math.inf for value in map(error, ways)]
+    least = min(errors)
+    if least <= AGREE[dtype]:
+        return ways[0 if errors[0] <= 10 * least else errors.index(least)], []
+    still_open = [p for p in trials.partners if p.others]
+    if all(p.jax.rpartition(".")[2] in _IN_OUT for p in still_open):
+        text = [(p.name, ASSUMED.format(steps=code(p, p.steps), jax=p.jax)) for p in still_open]
+        return ways[0], text
+    raise ValueError(_question(still_open))
+
+
+def _question(still_open: Sequence[Partner]) -> str:
+    lines = [
+        f'    "{p.torch}": {code(p, p.steps)},  # or '
+        + " or ".join(code(p, steps) for steps in p.others)
+        for p in still_open
+    ]
+    return (
+        f"{len(still_open)} tensors could lie in several ways by their shapes, and the losses "
+        "agree in none: say which it is.\n" + "\n".join(["names={", *lines, "}"])
+    )
+
+
+def code(p: Partner, steps: Steps) -> str:
+    """A partner as an entry of ``names`` has it, with these steps."""
+    return To(p.jax).code() + ("".join(step.code() for step in steps) or ".as_it_is()")
