@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import twingrad
 from bench.harness import frameworks
 from tests.docs import pages
 
@@ -17,19 +18,38 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 FOLDERS = "bench|shared|torch_impl|jax_impl|twingrad|tests"
 
 
-@pytest.mark.skipif(
+needs_both = pytest.mark.skipif(
     not all(frameworks.installed(name) for name in frameworks.NAMES),
     reason="it needs both frameworks",
 )
-def test_the_code_of_porting_runs_and_finds_what_it_says(monkeypatch, tmp_path):
+KINDS = ("equinox", "function", "haiku", "linen", "map")
+
+
+@pytest.fixture
+def saved(monkeypatch, tmp_path):
+    """A folder with the files that the guide to porting lets its reader save."""
     for command in pages.commands("docs/porting.md"):
         if command.is_file:
             name, _, text = command.text.removeprefix("cat > ").partition(" <<'END'\n")
             (tmp_path / name).write_text(text.removesuffix("END"), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@needs_both
+def test_the_code_of_porting_runs_and_finds_what_it_says(monkeypatch, saved):
     monkeypatch.setitem(sys.modules, "my_pair", importlib.import_module("my_pair"))
-    runpy.run_path(str(tmp_path / "find_mistakes.py"))
-    runpy.run_path(str(tmp_path / "test_port.py"))["test_the_port_is_the_model"]()
+    runpy.run_path(str(saved / "find_mistakes.py"))
+    runpy.run_path(str(saved / "test_port.py"))["test_the_port_is_the_model"]()
+
+
+@needs_both
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_guides_pair_of_every_kind_is_equal(kind, saved):
+    assert twingrad.diagnose(saved / f"{kind}_pair.py") == []
+    assert {path.stem for path in saved.glob("*_pair.py")} == {
+        "my_pair", *(f"{name}_pair" for name in KINDS)
+    }  # fmt: skip
 
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
