@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from twingrad import batches, numerics
+from twingrad.alignment import placed
 from twingrad.calls import Pass
 from twingrad.casts import log
 from twingrad.diagnosis import state
@@ -14,7 +15,6 @@ from twingrad.diagnosis.hypotheses import optimizer
 from twingrad.exact import ExactRun, Say, silent
 from twingrad.foreign import Array
 from twingrad.jax_probe import Plain
-from twingrad.jax_replay import in_layout
 from twingrad.live import LivePair, arithmetic, lifted
 from twingrad.numerics import Verdict, gaps, judge_float64, judge_rounded
 from twingrad.outcome import Gate, Outcome, first_divergence
@@ -174,9 +174,10 @@ def _outputs(live: LivePair, torch_pass: Pass, jax_pass: Plain) -> tuple[Values,
         if way == "enter" or key not in jax_keys:
             continue
         outputs = torch_pass.calls[key].outputs
-        for number, value, other in fitting(
-            outputs, jax_pass.outputs.get(jax_keys[key], []), channels_last
-        ):
+        jax_outputs = jax_pass.outputs.get(jax_keys[key], [])
+        # What the model itself returns is not looked for in another layout: there it is for users.
+        known = jax_outputs if key.path else None
+        for number, value, other in fitting(outputs, jax_outputs, known, channels_last, live.dtype):
             name = str(key) if key.path else OUTPUT
             name += f"[{number}]" if number else ""
             torch["activation", name], jax["activation", name] = value, other
@@ -184,25 +185,31 @@ def _outputs(live: LivePair, torch_pass: Pass, jax_pass: Plain) -> tuple[Values,
 
 
 def fitting(
-    torch: Sequence[Array], jax: Sequence[Array], channels_last: bool
+    torch: Sequence[Array],
+    jax: Sequence[Array],
+    known: Sequence[Array] | None,
+    channels_last: bool,
+    dtype: str,
 ) -> list[tuple[int, Array, Array]]:
-    """Each of PyTorch's tensors that fits one of JAX's, in order, laid out as that one.
+    """Each of JAX's tensors with the one of PyTorch's that it is, laid out as JAX has it.
 
-    What is left over, as a cache that only one model returns, is not compared. Where nothing fits,
-    the first is beside NaN, so that it is not passed over.
+    What one model alone returns, such as a cache, is not compared. What is left over of both is, as
+    tensors that do not fit. ``known`` are JAX's numbers, where they may be looked for in another
+    layout or order.
     """
-    found: list[tuple[int, Array, Array]] = []
-    left = list(jax)
-    for number, value in enumerate(torch):
-        for place, other in enumerate(left):
-            turned = in_layout(value, other.shape, channels_last)
-            if turned is not None:
-                found.append((number, turned, other))
-                del left[: place + 1]
-                break
-    if torch and not found:
-        return [(0, torch[0], left[0] if left else np.full(0, np.nan))]
-    return found
+    matches = placed(torch, [x.shape for x in jax], known, channels_last, dtype)
+    found = [
+        (match.sources[0], match.value(torch), other)
+        for match, other in zip(matches, jax, strict=True)
+        if match is not None
+    ]
+    used = {number for match in matches if match is not None for number in match.sources}
+    torch_left = [number for number in range(len(torch)) if number not in used]
+    jax_left = [x for x, match in zip(jax, matches, strict=True) if match is None]
+    if torch and not jax:
+        jax_left = [np.full(0, np.nan)]
+    found += [(n, torch[n], x) for n, x in zip(torch_left, jax_left, strict=False)]
+    return sorted(found, key=lambda row: row[0])
 
 
 def _verdicts(torch: Values, jax: Values, oracle: Values, dtype: str) -> list[Verdict]:

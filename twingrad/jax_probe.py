@@ -116,12 +116,13 @@ class Subject:
         if loss_fn not in self._compiled:
             self._compiled[loss_fn] = self._differentiated(loss_fn)
         run = self._compiled[loss_fn]
-        (loss, (state, outputs)), gradients = run(moving, still, self.batch(batch))
+        (loss, (state, inputs, outputs)), gradients = run(moving, still, self.batch(batch))
         return Plain(
             loss=float(loss),
             gradients={path: conjugated(g) for path, g in gradients.items()},
             state={path: np.asarray(x) for path, x in state.items()},
-            outputs={Key(*key): [np.asarray(x) for x in v] for key, v in outputs.items()},
+            inputs=_by_call(inputs),
+            outputs=_by_call(outputs),
         )
 
     def _differentiated(self, loss_fn: Loss) -> ModuleCall:
@@ -130,9 +131,12 @@ class Subject:
         def loss_of(
             moving: Tensors, still: Tensors, batch: tuple[jax.Array, ...]
         ) -> tuple[jax.Array, Tree]:
+            inputs: dict[Key, list[jax.Array]] = {}
             outputs: dict[Key, list[jax.Array]] = {}
 
             def look(key: Key, call: ModuleCall, args: Tree, kwargs: Tree) -> Tree:
+                given = [x for x in jax.tree_util.tree_leaves((args, kwargs)) if is_float(x)]
+                tracing.whole(lambda xs: inputs.setdefault(key, xs), given)
                 with log.inside(key.path):
                     output = call(*args, **kwargs)
                 floats = [x for x in jax.tree_util.tree_leaves(output) if is_float(x)]
@@ -140,7 +144,8 @@ class Subject:
                 return output
 
             loss, state = self.run({**still, **moving}, loss_fn, batch, look)
-            return loss, (state, {tuple(key): values for key, values in outputs.items()})
+            seen = ({tuple(k): xs for k, xs in calls.items()} for calls in (inputs, outputs))
+            return loss, (state, *seen)
 
         return jax.jit(jax.value_and_grad(loss_of, has_aux=True))
 
@@ -165,12 +170,17 @@ def _mean_square(output: Tree) -> jax.Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Plain:
-    """Loss, gradients, running statistics and every call's outputs of one pass."""
+    """Loss, gradients, running statistics and every call's inputs and outputs of one pass."""
 
     loss: float
     gradients: dict[str, Array]
     state: dict[str, Array]
     outputs: dict[Key, list[Array]]
+    inputs: dict[Key, list[Array]]
+
+
+def _by_call(tensors: Mapping[tuple[str, int], Sequence[jax.Array]]) -> dict[Key, list[Array]]:
+    return {Key(*key): [np.asarray(x) for x in values] for key, values in tensors.items()}
 
 
 def conjugated(gradient: jax.Array) -> Array:

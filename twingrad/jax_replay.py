@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from twingrad.alignment import placed
 from twingrad.calls import Call, Key
 from twingrad.foreign import Array, Loss, ModuleCall, Tree
 from twingrad.jax_models import tracing
 from twingrad.jax_models.model import Tensors, is_float
-from twingrad.jax_probe import Subject, conjugated
+from twingrad.jax_probe import Plain, Subject, conjugated
 
 Way = Literal["in", "out", "index"]
 CallSite = tuple[Key, Way, int]  # a call, and which of its tensors
@@ -49,8 +50,12 @@ def replay(
     batch: Sequence[Array],
     partners: Mapping[Key, Call],
     channels_last: bool,
+    known: Plain | None = None,
 ) -> Replayed:
-    """Run ``subject`` with ``partners``' tensors in place of its own, wherever they fit."""
+    """Run ``subject`` with ``partners``' tensors in place of its own, wherever they fit.
+
+    With ``known``, a pass of its own, tensors are matched by their numbers and not by position.
+    """
     result = Replayed(loss=0.0)
     # Arguments of what is compiled: as constants they would be compiled with it.
     values: SiteTensors = {}
@@ -65,6 +70,8 @@ def replay(
             values=values,
             weights=weights,
             collect=collect,
+            known=known,
+            dtype=str(subject.dtype),
         )
         tensors = {**subject.tensors, **moving}
         loss, _ = subject.run(tensors, loss_fn, subject.batch(batch), trace.stand_in)
@@ -95,6 +102,8 @@ class _Trace:
     values: SiteTensors
     weights: SiteTensors
     collect: Replayed | None
+    known: Plain | None
+    dtype: str
     sites: SiteTensors = field(default_factory=dict)
     terms: list[jax.Array] = field(default_factory=list)
 
@@ -117,10 +126,13 @@ class _Trace:
     def _exchange(
         self, key: Key, way: Way, flat: list[Tree], torch: list[Array], gradients: list[Array]
     ) -> list[Tree] | None:
-        """``flat`` with PyTorch's tensors for its floats; ``None`` where they do not fit."""
+        """``flat`` with PyTorch's tensors for its floats; ``None`` where none fits.
+
+        A float that PyTorch's call has no counterpart of stays as it is.
+        """
         places = [i for i, x in enumerate(flat) if is_float(x)]
-        if len(places) != len(torch):
-            return None
+        if not places and not torch:
+            return flat
         fits: list[bool] = []
 
         def exchange(own: list[jax.Array]) -> list[jax.Array]:
@@ -142,25 +154,34 @@ class _Trace:
         torch: list[Array],
         gradients: list[Array],
     ) -> list[jax.Array] | None:
-        in_place: list[tuple[Array, Array]] = []
-        for mine, x, gradient in zip(own, torch, gradients, strict=True):
-            value, weight = (in_layout(a, mine.shape, self.channels_last) for a in (x, gradient))
-            if value is not None and weight is not None:
-                in_place.append((value, weight))
-        if len(in_place) < len(own):  # recorded, but not put in their place
-            for number, (mine, x) in enumerate(zip(own, torch, strict=True)):
+        shapes = [x.shape for x in own]
+        matches = placed(torch, shapes, self._numbers(key, way), self.channels_last, self.dtype)
+        if own and not any(matches):  # recorded, but not put in their place
+            for number, (mine, x) in enumerate(zip(own, torch, strict=False)):
                 self.sites[key, way, number] = mine
                 if self.collect is not None:
                     self.collect.torch[key, way, number] = x
             return None
         exchanged = []
-        for number, (mine, (value, weight)) in enumerate(zip(own, in_place, strict=True)):
+        for number, (mine, match) in enumerate(zip(own, matches, strict=True)):
+            if match is None:
+                exchanged.append(mine)
+                continue
             site = (key, way, number)
             self.sites[site] = mine
-            self._collect(site, value, weight, mine)
+            self._collect(site, match.value(torch), match.gradient(gradients), mine)
             self.terms.append(jnp.vdot(mine, self.weights[site]))
             exchanged.append(self.values[site])
         return exchanged
+
+    def _numbers(self, key: Key, way: Way) -> list[Array] | None:
+        """The model's own numbers there, where they may be looked for in another layout or order.
+
+        What the model itself returns may not: there it is for users.
+        """
+        if self.known is None or (way == "out" and not key.path):
+            return None
+        return (self.known.inputs if way == "in" else self.known.outputs).get(key)
 
     def _collect(self, site: CallSite, value: Array, weight: Array, like: jax.Array) -> None:
         if self.collect is None:
@@ -183,15 +204,3 @@ class _Trace:
             return own
 
         tracing.whole(record, indices)
-
-
-def in_layout(x: Array, shape: tuple[int, ...], channels_last: bool) -> Array | None:
-    """PyTorch's tensor with its axes where JAX has them: as they are, or channels last.
-
-    Axes of one, which broadcast anyhow, may be there or not.
-    """
-    turned = np.moveaxis(x, 1, -1) if x.ndim > 2 else x
-    for choice in (turned, x) if channels_last else (x, turned):
-        if [n for n in choice.shape if n > 1] == [n for n in shape if n > 1]:
-            return choice.reshape(shape)
-    return None

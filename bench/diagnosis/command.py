@@ -17,6 +17,8 @@ def run(options: DiagnoseOptions, console: Console) -> int:
     """Diagnose the program; 0 if nothing diverges, else 1. Raises ``ValueError``."""
     if options.preset is not None and options.program != "gpt2":
         raise ValueError("--preset is for gpt2: say twingrad diagnose gpt2 --preset ...")
+    if options.map:
+        raise ValueError("--map is for a pair file: say twingrad diagnose FILE.py --map")
     both = frameworks.both()  # raises where one is not installed
     from bench.diagnosis import builtin  # it loads both
 

@@ -33,6 +33,11 @@ class DiagnoseOptions:
         group="what is looked at",
         help="every place where they differ, not the first alone",
     )
+    map: bool = option(
+        False,
+        group="what is looked at",
+        help="of a pair file: print which parameter is which, as code to paste, and stop",
+    )
     strict: bool = option(
         False,
         group="what is looked at",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from twingrad import batches, comparison, numerics
-from twingrad.calls import Key, Pass
+from twingrad.calls import Key
 from twingrad.diagnosis import engine, state
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
@@ -77,7 +77,7 @@ def _in_float64(diagnosis: _Diagnosis) -> None:
     diagnosis.oracle, _ = comparison.values(run.live, run.seen, run.plain)
     failing = comparison.failing_whole(run)
     say(f"{pair.name}, float64: every module from PyTorch's input")
-    places = _places(run.live, run.seen, diagnosis.scales)
+    places = _places(run, diagnosis.scales)
     if not failing:
         diagnosis.add(_divisions(places, "float64"))
         places = []
@@ -86,7 +86,7 @@ def _in_float64(diagnosis: _Diagnosis) -> None:
             say(f"{pair.name}, float64: a second batch")
             second = run.on(following)
             failing = comparison.failing_whole(second)
-            places = _places(second.live, second.seen, {}) if failing else []
+            places = _places(second, {}) if failing else []
     diagnosis.add(_ranked(places, pair, "float64", diagnosis.every))
     if failing and not diagnosis.findings:
         diagnosis.add([_unplaced(failing[0])])
@@ -102,11 +102,10 @@ def _in_float32(diagnosis: _Diagnosis) -> None:
     diagnosis.say(f"{pair.name}, float32: every module from PyTorch's input")
     like = diagnosis.exact.live if diagnosis.exact else None
     live = LivePair.build(pair, "float32", like=like)
-    seen = live.run_torch()
-    places = _places(live, seen, diagnosis.scales)
+    run = ExactRun(live=live, seen=live.run_torch(), plain=live.run_jax())
+    places = _places(run, diagnosis.scales)
     if not places:
         return
-    run = ExactRun(live=live, seen=seen, plain=live.run_jax())
     if comparison.failing_whole(run, diagnosis.oracle):
         diagnosis.add(_ranked(places, pair, "float32", diagnosis.every))
     else:
@@ -131,10 +130,10 @@ class _Place:
         return torch.shape != jax.shape and (what == "in" or torch.size == jax.size)
 
 
-def _places(live: LivePair, seen: Pass, scales: Scales) -> list[_Place]:
+def _places(run: ExactRun, scales: Scales) -> list[_Place]:
     """Every divergence over the limit, in the order of computation."""
-    replay = Replay.run(live, seen)
-    limit = numerics.OWN_RELATIVE[live.dtype]
+    replay = Replay.run(run.live, run.seen, run.plain)
+    limit = numerics.OWN_RELATIVE[run.live.dtype]
     return [
         _Place(replay=replay, divergence=place)
         for places in (replay.forward(), replay.backward())

@@ -16,6 +16,7 @@ from twingrad.calls import Call, Key, Pass
 from twingrad.casts.log import CastLog
 from twingrad.diagnosis.finding import Stage
 from twingrad.foreign import Array
+from twingrad.jax_probe import Plain
 from twingrad.live import LOSS, ROOT, LivePair, lifted, named, run_foreign
 
 What = Literal["in", "out", "parameter", "loss"]
@@ -57,8 +58,8 @@ class Replay:
     values: dict[str, Array]
 
     @classmethod
-    def run(cls, live: LivePair, seen: Pass) -> "Replay":
-        """JAX's pass from the tensors of PyTorch's."""
+    def run(cls, live: LivePair, seen: Pass, known: Plain | None = None) -> "Replay":
+        """JAX's pass from the tensors of PyTorch's, matched by their numbers in ``known``."""
         torch_calls = live.names(seen)
         partners = {key: seen.calls[other] for key, other in torch_calls.items()}
         last = live.channels_last(seen)
@@ -67,7 +68,7 @@ class Replay:
             replayed = run_foreign(
                 "jax_loss",
                 lambda: jax_replay.replay(
-                    live.jax, live.jax_loss, live.jax_batch, partners, channels_last=last
+                    live.jax, live.jax_loss, live.jax_batch, partners, last, known
                 ),
             )
         values = torch_probe.views(live.torch)

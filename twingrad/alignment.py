@@ -1,0 +1,136 @@
+"""Which tensor of one model's call is which of the other's, and how it lies there.
+
+Ports hand the same things on in another order and another layout: ``(x, h)`` and ``(h, x)``, heads
+cut out of a width, query, key and value as one. Tensors are matched by their numbers first, under
+any order of the axes, and what that leaves by position and shape.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from twingrad.foreign import Array
+
+# How near the numbers of one tensor are to another's for the two to be the same, relatively (L2).
+SAME = {"float64": 1e-9, "float32": 1e-4}
+# Orders of more axes than this are not tried: there are too many.
+MOST_AXES = 4
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The tensors of PyTorch's call that stand for one of JAX's, and the order of their axes.
+
+    Several ``sources`` are one tensor given several times: their gradients are added up.
+    """
+
+    sources: tuple[int, ...]
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def value(self, torch: Sequence[Array]) -> Array:
+        """PyTorch's tensor as JAX has it."""
+        return self._laid_out(torch[self.sources[0]])
+
+    def gradient(self, gradients: Sequence[Array]) -> Array:
+        """The gradient there, as JAX has it."""
+        total = gradients[self.sources[0]]
+        for other in self.sources[1:]:
+            total = total + gradients[other]
+        return self._laid_out(total)
+
+    def _laid_out(self, x: Array) -> Array:
+        return x.transpose(self.axes).reshape(self.shape)
+
+
+def placed(
+    torch: Sequence[Array],
+    shapes: Sequence[tuple[int, ...]],
+    values: Sequence[Array] | None,
+    channels_last: bool,
+    dtype: str,
+) -> list[Placed | None]:
+    """For each of JAX's tensors, of ``shapes``, PyTorch's; None where there is none.
+
+    ``values`` are JAX's numbers from a pass of its own, if they are known. Without them, or where
+    numbers settle nothing, tensors go by position: each to the next one whose shape fits.
+    """
+    found: list[Placed | None] = [None] * len(shapes)
+    free = set(range(len(torch)))
+    if values is not None and len(values) == len(shapes):
+        for place, (shape, value) in enumerate(zip(shapes, values, strict=True)):
+            if value.shape == tuple(shape):
+                found[place] = _by_value(torch, sorted(free), value, channels_last, dtype)
+            if found[place] is not None:
+                free -= set(found[place].sources)  # type: ignore[union-attr]
+    for place, shape in enumerate(shapes):
+        if found[place] is not None:
+            continue
+        for number in sorted(free):
+            axes = default_axes(torch[number].shape, tuple(shape), channels_last)
+            if axes is not None:
+                found[place] = Placed((number,), axes, tuple(shape))
+                free -= {*range(number + 1)}
+                break
+    return [_with_copies(match, torch, free) for match in found]
+
+
+def _by_value(
+    torch: Sequence[Array], free: Sequence[int], value: Array, channels_last: bool, dtype: str
+) -> Placed | None:
+    for number in free:
+        if torch[number].size != value.size:
+            continue
+        for axes in _orders(torch[number].shape, value.shape, channels_last):
+            match = Placed((number,), axes, value.shape)
+            if _same(match.value(torch), value, dtype):
+                return match
+    return None
+
+
+def _orders(
+    shape: tuple[int, ...], other: tuple[int, ...], channels_last: bool
+) -> Iterator[tuple[int, ...]]:
+    """Orders of the axes: the one by shape, and only where there is none, all.
+
+    A tensor that fits as it is and has its numbers in another order is a mistake, not a layout.
+    """
+    by_shape = default_axes(shape, other, channels_last)
+    if by_shape is not None:
+        yield by_shape
+    elif len(shape) <= MOST_AXES:
+        yield from itertools.permutations(range(len(shape)))
+
+
+def default_axes(
+    shape: tuple[int, ...], other: tuple[int, ...], channels_last: bool
+) -> tuple[int, ...] | None:
+    """The order of the axes by shape alone: as they are, or channels last.
+
+    Axes of one, which broadcast anyhow, may be there or not.
+    """
+    straight = tuple(range(len(shape)))
+    turned = (0, *straight[2:], 1) if len(shape) > 2 else straight
+    for axes in (turned, straight) if channels_last else (straight, turned):
+        if [shape[a] for a in axes if shape[a] > 1] == [n for n in other if n > 1]:
+            return axes
+    return None
+
+
+def _same(x: Array, y: Array, dtype: str) -> bool:
+    size = math.sqrt(float(np.vdot(y, y).real))
+    apart = np.asarray(x, np.float64) - np.asarray(y, np.float64)
+    return math.sqrt(float(np.vdot(apart, apart))) <= SAME[dtype] * size
+
+
+def _with_copies(match: Placed | None, torch: Sequence[Array], free: set[int]) -> Placed | None:
+    """``match`` with the tensors left over that are the same one, given once more."""
+    if match is None:
+        return None
+    first = torch[match.sources[0]]
+    same = [number for number in sorted(free) if np.array_equal(torch[number], first)]
+    free -= set(same)
+    return Placed((*match.sources, *same), match.axes, match.shape)
