@@ -1,6 +1,7 @@
 """Loss curves of both frameworks and their difference, drawn from the metrics of a run."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,10 @@ COLORS = {"torch": "#d1495b", "jax": "#00798c"}
 _WIDTHS = {"torch": 2.4, "jax": 0.9}
 _OPACITIES = {"torch": 0.55, "jax": 1.0}
 _MARKERS = {"torch": "o", "jax": "x"}
+# Marks of the texts whose losses were measured before and after.
+_SHAPES = ("s", "D")
+# A run is drawn as so many means of its noisy losses.
+_WINDOWS = 60
 
 
 def apart(left: Sequence[StepLoss], right: Sequence[StepLoss]) -> float:
@@ -39,14 +44,14 @@ def _gaps(left: Sequence[StepLoss], right: Sequence[StepLoss]) -> list[tuple[int
 def draw(
     folder: Path,
     runs: Mapping[str, Sequence[StepLoss]],
-    levels: Mapping[str, float] | None = None,
+    measured: Mapping[str, Sequence[tuple[int, float]]] | None = None,
     title: str = "",
 ) -> None:
     """``folder/loss.png``: every framework's losses and, where both are there, their difference.
 
-    ``levels`` are named horizontal lines.
+    ``measured`` are further losses by the name of their text, (step, loss) each.
     """
-    figure = plot(runs, levels, title)
+    figure = plot(runs, measured=measured, title=title)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     write_bytes(folder / "loss.png", picture.getvalue())
@@ -55,6 +60,7 @@ def draw(
 def plot(
     runs: Mapping[str, Sequence[StepLoss]],
     levels: Mapping[str, float] | None = None,
+    measured: Mapping[str, Sequence[tuple[int, float]]] | None = None,
     title: str = "",
 ) -> "Figure":
     """A matplotlib figure of ``runs``, with ``levels`` as named horizontal lines."""
@@ -65,12 +71,14 @@ def plot(
 
     ink = matplotlib.rcParams["text.color"]
     gaps = _gaps(*runs.values()) if len(runs) == 2 else []
-    figure = Figure(figsize=(8, 5.2 if gaps else 3.8), layout="constrained")
+    figure = Figure(figsize=(8, 5.4 if gaps else 4.2), layout="constrained")
     axes = figure.subplots(
         2 if gaps else 1, 1, sharex=True, squeeze=False, height_ratios=[2.4, 1] if gaps else None
     )[:, 0]
     for name, rows in runs.items():
         _plot_losses(axes[0], name, rows)
+    for (name, points), shape in zip((measured or {}).items(), _SHAPES, strict=False):
+        _plot_measured(axes[0], name, points, shape)
     for name, level in (levels or {}).items():
         axes[0].axhline(level, color="#888888", linewidth=0.8, linestyle="--")
         axes[0].annotate(
@@ -78,7 +86,7 @@ def plot(
         )
     axes[0].set_ylabel("loss, nats per token")
     if title:
-        axes[0].set_title(title)
+        axes[0].set_title(textwrap.fill(title, 80))
     axes[0].legend(frameon=False)
     if gaps:
         at, values = (np.array(column) for column in zip(*gaps, strict=True))
@@ -93,14 +101,18 @@ def plot(
 
 
 def _plot_losses(axes: "Axes", name: str, rows: Sequence[StepLoss]) -> None:
-    """One framework's training losses as a line and its validation losses as marks."""
+    """One framework's training losses, their mean over some steps, and its validation losses."""
     label, color = terminal.NAMES[name], COLORS[name]
-    steps = [row.step for row in rows]
+    steps = np.array([row.step for row in rows])
+    losses = np.array([row.loss for row in rows])
+    axes.plot(steps, losses, color=color, linewidth=0.6, alpha=0.25)
+    window = max(len(rows) // _WINDOWS, 1)
+    means = np.convolve(losses, np.full(window, 1 / window), mode="valid")
     axes.plot(
-        steps,
-        [row.loss for row in rows],
+        steps[(window - 1) // 2 :][: len(means)],
+        means,
         color=color,
-        label=label,
+        label=f"{label}, mean of {window} steps" if window > 1 else label,
         linewidth=_WIDTHS[name],
         alpha=_OPACITIES[name],
     )
@@ -114,3 +126,20 @@ def _plot_losses(axes: "Axes", name: str, rows: Sequence[StepLoss]) -> None:
         zorder=3,
         label=f"{label}, validation",
     )
+
+
+def _plot_measured(
+    axes: "Axes", name: str, points: Sequence[tuple[int, float]], shape: str
+) -> None:
+    """Losses of one text, each with its value, joined by a dashed line."""
+    steps, losses = zip(*points, strict=True)
+    axes.plot(steps, losses, shape, color="#666666", linestyle="--", linewidth=1, label=name)
+    for step, loss in points:
+        is_left = step == min(steps)
+        axes.annotate(
+            f"{loss:.2f}",
+            (step, loss),
+            xytext=(6 if is_left else -6, 6),
+            textcoords="offset points",
+            ha="left" if is_left else "right",
+        )

@@ -1,6 +1,6 @@
 """Loss before and after fine-tuning, on the new text and on the text of the run it began from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,11 +45,16 @@ class FineTuning:
             for text, loss in self.before.items()
         )
 
-    def levels(self) -> Mapping[str, float]:
-        """What a plot shows as lines: all but the new text's last loss, which its curve ends at."""
-        before = {f"{text}, before": loss for text, loss in self.before.items()}
-        after = {f"{OLD}, after": self.after[OLD]} if OLD in self.after else {}
-        return before | after
+    def measured(self, steps: int) -> Mapping[str, Sequence[tuple[int, float]]]:
+        """By text, the loss before the first step and after the last of so many ``steps``."""
+        return {
+            f"{text}, before and after": [
+                (step, losses[text])
+                for step, losses in ((0, self.before), (steps, self.after))
+                if text in losses
+            ]
+            for text in self.before
+        }
 
 
 def _losses(values: object) -> Losses:

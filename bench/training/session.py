@@ -144,9 +144,8 @@ class Session:
                     self._print(self._estimate())
         self.measure_texts(at_end=True)
         if self.meeting.world.rank == 0:
-            levels = self.runs[0].text_loss.levels()
-            title = f"GPT-2 {self.setup.config.preset}: loss of {self.step:,} steps"
-            curves.draw(self.setup.out, self.curves(), levels, title)
+            measured = self.runs[0].text_loss.measured(self.step)
+            curves.draw(self.setup.out, self.curves(), measured, self._title())
         self.summary()
 
     def _say_what_compiles(self) -> None:
@@ -158,6 +157,13 @@ class Session:
         ]
         if compiling:
             self._print(f"Compiling in {' and '.join(compiling)} before the first step")
+
+    def _title(self) -> str:
+        """What the plot of losses shows."""
+        config = self.setup.config
+        origin = f", fine-tuned from {config.init}" if config.init is not None else ""
+        data = self.setup.corpus.description.get("name", config.data)
+        return f"GPT-2 {config.preset}{origin}: {self.step:,} steps on {data}"
 
     def measure_texts(self, *, at_end: bool = False) -> None:
         """Of a fine-tuning: the loss on both texts, before it begins or at its end."""
@@ -293,7 +299,7 @@ class Session:
         elif find_spec("tensorboardX") is None:
             install = install_command("tensorboard")
             self._print(f"TensorBoard:       {install}, then train --tensorboard")
-        self._print(f"Write text:        twingrad sample --checkpoint {out} --prompt 'def '")
+        self._print(f"Write text:        twingrad sample --checkpoint {out} --prompt 'class'")
         if self.step >= self.setup.config.steps:
             longer = 2 * self.setup.config.steps
             self._print(f"Train for longer:  twingrad train --out {out} --resume --steps {longer}")
