@@ -98,7 +98,7 @@ PRESETS: dict[str, GPTConfig] = {
         context_length=128,
         emb_dim=128,
         n_heads=4,
-        n_layers=4,
+        n_layers=2,
         drop_rate=0.0,
         qkv_bias=True,
     ),

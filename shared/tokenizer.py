@@ -268,7 +268,10 @@ def _tokenizers() -> ModuleType:
     try:
         import tokenizers
     except ImportError:
-        raise ValueError("the bpe tokenizer needs tokenizers: run pip install tokenizers") from None
+        raise ValueError(
+            "the bpe tokenizer needs tokenizers: run pip install tokenizers, or give --tokenizer "
+            "bytes"
+        ) from None
     return tokenizers
 
 

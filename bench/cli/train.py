@@ -99,7 +99,7 @@ COMMANDS = (
         about="Continue a text, token by token, with the model of a run or a released checkpoint.",
         examples=(
             (
-                "twingrad sample --checkpoint runs/tiny --prompt 'def mean(values):'",
+                "twingrad sample --checkpoint runs/writer --prompt 'def mean(values):'",
                 "with the newest checkpoint of a run",
             ),
             (
@@ -117,7 +117,9 @@ COMMANDS = (
         usage="--checkpoint DIR --out FOLDER",
         summary="write a checkpoint as transformers loads it",
         about="Write a checkpoint and its tokenizer as a folder that transformers loads.",
-        examples=(("twingrad export --checkpoint runs/tiny --out gpt2-tiny", "a run's newest"),),
+        examples=(
+            ("twingrad export --checkpoint runs/writer --out gpt2-writer", "a run's newest"),
+        ),
         options=_export_options,
         run=run_export,
     ),

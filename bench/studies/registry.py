@@ -11,6 +11,7 @@ from bench.studies import (
     numerical_traps,
     scan_or_unroll,
     training_runs,
+    writing,
 )
 from bench.studies.study import Block, Study
 
@@ -23,6 +24,7 @@ STUDIES: dict[str, Study] = {
         framework_defaults.STUDY,
         numerical_traps.STUDY,
         training_runs.STUDY,
+        writing.STUDY,
         distributed.STUDY,
         scan_or_unroll.STUDY,
         module_times.STUDY,

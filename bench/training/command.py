@@ -13,6 +13,7 @@ from rich.markup import escape
 from bench.harness import frameworks
 from bench.harness.frameworks import Framework
 from bench.training import launcher, processes, run_folder, setup
+from bench.training.config import DEFAULT_PRESET
 from bench.training.framework_run import NonFiniteLoss
 from bench.training.session import Session
 from bench.training.setup import RunSetup, TrainOptions
@@ -30,7 +31,7 @@ def run(options: TrainOptions, console: Console) -> int:
     chosen = tuple(frameworks.one(name) for name in options.frameworks)
     world = World.from_environment(os.environ)
     options = processes.resolve_layout(options, world, os.environ)
-    name = options.settings.init or options.settings.preset or "tiny"
+    name = options.settings.init or options.settings.preset or DEFAULT_PRESET
     if options.resume and options.out is None:
         raise ValueError("--resume goes on with a run: give its folder as --out DIR")
     out = options.out or run_folder.free_folder(Path(name).name)

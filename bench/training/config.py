@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from shared import params
+from shared import corpus, params
 from shared.config import (
     DROPOUTS,
     PRESETS,
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 Config = TypeVar("Config", bound="DataclassInstance")
 
-STEPS = 800
+# The preset of a run that names none. It has so many steps for text that one can read, after
+# minutes on two cores: `python -m bench.studies writing`.
+DEFAULT_PRESET, WRITER_STEPS = "writer", 3000
+STEPS = 800  # of any other run
 # The peak of the learning rate: of a small model, of a larger one, and of one that goes on from
 # parameters that were trained.
 SMALL_RATE, LARGE_RATE, INIT_RATE = 3e-3, 6e-4, 1e-4
@@ -51,7 +54,7 @@ class RunConfig:
     tokenizer is trained to; None for the others.
     """
 
-    preset: str = "tiny"
+    preset: str = DEFAULT_PRESET
     init: str | None = None
     data: str = "python"
     tokenizer: str = "bytes"
@@ -113,6 +116,7 @@ class RunSettings:
         group=MODEL,
         help="share of units that dropout drops",
         otherwise=lambda: default_run().model.drop_rate,
+        rule="0.1 with another preset",
     )
     dropout: str | None = option(
         None,
@@ -137,6 +141,7 @@ class RunSettings:
         offers=("bytes", "gpt2", "bpe"),
         help="bytes, gpt2, bpe (trained on the data), or a tokenizer.json",
         otherwise=lambda: default_run().tokenizer,
+        rule="bytes with another preset",
     )
     token_count: int | None = option(
         None,
@@ -170,6 +175,7 @@ class RunSettings:
         group=OPTIMIZER,
         help="length of the whole run",
         otherwise=lambda: default_run().steps,
+        rule=f"{STEPS} with another preset, or with --init",
     )
     learning_rate: float | None = option(
         None,
@@ -279,11 +285,12 @@ def default_run() -> RunConfig:
     return resolve(RunSettings())
 
 
-def _recipe(name: str) -> RunSettings:
-    """Settings with which a preset is trained, but for those that the user names."""
-    if name == "writer":
-        return RunSettings(tokenizer="bpe", steps=2000, learning_rate=3e-3)
-    return RunSettings()
+def _recipe(settings: RunSettings) -> RunSettings:
+    """Settings with which the preset is trained, but for those that the user names."""
+    if (settings.preset or DEFAULT_PRESET) != "writer":
+        return RunSettings()
+    has_text = corpus.holds_text(settings.data or RunConfig.data)
+    return RunSettings(tokenizer="bpe" if has_text else None, steps=WRITER_STEPS)
 
 
 def resolve(settings: RunSettings, model: GPTConfig | None = None) -> RunConfig:
@@ -293,8 +300,8 @@ def resolve(settings: RunSettings, model: GPTConfig | None = None) -> RunConfig:
     """
     is_fresh = model is None
     if is_fresh:
-        settings = _with(_recipe(settings.preset or RunConfig.preset), settings.given())
-    origin = RunConfig.preset if is_fresh else Path(settings.init or "").name
+        settings = _with(_recipe(settings), settings.given())
+    origin = DEFAULT_PRESET if is_fresh else Path(settings.init or "").name
     name = settings.preset or origin
     sizes = model or preset(name)
     is_small = params.count(params.gpt2_shapes(sizes)) < SMALL_MODEL

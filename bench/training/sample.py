@@ -11,6 +11,7 @@ from bench.harness import frameworks, programs
 from bench.harness.foreign import Array
 from bench.harness.frameworks import Framework
 from bench.training import pretrained
+from bench.training.pretrained import Pretrained
 from shared import tokenizer
 from shared.config import PRESETS, TRAINING_DTYPES, GPTConfig
 from shared.params import Params
@@ -24,6 +25,8 @@ WARM = 2
 _MODEL, _TEXT, _COMPUTING = "the model", "the text", "how it is computed"
 # How many tokens are written where the user names no number and the context has room for them.
 MOST = 200
+# A small model gives unlikely tokens more probability than they have in texts.
+TEMPERATURE, TOP_P = 0.7, 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,7 @@ class SampleOptions:
         rule="the model's context length where that is shorter",
     )
     temperature: float = option(
-        Sampling.temperature,
+        TEMPERATURE,
         group=_TEXT,
         metavar="X",
         help="how freely tokens are drawn; 0 always takes the likeliest",
@@ -67,10 +70,10 @@ class SampleOptions:
         None, group=_TEXT, metavar="K", help="draw from the K likeliest tokens alone"
     )
     top_p: float | None = option(
-        None,
+        TOP_P,
         group=_TEXT,
         metavar="P",
-        help="draw from the likeliest tokens whose probabilities add up to P",
+        help="draw from the likeliest tokens whose probabilities add up to P; 1 is all of them",
     )
     seed: int = option(Sampling.seed, group=_TEXT, metavar="S", help="seed of the draw")
     preset: str | None = option(
@@ -132,12 +135,25 @@ class Pace:
 def run(options: SampleOptions) -> int:
     """Print continuations of the prompts; ``ValueError`` where the call or an input is wrong."""
     _chosen(options)  # before a model is loaded
+    model, words = _loaded(options)
+    return write(options, model.config, model.params, words)
+
+
+def texts(options: SampleOptions) -> list[str]:
+    """Each prompt with its continuation; ``ValueError`` where the call or an input is wrong."""
+    framework, device = _chosen(options)
+    model, words = _loaded(options)
+    config, params = _without_padding(model.config, model.params, words.vocab_size)
+    prompts = [words.encode(prompt) for prompt in options.prompt]
+    steps = _steps(options, framework, device, config, params, prompts)
+    return _texts(prompts, steps, words)
+
+
+def _loaded(options: SampleOptions) -> tuple[Pretrained, Tokenizer]:
     model = pretrained.load(options.checkpoint, options.preset, best=options.best)
     if options.tokenizer is not None:
-        words = tokenizer.make(options.tokenizer)
-    else:
-        words = tokenizer.from_json(pretrained.tokenizer_of(model, options.checkpoint))
-    return write(options, model.config, model.params, words)
+        return model, tokenizer.make(options.tokenizer)
+    return model, tokenizer.from_json(pretrained.tokenizer_of(model, options.checkpoint))
 
 
 def write(options: SampleOptions, config: GPTConfig, params: Params, words: Tokenizer) -> int:
@@ -154,11 +170,15 @@ def write(options: SampleOptions, config: GPTConfig, params: Params, words: Toke
     if len(prompts) == 1:
         _print_growing(options.prompt[0], timed, Stream(words))
     else:
-        rows = np.stack(list(timed), axis=1)  # (B, new tokens)
-        whole = [np.concatenate(pair) for pair in zip(prompts, rows, strict=True)]
-        print("\n\n".join(map(words.decode, whole)))
+        print("\n\n".join(_texts(prompts, timed, words)))
     print(f"{Pace(len(prompts), times)}, in {TITLES[framework.name]}", file=sys.stderr)
     return 0
+
+
+def _texts(prompts: list[Array], steps: Iterator[Array], words: Tokenizer) -> list[str]:
+    rows = np.stack(list(steps), axis=1)  # (B, new tokens)
+    whole = [np.concatenate(pair) for pair in zip(prompts, rows, strict=True)]
+    return [words.decode(ids) for ids in whole]
 
 
 def _chosen(options: SampleOptions) -> tuple[Framework, str]:

@@ -52,7 +52,7 @@ class TrainOptions:
         group=RUN,
         metavar="DIR",
         help="the run's folder",
-        otherwise=f"runs/{RunConfig.preset}",
+        otherwise=f"runs/{training_config.DEFAULT_PRESET}",
         rule="after the preset, with a number behind it where that is taken",
     )
     resume: bool = option(
@@ -141,9 +141,9 @@ def prepare(
             f"no checkpoint in {out}: give --out the folder of a run, or leave out --resume to "
             "begin one there"
         )
-    config, words, initial, origin = _resumed(options, out) if exists else _fresh(options, out)
+    start = _resumed(options, out) if exists else _fresh(options, out, console)
+    config, words, initial, origin = start
     earlier = run_folder.stored(out).steps if exists else config.steps
-    _check_stop(options.stop_after, config)
     with progress(console, "reading the data") as say:
         say("reading the data")
         text = corpus.load(config.data, words, config.model.vocab_size)
@@ -220,20 +220,24 @@ def _rows(batch: Array, world: World) -> Array:
 Start = tuple[RunConfig, Tokenizer, Params | None, str]
 
 
-def _fresh(options: TrainOptions, out: Path) -> Start:
+def _fresh(options: TrainOptions, out: Path, console: Console) -> Start:
     """What a new run begins with."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: choose a folder")
     settings = options.settings
     if settings.init is None:
         config = training_config.resolve(settings)
-        words = _tokenizer(config, settings, None)
+        _check_stop(options.stop_after, config)
+        words = _tokenizer(config, settings, None, console)
         if words.vocab_size > config.model.vocab_size:
             config = replace(config, model=replace(config.model, vocab_size=words.vocab_size))
         return config, words, None, ""
     source = pretrained.load(settings.init, settings.preset)
     config = training_config.resolve(settings, source.config)
-    words = _tokenizer(config, settings, source.tokenizer)
+    _check_stop(options.stop_after, config)
+    words = _tokenizer(config, settings, source.tokenizer, console)
+    if settings.tokenizer is None:
+        config = replace(config, tokenizer=words.name)
     return config, words, source.params, source.origin
 
 
@@ -257,6 +261,7 @@ def _resumed(options: TrainOptions, out: Path) -> Start:
             f"the run in {out} has {'; '.join(map(str, different))}: leave that out to resume it, "
             "or begin another in a new --out"
         )
+    _check_stop(options.stop_after, config)
     words = tokenizer.from_json(run_folder.read_json(out / run_folder.TOKENIZER))
     return config, words, None, ""
 
@@ -278,14 +283,18 @@ def _check_steps(steps: int | None, done: int, stored: RunConfig, out: Path) -> 
         )
 
 
-def _tokenizer(config: RunConfig, settings: RunSettings, stored: TokenizerJson | None) -> Tokenizer:
+def _tokenizer(
+    config: RunConfig, settings: RunSettings, stored: TokenizerJson | None, console: Console
+) -> Tokenizer:
     """The one asked for by name, else that of the checkpoint the run begins from, else bytes."""
     if settings.tokenizer is None and stored is not None:
         return tokenizer.from_json(stored)
     if config.tokenizer != "bpe":
         return tokenizer.make(config.tokenizer)
     count = config.token_count or max(config.model.vocab_size, training_config.FEWEST_TOKENS)
-    return tokenizer.make("bpe", texts=corpus.texts(config.data), vocab_size=count)
+    with progress(console, "training the tokenizer") as say:
+        say("training the tokenizer")
+        return tokenizer.make("bpe", texts=corpus.texts(config.data), vocab_size=count)
 
 
 def _check_stop(stop_after: int | None, config: RunConfig) -> None:

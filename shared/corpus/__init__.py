@@ -5,8 +5,18 @@ a description by which a run can be repeated.
 """
 
 from shared.corpus.encoding import blocks, default_cache
-from shared.corpus.loading import load, texts
+from shared.corpus.loading import holds_text, load, texts
 from shared.corpus.markov import Markov
 from shared.corpus.tokens import Concatenated, Corpus, Tokens
 
-__all__ = ["Concatenated", "Corpus", "Markov", "Tokens", "blocks", "default_cache", "load", "texts"]
+__all__ = [
+    "Concatenated",
+    "Corpus",
+    "Markov",
+    "Tokens",
+    "blocks",
+    "default_cache",
+    "holds_text",
+    "load",
+    "texts",
+]

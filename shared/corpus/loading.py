@@ -7,7 +7,7 @@ from pathlib import Path
 from shared.corpus.documents import documents_of, path_of
 from shared.corpus.encoding import default_cache, load_text
 from shared.corpus.markov import load_markov
-from shared.corpus.shards import load_shards
+from shared.corpus.shards import load_shards, shards_in
 from shared.corpus.tokens import Corpus
 from shared.tokenizer import Tokenizer
 
@@ -40,6 +40,20 @@ def load(
             raise ValueError(f"{data} is text: give a tokenizer, such as bytes")
         folder = default_cache() if cache is None else cache
         return load_text(source, tokenizer, vocab_size, validation_fraction, folder)
+
+
+def holds_text(data: str) -> bool:
+    """Whether ``data`` names text, which has to be tokenised, and not tokens.
+
+    Raises ``ValueError`` where it cannot be looked at; what does not exist passes for text.
+    """
+    if data.partition(":")[0] == "markov":
+        return False
+    if data == "python" or data.startswith("hf:"):
+        return True
+    with _reading(data):
+        path = path_of(data)
+        return not (any(shards_in(path)) if path.is_dir() else path.suffix == ".bin")
 
 
 def texts(data: str) -> Iterator[str]:

@@ -20,10 +20,14 @@ from tests.helpers.commands import without_stages
 
 ROOT = Path(__file__).parents[2]
 HOST = socket.gethostname()
+# The smallest model, which drops units.
+TINY = ["--preset", "tiny"]
 # Small enough for a process a second: sixteen tokens at a time, two at once.
-SMALL = ["--length", "16", "--batch-size", "2", "--eval-batches", "1", "--eval-every", "1000"]
+SMALL = [*TINY, "--length", "16", "--batch-size", "2"]
+SMALL += ["--eval-batches", "1", "--eval-every", "1000"]
 # Small, and divisible among processes.
-DIVISIBLE = ["--length", "16", "--batch-size", "4", "--eval-batches", "2", "--eval-every", "1000"]
+DIVISIBLE = [*TINY, "--length", "16", "--batch-size", "4"]
+DIVISIBLE += ["--eval-batches", "2", "--eval-every", "1000"]
 DIVISIBLE += ["--dtype", "float64", "--device", "cpu", "--micro-batches", "2"]
 minutes = pytest.mark.skipif(
     "TWINGRAD_KILLS" not in os.environ,

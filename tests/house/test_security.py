@@ -429,7 +429,7 @@ def test_a_path_in_brackets_is_trained_on_and_from(tmp_path, monkeypatch, capsys
     call += ["--data", str(folder / "[red].txt"), "--out", str(folder / "run")]
     assert main([*call, "--stop-after", "1"]) == 0
     assert main([*call, "--resume"]) == 0
-    assert pretrained.load(str(folder / "run")).config.vocab_size == 256
+    assert pretrained.load(str(folder / "run")).config.vocab_size == 2048
     printed = capsys.readouterr().out
     assert f"{folder}/[red].txt" in printed
     assert f"Curves in {folder}/run/loss.png" in printed

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from bench.harness.frameworks import NAMES, installed
-from bench.training import metrics, run_folder
+from bench.training import metrics, pretrained, run_folder
 from shared import checkpoint, corpus
 from tests.helpers.runs import (
     ROOT,
     SMALL,
+    TINY,
     Run,
     assert_same_run,
     assert_whole,
@@ -57,6 +58,20 @@ def test_a_run_is_handed_over_in_the_middle(both, text, tmp_path, first, second)
     ours, theirs = state(tmp_path / "run", second, 20), state(both, first, 20)
     for key, value in ours.params.items():
         assert np.abs(value - theirs.params[key]).max() <= 1e-10 * np.abs(value).max(), key
+
+
+def test_the_best_checkpoint_outlives_those_that_are_pruned(framework, text, tmp_path):
+    name, folder = framework.name, tmp_path / framework.name / "checkpoints"
+    asked = (*SMALL, "--framework", name, "--data", text, "--steps", 12, "--warmup", 11)
+    asked += ("--learning-rate", 0.5, "--checkpoint-every", 1)
+    assert train(*asked, "--eval-every", 1, "--keep", 2, "--out", tmp_path) == 0
+    losses = {row["step"]: row["val_loss"] for row in rows_of(tmp_path, name)}
+    best = min(losses, key=losses.__getitem__)
+    assert best < 11, "the rate climbs until the loss does"
+    assert checkpoint.steps(folder) == [best, 11, 12]
+    model = pretrained.load(str(tmp_path), best=True)
+    kept = state(tmp_path, name, best).params
+    assert all(np.array_equal(model.params[key], value) for key, value in kept.items())
 
 
 @pytest.mark.slow
@@ -118,7 +133,7 @@ def test_training_loads_the_one_framework_that_it_uses(framework, text, tmp_path
 @pytest.mark.slow
 def test_a_source_of_known_entropy_is_learnt_never_beaten(framework, tmp_path):
     """Within 2 % of the closed form, and not under it by more than sampling explains."""
-    asked = ["--data", "markov", "--steps", 300, "--length", 32, "--batch-size", 16]
+    asked = [*TINY, "--data", "markov", "--steps", 300, "--length", 32, "--batch-size", 16]
     asked += ["--drop-rate", 0, "--learning-rate", 0.005, "--eval-batches", 60]
     assert train("--framework", framework.name, *asked, "--out", tmp_path / "run") == 0
     rate = corpus.load("markov", None, 256).entropy_rate

@@ -68,8 +68,8 @@ def package(name: str, installed: str | None, wanted: str, purpose: str, fits: b
             True,
         ),
         (
-            {"packages": [package("tiktoken", None, ">=0.9", "tokenizers", False)]},
-            "tiktoken not installed, for tokenizers",
+            {"packages": [package("tiktoken", None, ">=0.9", "GPT-2's tokenizer", False)]},
+            "tiktoken not installed, for GPT-2's tokenizer",
             "[text",
             False,
         ),

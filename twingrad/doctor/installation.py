@@ -32,7 +32,7 @@ EXTRAS = {
     "torch": "PyTorch",
     "jax": "JAX",
     "bench": "built-in programs",
-    "text": "tokenizers",
+    "text": "GPT-2's tokenizer",
     "hub": "released checkpoints",
     "tensorboard": "train --tensorboard",
 }

@@ -172,7 +172,7 @@ def _workbench(examined: Examined) -> Iterator[Problem]:
             missing.setdefault(package.purpose, []).append(package.name)
     extras = {
         "built-in programs": "bench",
-        "tokenizers": "text",
+        "GPT-2's tokenizer": "text",
         "released checkpoints": "hub",
         "train --tensorboard": "tensorboard",
     }
