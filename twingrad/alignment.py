@@ -120,6 +120,12 @@ def default_axes(
     return None
 
 
+def in_layout(x: Array, shape: tuple[int, ...], channels_last: bool) -> Array | None:
+    """PyTorch's tensor with its axes where JAX has them, by shape alone; None if it cannot be."""
+    axes = default_axes(x.shape, shape, channels_last)
+    return None if axes is None else x.transpose(axes).reshape(shape)
+
+
 def _same(x: Array, y: Array, dtype: str) -> bool:
     size = math.sqrt(float(np.vdot(y, y).real))
     apart = np.asarray(x, np.float64) - np.asarray(y, np.float64)

@@ -22,7 +22,7 @@ from shared.schedule import learning_rate
 from shared.train_state import TrainState, counted, step_keys
 from twingrad import numerics
 from twingrad.diagnosis.finding import Cause, Form
-from twingrad.diagnosis.hypotheses.optimizer import NamedRule, Rule
+from twingrad.diagnosis.hypotheses.rules import NamedRule, Rule
 
 
 def rule_of(config: OptimizerConfig, steps: int) -> Rule:

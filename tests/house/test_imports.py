@@ -217,6 +217,7 @@ LOADS_A_FRAMEWORK = (
     "twingrad.jax_replay",
     "twingrad.live",
     "twingrad.torch_probe",
+    "twingrad.torch_replay",
 )
 
 

@@ -108,9 +108,9 @@ def _guide() -> twingrad.Pair:
 def test_of_the_guides_pair_every_cause_is_a_true_one():
     findings = twingrad.diagnose(_guide(), every=True)
     causes = [finding.cause for finding in findings if finding.cause]
-    assert len(causes) == 2
-    assert "GELU by tanh" in causes[0]  # 2,000 times as far apart as
-    assert "epsilon 1e-06" in causes[1]
+    assert "GELU by tanh" in causes[0]  # the larger difference
+    assert any("epsilon 1e-06" in cause for cause in causes)
+    assert all("GELU by tanh" in cause or "epsilon 1e-06" in cause for cause in causes)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_equal_models_can_be_claimed_in_anybodys_test():
 
 def test_a_claim_that_does_not_hold_names_the_place():
     doubled = _linear_pair(jax_loss=lambda model, x, y: 2 * ((model(x) - y) ** 2).mean())
-    with pytest.raises(AssertionError, match=r"forward of loss: JAX's is 2 times PyTorch's"):
+    with pytest.raises(AssertionError, match=r"forward of loss: no known cause"):
         assert_equal_models(**doubled)
 
 

@@ -60,10 +60,10 @@ BATCH = (np.zeros((4, 6, 3)), np.array([[1, 2, -100], [3, -100, -100]]))
 
 @pytest.mark.parametrize(
     ("ratio", "named"),
-    [(2, True), (0.5, True), (-1, True), (4, True), (6 / 3, True), (1 / 24, True),
-     (np.log(2), True), (1.00063, False), (0.9371, False), (1.01, False), (-2.5, False)],
+    [(-1, True), (4, True), (1 / 6, False), (np.log(2), True), (2, False), (0.5, False),
+     (1.00063, False), (0.9371, False), (1.01, False), (-2.5, False)],
 )  # fmt: skip
-def test_a_ratio_of_two_losses_is_a_cause_only_as_a_count_or_a_constant(ratio, named):
+def test_a_ratio_of_two_losses_is_a_cause_only_as_one_count_or_constant(ratio, named):
     cause = _cause(np.asarray(1.7), np.asarray(1.7 * ratio), stage="forward", batch=BATCH)
     assert (cause is not None) == named, cause
 

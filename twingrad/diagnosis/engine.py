@@ -18,6 +18,7 @@ from twingrad.diagnosis.finding import Cause, Finding, Mode, Note, statistics
 from twingrad.diagnosis.hypotheses import explain, loss, optimizer
 from twingrad.diagnosis.hypotheses.context import Context
 from twingrad.diagnosis.replay import Divergence, Replay
+from twingrad.diagnosis.trial import trial
 from twingrad.exact import Say, deterministic, silent
 from twingrad.foreign import Array
 from twingrad.live import LOSS, ROOT, LivePair, arithmetic, named
@@ -143,11 +144,14 @@ def finding_of(replay: Replay, place: Divergence, pair: Pair, dtype: str) -> Fin
     measured = f"{place.name}: relative distance {place.error:.3g}, limit "
     measured += f"{numerics.OWN_RELATIVE[dtype]:g} in {dtype}"
     measured += ", in training mode" if pair.train else ""
+    context = _context(replay, place, pair, dtype)
+    reason = explain.explain(context)
+    evidence = f"{measured}; {statistics(place.torch, place.jax)}"
     return Finding(
         stage=place.stage,
         where=_where(replay, place),
-        reason=explain.explain(_context(replay, place, pair, dtype)),
-        evidence=f"{measured}; {statistics(place.torch, place.jax)}",
+        reason=reason,
+        evidence=evidence + explain.evidence(context, reason),
         dtype=dtype,
         mode=_mode(pair),
     )
@@ -175,7 +179,15 @@ def _context(replay: Replay, place: Divergence, pair: Pair, dtype: str) -> Conte
         lookup=lookup,
         dropouts=torch_probe.dropouts(replay.live.torch),
         modules=_modules(replay, place) if is_forward else {},
+        rows_before=_rows_of(replay, place.before) if place.before else None,
+        trial=partial(trial, replay, place) if dtype == "float64" else None,
     )
+
+
+def _rows_of(replay: Replay, key: Key) -> int | None:
+    """The length of an embedding's table."""
+    table = replay.own_values(key).get("weight")
+    return None if table is None or table.ndim != 2 else len(table)
 
 
 def _where(replay: Replay, place: Divergence) -> str:

@@ -8,10 +8,11 @@ import numpy as np
 
 from twingrad import numerics
 from twingrad.calls import Call
+from twingrad.diagnosis.hypotheses.changes.search import Trial
 from twingrad.foreign import Array
 
 # How closely a prediction must fit, relative to the values (L2) ...
-FIT = {"float64": 1e-7, "float32": 1e-4}
+FIT = {"float64": 1e-9, "float32": 1e-4}
 # ... and to the difference that it is to explain.
 SHARE = 0.25
 # Lower precisions by name; TF32 keeps as many bits as float16.
@@ -42,7 +43,9 @@ class Context:
     there are, ``elsewhere`` other tensors of the pass. ``features`` is what the loss is made of.
     ``lookup`` is an embedding's part of a tied gradient. ``dropouts`` are the layers that draw by a
     key: rate, and key of two words, by path. ``modules`` are PyTorch's own parts of the module that
-    give a tensor of this shape for one of this shape.
+    give a tensor of this shape for one of this shape. ``trial`` computes PyTorch's tensor
+    again with operations changed. ``rows_before`` is the length of the
+    table that indices go into.
     """
 
     stage: str
@@ -63,6 +66,8 @@ class Context:
     lookup: Array | None = None
     dropouts: Mapping[str, tuple[float, Array]] = field(default_factory=dict)
     modules: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
+    trial: Callable[[], Trial | None] | None = None
+    rows_before: int | None = None
 
     def same_shape(self) -> dict[str, Array]:
         """Sources that could be added to the values."""

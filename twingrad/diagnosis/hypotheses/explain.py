@@ -10,8 +10,18 @@ import numpy as np
 
 from twingrad import numerics
 from twingrad.diagnosis.finding import Cause
-from twingrad.diagnosis.hypotheses import constants, dropout, layers, loss
+from twingrad.diagnosis.hypotheses import (
+    dropout,
+    factors,
+    focal,
+    layers,
+    loss,
+    masked,
+    not_finite,
+    relations,
+)
 from twingrad.diagnosis.hypotheses.attention import attention
+from twingrad.diagnosis.hypotheses.changes import search
 from twingrad.diagnosis.hypotheses.context import (
     FIT,
     LOW_PRECISIONS,
@@ -19,12 +29,14 @@ from twingrad.diagnosis.hypotheses.context import (
     Hypothesis,
     rounded,
 )
+from twingrad.diagnosis.hypotheses.separate import separate
 from twingrad.foreign import Array
 
 Family = Callable[[Context], Iterator[Hypothesis]]
 FORWARD: tuple[Family, ...] = (
     layers.integers,
     loss.losses,
+    focal.focal,
     dropout.masks,
     layers.norms,
     layers.batch_norms,
@@ -32,6 +44,7 @@ FORWARD: tuple[Family, ...] = (
     layers.embeddings,
     layers.cells,
     attention,
+    separate,
     layers.activations,
     layers.heads,
     layers.sums,
@@ -46,6 +59,9 @@ def explain(context: Context) -> Cause | None:
 
     Hypotheses of one family are preferred; else each model has the first that fits.
     """
+    bad = not_finite.not_finite(context) or not_finite.beyond_table(context)
+    if bad:
+        return Cause.statement(bad)
     low = _low_precision(context)
     if low:
         return low
@@ -56,10 +72,21 @@ def explain(context: Context) -> Cause | None:
         if torch_name and jax_name and torch_name != jax_name:
             return Cause(torch_name, jax_name)
         first_torch, first_jax = first_torch or torch_name, first_jax or jax_name
+    found = _tried(context) or relations.relation(context)
+    if found:
+        return found
     if first_torch and first_jax and first_torch != first_jax:
         return Cause(first_torch, first_jax)
     plain = _plain(context)
     return Cause.statement(plain) if plain else None
+
+
+def _tried(context: Context) -> Cause | None:
+    """The one operation of PyTorch's that, changed, gives JAX's numbers."""
+    trial = context.trial() if context.trial else None
+    if trial is None:
+        return None
+    return search.cause(trial, context.torch, context.jax, FIT[context.dtype])
 
 
 def _first_fits(family: Family, context: Context) -> tuple[str | None, str | None]:
@@ -102,9 +129,6 @@ def _plain(context: Context) -> str | None:
     torch, jax = context.torch.astype(np.float64), context.jax.astype(np.float64)
     if torch.shape != jax.shape:
         return f"PyTorch's shape is {context.torch.shape}, JAX's {context.jax.shape}"
-    for name, x in (("PyTorch", torch), ("JAX", jax)):
-        if not np.isfinite(x).all():
-            return f"{name} has NaN or infinity there"
     flow = context.stage == "backward"
     sizes = {"PyTorch": numerics.size(torch).l2, "JAX": numerics.size(jax).l2}
     smaller = min(sizes, key=lambda name: sizes[name])
@@ -113,19 +137,22 @@ def _plain(context: Context) -> str | None:
         return stopped if flow else f"{smaller} has zeros there"
     if context.dtype != "float64" and torch.size == 1:
         return _rounding(context, torch, jax)
-    ratio = float((torch * jax).sum() / (torch * torch).sum())
-    if torch.size == 1 and not constants.named(ratio, context):
-        return None  # one number is any other one times a factor
-    rest = numerics.distance(jax, np.asarray(ratio * torch)).l2
-    # A factor explains only what goes away with it.
-    if rest <= min(
-        FIT[context.dtype] * numerics.size(jax).l2, 0.01 * numerics.distance(jax, torch).l2
-    ):
-        if round(ratio, 9) == -1.0:
-            return "the sign is turned"
-        return f"JAX's is {ratio:.6g} times PyTorch's"
-    part = _rows(context, torch, jax) or dropout.dropped_in_one(torch, jax)
+    factor = factors.factor(context, torch, jax)
+    if factor or torch.size == 1:
+        return factor
+    rows = _rows(context, torch, jax)
+    if rows and not rows.startswith("only "):
+        return rows
+    part = masked.masked(context) or rows or dropout.dropped_in_one(torch, jax)
     return part or _rounding(context, torch, jax)
+
+
+def evidence(context: Context, cause: Cause | None) -> str:
+    """The first number that differs; and what was ruled out, where no cause is known."""
+    parts = [relations.first_difference(context.torch, context.jax)]
+    if cause is None:
+        parts += [factors.hint(context), relations.ruled_out(context)]
+    return "".join(f"; {part}" for part in parts if part)
 
 
 def _rounding(context: Context, torch: Array, jax: Array) -> str | None:

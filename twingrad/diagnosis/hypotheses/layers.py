@@ -72,7 +72,7 @@ def _learned(y: Array, weight: Array, bias: Array | None) -> Iterator[Hypothesis
         yield ", without its gain", y + bias
     else:
         yield "", y * weight
-    yield ", gain one more", y * (1 + weight) + (0 if bias is None else bias)
+    yield ", gain 1 + weight", y * (1 + weight) + (0 if bias is None else bias)
 
 
 def batch_norms(context: Context) -> Iterator[Hypothesis]:
@@ -304,4 +304,8 @@ def _broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
 def _term(name: str, factor: float) -> str:
     sign = "-" if factor < 0 else "+"
     size = abs(factor)
-    return f"{sign} {name}" if abs(size - 1) < 1e-6 else f"{sign} {size:.6g} × {name}"
+    if abs(size - 1) < 1e-6:
+        return f"{sign} {name}"
+    square = round(size**2)
+    root = abs(size - round(size)) > 1e-6 and square > 1 and abs(size**2 / square - 1) < 1e-9
+    return f"{sign} {f'sqrt({square})' if root else f'{size:.6g}'} × {name}"

@@ -1,171 +1,26 @@
-"""Two optimizers on the same gradients, and the rule of AdamW or SGD that each follows."""
+"""Two optimizers on the same gradients, and the rule that each of them follows."""
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from twingrad import numerics, torch_probe
 from twingrad.calls import Pass
 from twingrad.diagnosis.finding import Cause, Finding, Form, statistics
-from twingrad.diagnosis.hypotheses.context import LOW_PRECISIONS, rounded
+from twingrad.diagnosis.hypotheses import rules
+from twingrad.diagnosis.hypotheses.context import LOW_PRECISIONS
+from twingrad.diagnosis.hypotheses.rules import NamedRule, Params, Rule
 from twingrad.foreign import Array, Optimizer, Tensor
 from twingrad.live import LivePair
-
-Params = dict[str, Array]
-Decays = Literal["matrices", "everything", "nothing", "no embeddings", "no token embeddings"]
-Clip = Literal["norm", "none", "value", "tensor", "norm and 1e-6", "matrices", "update"]
 
 # Factors of the gradients, step by step: some are clipped, and the sign changes.
 FACTORS = (0.5, -3.0, 200.0)
 # How near a rule must come to an optimizer's parameters, relative to how far parameters moved.
 FIT = 1e-8
 COARSE = 1e-5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """AdamW or SGD with every choice open; ``rates`` holds one learning rate for each step.
-
-    Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019, algorithm 2.
-    """
-
-    kind: Literal["adamw", "sgd"] = "adamw"
-    rates: tuple[float, ...]
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    in_root: bool = False
-    corrected: bool = True
-    decay: float = 0.0
-    decays: Decays = "matrices"
-    coupled: bool = False
-    clip: Clip = "norm"
-    max_norm: float = math.inf
-    momentum: float = 0.0
-    moment_precision: str | None = None  # a lower one in which the first moment is kept
-
-    def run(self, start: Mapping[str, Array], gradients: Sequence[Params]) -> list[Params]:
-        """The parameters after each step, in float64."""
-        p = {name: value.astype(np.float64) for name, value in start.items()}
-        m, v = ({name: np.zeros(value.shape) for name, value in p.items()} for _ in range(2))
-        after = []
-        for step, (rate, raw) in enumerate(zip(self.rates, gradients, strict=True)):
-            clipped = self.clipped({n: g.astype(np.float64) for n, g in raw.items()})
-            self.move(p, m, v, clipped, rate, step)
-            after.append(dict(p))
-        return after
-
-    def move(
-        self, p: Params, m: Params, v: Params, gradients: Params, rate: float, step: int
-    ) -> None:
-        """New parameters and moments in place of the old, after ``step`` steps before this one."""
-        moved = {}
-        for name, g in gradients.items():
-            decay = self.decay if self._decayed(name, p[name]) else 0.0
-            if self.coupled or self.kind == "sgd":
-                g, decay = g + decay * p[name], 0.0
-            step_of = self._step(m, v, name, g, step) + decay * p[name]
-            moved[name] = np.asarray(-rate * step_of)
-        share = 1.0
-        if self.clip == "update":
-            share = _share(
-                math.hypot(*(numerics.size(d).l2 for d in moved.values())), self.max_norm
-            )
-        p |= {name: p[name] + share * d for name, d in moved.items()}
-
-    def _step(self, m: Params, v: Params, name: str, g: Array, step: int) -> Array:
-        if self.kind == "sgd":
-            m[name] = self.momentum * m[name] + g
-            return m[name]
-        low = self.moment_precision
-        before = m[name] if low is None else rounded(m[name], low)
-        m[name] = self.beta1 * before + (1 - self.beta1) * g
-        v[name] = self.beta2 * v[name] + (1 - self.beta2) * g * g
-        first = 1 - self.beta1 ** (step + 1) if self.corrected else 1.0
-        second = 1 - self.beta2 ** (step + 1) if self.corrected else 1.0
-        if self.in_root:
-            return m[name] / first / np.sqrt(v[name] / second + self.epsilon)
-        return m[name] / first / (np.sqrt(v[name] / second) + self.epsilon)
-
-    def _decayed(self, name: str, p: Array) -> bool:
-        matrix = p.ndim >= 2
-        return {
-            "matrices": matrix,
-            "everything": True,
-            "nothing": False,
-            "no embeddings": matrix and not name.startswith(("wte", "wpe")),
-            "no token embeddings": matrix and not name.startswith("wte"),
-        }[self.decays]
-
-    def clipped(self, gradients: Params) -> Params:
-        """Gradients as they are after clipping."""
-        if self.clip in ("none", "update") or math.isinf(self.max_norm):
-            return gradients
-        if self.clip == "value":
-            top = self.max_norm
-            return {name: np.clip(g, -top, top) for name, g in gradients.items()}
-        if self.clip == "tensor":
-            return {n: g * _share(numerics.size(g).l2, self.max_norm) for n, g in gradients.items()}
-        counted = [g for g in gradients.values() if self.clip != "matrices" or g.ndim >= 2]
-        norm = math.hypot(*(numerics.size(g).l2 for g in counted))
-        if self.clip == "norm and 1e-6":
-            norm += 1e-6
-        return {name: g * _share(norm, self.max_norm) for name, g in gradients.items()}
-
-
-NamedRule = tuple[str, Rule]
-_CLIPPING: dict[Clip, str] = {
-    "none": "without clipping",
-    "value": "with each number clipped",
-    "tensor": "with each tensor clipped by itself",
-    "norm and 1e-6": "with 1e-6 added to the norm",
-    "matrices": "with a norm over matrices alone",
-    "update": "with the update clipped, not the gradients",
-}
-_DECAYS: tuple[Decays, ...] = ("everything", "nothing", "no embeddings", "no token embeddings")
-_DECAYED: tuple[Decays, ...] = ("matrices", "everything")
-
-
-def _share(norm: float, most: float) -> float:
-    return min(1.0, most / norm) if norm else 1.0
-
-
-def variants(rule: Rule, further: Sequence[NamedRule] = ()) -> Iterator[NamedRule]:
-    """The rule and known mistakes, each with its name; ``further`` ones before other rates."""
-    yield "the rule", rule
-    for clip, mistake in _CLIPPING.items():
-        yield f"the rule {mistake}", replace(rule, clip=clip)
-    yield from further
-    for factor in (10.0, 0.1, 2.0, 0.5):
-        scaled = tuple(rate * factor for rate in rule.rates)
-        yield f"the rule with {factor:g} times the learning rate", replace(rule, rates=scaled)
-    if rule.kind == "sgd":
-        for decay in (1e-4, 1e-2):
-            yield f"the rule with weight decay {decay:g}", replace(rule, decay=decay)
-        for momentum in (0.9, 0.99):
-            yield f"the rule with momentum {momentum:g}", replace(rule, momentum=momentum)
-        return
-    for epsilon in (1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12, 0.0):
-        if epsilon != rule.epsilon:
-            yield f"the rule with epsilon {epsilon:g}", replace(rule, epsilon=epsilon)
-    yield "the rule with epsilon inside the root", replace(rule, in_root=True)
-    yield "the rule without bias correction", replace(rule, corrected=False)
-    swapped = replace(rule, beta1=rule.beta2, beta2=rule.beta1)
-    yield "the rule with its betas swapped", swapped
-    for beta2 in (0.95, 0.98, 0.99, 0.999):
-        if beta2 != rule.beta2:
-            yield f"the rule with beta2 {beta2:g}", replace(rule, beta2=beta2)
-    for decays in _DECAYS:
-        yield f"the rule with decay of {decays}", replace(rule, decays=decays)
-    for decay, decays in itertools.product((1e-4, 1e-2, 0.1), _DECAYED):
-        if (decay, decays) != (rule.decay, rule.decays):
-            name = f"the rule with weight decay {decay:g} of {decays}"
-            yield name, replace(rule, decay=decay, decays=decays)
-    yield "the rule with decay in the gradient (L2)", replace(rule, coupled=True)
+ALIKE = 1e-6  # relative: two learning rates that differ by their rounding to float32 at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,27 +64,125 @@ def _grid(p: Array) -> numerics.Size:
 
 
 def _cause(runs: Runs, rule: Rule, further: Sequence[NamedRule]) -> Cause | None:
-    torch: str | None = None
-    jax: str | None = None
-    for name, variant in variants(rule, further):
+    """The rule that each follows, by what the two differ in."""
+    named = _known(runs, rules.variants(rule, further))
+    torch = _first(runs, named, runs.torch, runs.jax)
+    torch = torch or _first(runs, list(rules.clipped(rule)), runs.torch, runs.jax)
+    if torch is None:
+        return None
+    if torch[1].max_norm != rule.max_norm:
+        named = _known(runs, rules.variants(torch[1]))
+    jax = _first(runs, named, runs.jax, runs.torch)
+    if jax:
+        return Cause(torch[0], jax[0], Form.RULES) if torch[0] != jax[0] else None
+    return _other_rates(runs, torch) or _other_decays(runs, torch)
+
+
+def _known(runs: Runs, named: Iterator[NamedRule]) -> list[NamedRule]:
+    """The rules, without those that tell embeddings apart where there are none by that name."""
+    embeds = any(name.startswith(("wte", "wpe")) for name in runs.start)
+    return [(name, rule) for name, rule in named if embeds or not rule.decays.startswith("no ")]
+
+
+def _first(
+    runs: Runs, named: Sequence[NamedRule], run: Sequence[Params], twin: Sequence[Params]
+) -> NamedRule | None:
+    """The first rule that gives the parameters of one run: to the last digits, else nearly."""
+    near = None
+    for name, variant in named:
         with np.errstate(all="ignore"):
             predicted = variant.run(runs.start, runs.gradients)
-        torch = torch or (name if _follows(predicted, runs.torch, runs.jax, runs.start) else None)
-        jax = jax or (name if _follows(predicted, runs.jax, runs.torch, runs.start) else None)
-        if torch and jax:
-            return Cause(torch, jax, Form.RULES) if torch != jax else None
-    return None
+        if _follows(predicted, run, twin, runs.start, FIT):
+            return name, variant
+        if near is None and _follows(predicted, run, twin, runs.start, COARSE):
+            near = (name, variant)
+    return near
+
+
+def _other_rates(runs: Runs, torch: NamedRule) -> Cause | None:
+    """JAX's learning rates, where it follows PyTorch's rule by others."""
+    rule = torch[1]
+    p = {name: np.asarray(value, float) for name, value in runs.start.items()}
+    m, v = rule.moments(p)
+    rates = []
+    for step, gradients in enumerate(runs.gradients):
+        after = {name: np.asarray(value, float) for name, value in runs.jax[step].items()}
+        moved = dict(p)
+        clipped = rule.clipped({n: np.asarray(g, float) for n, g in gradients.items()})
+        with np.errstate(all="ignore"):
+            rule.move(moved, m, v, clipped, 1.0, step)
+        unit = np.concatenate([(moved[n] - p[n]).ravel() for n in p])
+        real = np.concatenate([(after[n] - p[n]).ravel() for n in p])
+        rate = float(unit @ real / (unit @ unit)) if unit.any() else 0.0
+        grid = np.concatenate([after[n].ravel() for n in p]) * numerics.UNIT_ROUNDOFF["float64"]
+        if np.linalg.norm(real - rate * unit) > FIT * np.linalg.norm(real) + np.linalg.norm(grid):
+            return None
+        rates.append(rate)
+        p = after
+    words = _schedule(rule.rates, rates)
+    return Cause(torch[0], f"{rule.title} {words}", Form.RULES) if words else None
+
+
+def _schedule(torch: Sequence[float], jax: Sequence[float]) -> str | None:
+    """What JAX's learning rates are to PyTorch's; nothing where rounding alone parts them."""
+
+    def alike(first: Sequence[float], second: Sequence[float]) -> bool:
+        return bool(np.allclose(first, second, rtol=ALIKE, atol=1e-12))
+
+    if alike(torch, jax):
+        return None
+    listed = f"learning rates {_listed(jax)} for {_listed(torch)}"
+    if len(set(torch)) > 1 and alike(jax[1:], torch[:-1]):
+        return f"with the schedule one step behind ({listed})"
+    if len(set(torch)) > 1 and alike(jax[:-1], torch[1:]):
+        return f"with the schedule one step ahead ({listed})"
+    return f"with other learning rates ({listed})"
+
+
+def _listed(rates: Sequence[float]) -> str:
+    return ", ".join(f"{rate:.6g}" for rate in rates)
+
+
+def _other_decays(runs: Runs, torch: NamedRule) -> Cause | None:
+    """The parameters that decay in JAX, where it follows PyTorch's rule for others."""
+    rule = torch[1]
+    if not rule.decay:
+        return None
+    every = frozenset(name.partition("[")[0] for name in runs.start)
+    whole, none = (
+        replace(rule, decayed=names).run(runs.start, runs.gradients)[0]
+        for names in (every, frozenset[str]())
+    )
+    decayed = set()
+    for name in runs.start:
+        actual = runs.jax[0][name]
+        if numerics.distance(actual, whole[name]).l2 < numerics.distance(actual, none[name]).l2:
+            decayed.add(name.partition("[")[0])
+    other = replace(rule, decayed=frozenset(decayed))
+    predicted = other.run(runs.start, runs.gradients)
+    if not _follows(predicted, runs.jax, runs.torch, runs.start, COARSE):
+        return None
+    own = {n.partition("[")[0] for n, p in runs.start.items() if rule.decays_of(n, p)}
+    more, less = sorted(decayed - own), sorted(own - decayed)
+    words = [f"decay of {', '.join(more)} too" if more else ""]
+    words.append(f"no decay of {', '.join(less)}" if less else "")
+    text = " and ".join(word for word in words if word)
+    return Cause(torch[0], f"{rule.title} with {text}", Form.RULES) if text else None
 
 
 def _follows(
-    predicted: Sequence[Params], actual: Sequence[Params], twin: Sequence[Params], start: Params
+    predicted: Sequence[Params],
+    actual: Sequence[Params],
+    twin: Sequence[Params],
+    start: Params,
+    coarse: float,
 ) -> bool:
     """Whether a rule gives the parameters of one run, within a hundredth of its twin's distance."""
     for expected, params, other in zip(predicted, actual, twin, strict=True):
         for name in start:
             scale = max(numerics.size(np.asarray(expected[name] - start[name])).l2, 1e-12)
             apart = numerics.distance(params[name], other[name]).l2
-            near = max(FIT * scale, min(COARSE * scale, 0.01 * apart))
+            near = max(FIT * scale, min(coarse * scale, 0.01 * apart))
             if not numerics.distance(expected[name], params[name]).l2 <= near:
                 return False
     return True
@@ -287,13 +240,15 @@ def compare(live: LivePair, seen: Pass) -> Iterator[Finding]:
     trained = dict(live.torch.named_parameters())
     optimizer = live.pair.torch_optimizer(trained.values())
     start = _alone(live, torch_probe.copies(trained))
+    rates: list[float] = []
     runs = Runs(
         start=start,
         gradients=gradients,
-        torch=_torch_steps(live, optimizer, trained, whole),
+        torch=_torch_steps(live, optimizer, trained, whole, rates),
         jax=_jax_steps(live, whole),
     )
-    finding = judge(runs, _rule_of(optimizer, len(whole)))
+    names = {id(p): name for name, p in trained.items()}
+    finding = judge(runs, rules.read(optimizer, rates, names))
     if finding:
         yield finding
 
@@ -306,13 +261,18 @@ def _alone(live: LivePair, values: Mapping[str, Array], gradients: bool = False)
 
 
 def _torch_steps(
-    live: LivePair, optimizer: Optimizer, trained: Mapping[str, Tensor], gradients: list[Params]
+    live: LivePair,
+    optimizer: Optimizer,
+    trained: Mapping[str, Tensor],
+    gradients: list[Params],
+    rates: list[float],
 ) -> list[Params]:
-    """PyTorch's parameters after each step; the model's are then as they were."""
+    """PyTorch's parameters after each step, by ``rates``; the model's are then as they were."""
     before = torch_probe.copies(trained)
     steps = []
     for step in gradients:
         torch_probe.set_gradients(trained, step)
+        rates.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
         steps.append(_alone(live, torch_probe.copies(trained)))
     torch_probe.write(trained, before)
@@ -335,25 +295,3 @@ def _jax_steps(live: LivePair, gradients: list[Params]) -> list[Params]:
         params = optax.apply_updates(params, updates)
         steps.append(live.in_torch({path: np.asarray(x) for path, x in params.items()}))
     return steps
-
-
-def _rule_of(optimizer: Optimizer, steps: int) -> Rule | None:
-    """The rule of PyTorch's own optimizer, read from its settings."""
-    group = optimizer.param_groups[0]
-    rates = (float(group["lr"]),) * steps
-    kind = type(optimizer).__name__
-    if kind in ("AdamW", "Adam"):
-        beta1, beta2 = group["betas"]
-        return Rule(
-            rates=rates,
-            beta1=beta1,
-            beta2=beta2,
-            epsilon=group["eps"],
-            decay=group["weight_decay"],
-            decays="everything",
-            coupled=kind == "Adam",
-        )
-    if kind == "SGD":
-        return Rule(kind="sgd", rates=rates, momentum=group["momentum"],
-                    decay=group["weight_decay"], decays="everything")  # fmt: skip
-    return None
