@@ -90,9 +90,9 @@ def test_a_line_of_a_library_is_told_from_those_of_the_project(row):
 def verdict(tmp_path):
     """What is wrong with a command of a page that ended with a status and printed a text."""
 
-    def judge(marker, status, text, *, way="terminal", frameworks=("torch", "jax")):
+    def judge(marker, status, text, *, way="terminal", frameworks=("torch", "jax"), name="compare"):
         mark = pages.mark(marker, "page")
-        command = pages.Command("page", 1, "twingrad compare", mark)
+        command = pages.Command("page", 1, f"twingrad {name}", mark)
         plan = Plan(folder=tmp_path, way=way, frameworks=frameworks, environment=None)
         return list(judged(Outcome(status, text, 1.0), command, plan))
 
@@ -124,6 +124,7 @@ def test_without_a_framework_that_it_needs_a_command_is_refused(verdict):
 def test_a_table_is_neither_wider_than_the_terminal_nor_cut(verdict):
     wide = f" gate{' ' * 70}tensors   worst"
     assert len(verdict("run", 0, wide)) == 1
+    assert verdict("run", 0, wide, name="sample") == []  # a model's own words
     assert verdict("run", 0, wide, way="pipe") == []
     assert verdict("run", 0, "a sentence that the terminal folds by itself " * 3) == []
     assert verdict("run", 0, " optimiz\u2026   4") == ["a cell is cut:  optimiz\u2026   4"]

@@ -138,7 +138,8 @@ def judged(outcome: Outcome, command: pages.Command | None, plan: Plan) -> Itera
             yield f"status {outcome.status}, not {command.marker.status}"
     elif outcome.status != 2 or "twingrad: " not in text:
         yield f"status {outcome.status}: without a framework that it needs it is not refused"
-    if plan.way == "terminal" and command.calls:
+    # What a model writes, sampled, is no table of ours, whatever signs are in it.
+    if plan.way == "terminal" and any(call[0] != "sample" for call in command.calls):
         for row in outcome.lines:
             is_table = _GAP in row.strip() or "\u2500" in row
             if len(row) > COLUMNS and is_table and not row.startswith("{"):
