@@ -19,7 +19,14 @@ class Optimizer(nnx.Optimizer):
 
     def __init__(self, model: nnx.Module, config: OptimizerConfig):
         inner = _adamw(config) if isinstance(config, AdamWConfig) else _sgd(config)
-        super().__init__(model, inner, wrt=nnx.Param)
+        # One program makes all averages; by itself optax has one compiled for every shape.
+        init = jax.jit(inner.init)
+        super().__init__(model, optax.GradientTransformation(init, inner.update), wrt=nnx.Param)
+        # Every counter is put on the parameters' device by name, as the step returns it: else jit
+        # compiles the step twice, the first time for counters that are on no device in particular.
+        state = nnx.state(self)
+        device = jax.tree.leaves(nnx.state(model, nnx.Param))[0].sharding
+        nnx.update(self, jax.device_put(state, device))
 
     def moments(self) -> tuple[nnx.State, nnx.State]:
         """AdamW's averages of gradients and of their squares, named as the parameters are."""

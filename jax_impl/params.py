@@ -99,7 +99,9 @@ def _seed_dropout(model: nnx.Module, runtime: Runtime, seed: int = 0) -> None:
     streams = [
         module.rngs for _, module in nnx.iter_modules(model) if isinstance(module, nnx.Dropout)
     ]
-    keys = jax.random.split(jax.random.key(seed), max(len(streams), 1))
+    if not streams:
+        return
+    keys = jax.random.split(jax.random.key(seed), len(streams))
     for stream, key in zip(streams, keys, strict=False):
         if stream is not None:
             stream.key.set_value(jax.device_put(key, runtime.device))

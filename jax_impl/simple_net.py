@@ -32,7 +32,7 @@ def loss_fn(
 
 def accumulated_gradients(model: SimpleNet, batches: list[tuple[Array, Array]]) -> nnx.State:
     """Gradient of the batches' summed loss: gradients are values, so the sum is written out."""
-    gradient = nnx.grad(loss_fn, has_aux=True)
+    gradient = nnx.jit(nnx.grad(loss_fn, has_aux=True))
     total, _ = gradient(model, *batches[0])
     for x, y in batches[1:]:
         grads, _ = gradient(model, x, y)
@@ -42,7 +42,7 @@ def accumulated_gradients(model: SimpleNet, batches: list[tuple[Array, Array]]) 
 
 def uncleared_gradients(model: SimpleNet, x: Array, y: Array) -> nnx.State:
     """The gradient of a second step: nothing is left over from the first one to forget."""
-    gradient = nnx.grad(loss_fn, has_aux=True)
+    gradient = nnx.jit(nnx.grad(loss_fn, has_aux=True))
     for _ in range(2):
         grads, _ = gradient(model, x, y)
     return grads

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from functools import partial, wraps
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
@@ -39,7 +38,8 @@ def observe(
     tensors = runtime.batch(*batch)
     # A probe is a zero added to an output: the gradient at the probe is the gradient at the output.
     _, (_, shapes) = jax.eval_shape(forward, params, {}, tensors)
-    probes = {name: jnp.zeros_like(shape) for name, shape in shapes.items()}
+    zeros = {name: np.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}
+    probes = jax.device_put(zeros, runtime.device)  # not ``jnp.zeros``, compiled for every shape
     gradient = jax.jit(jax.value_and_grad(forward, argnums=(0, 1), has_aux=True))
     (loss, (output, outputs)), (gradients, probe_gradients) = gradient(params, probes, tensors)
     return Observation(

@@ -1,7 +1,7 @@
 """The two frameworks as values: modules of the same names, and methods for what differs."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Protocol
@@ -106,7 +106,17 @@ class Framework(Protocol):
 
 Frameworks = tuple[Framework, Framework]
 
-__all__ = ["NAMES", "Framework", "Frameworks", "Runtime", "both", "installed", "one", "pick_device"]
+__all__ = [
+    "NAMES",
+    "Framework",
+    "Frameworks",
+    "Runtime",
+    "agreed_device",
+    "both",
+    "installed",
+    "one",
+    "pick_device",
+]
 
 
 def chosen(choice: str) -> tuple[str, ...]:
@@ -159,16 +169,22 @@ def pick_device(device: str, frameworks: Sequence[Framework]) -> str:
 
     Raises ``ValueError`` naming the framework that does not see the device.
     """
+    return agreed_device(device, lambda: {f.name: f.runtime.devices() for f in frameworks})
+
+
+def agreed_device(device: str, seen: Callable[[], Mapping[str, Sequence[str]]]) -> str:
+    """The same where ``seen`` finds out the devices of each framework by its name.
+
+    It is not called for the CPU, which every framework has.
+    """
     if device not in DEVICES:
         raise ValueError(f"unknown device {device!r}: choose from {', '.join(DEVICES)}")
-    without = [
-        framework.name for framework in frameworks if "cuda" not in framework.runtime.devices()
-    ]
+    if device == "cpu":
+        return device
+    without = [name for name, devices in seen().items() if "cuda" not in devices]
     if device == "cuda" and without:
         raise ValueError(
             f"{' and '.join(without)} sees no cuda device here: install 'twingrad[cuda]' on a "
             "machine with an NVIDIA GPU, or use --device cpu"
         )
-    if device == "auto":
-        return "cpu" if without else "cuda"
-    return device
+    return "cpu" if without else "cuda"

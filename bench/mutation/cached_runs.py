@@ -43,6 +43,14 @@ class CachedRuns:
     planted: str | None = None
     file: str = ""
 
+    def load(self, framework: Framework) -> None:
+        """Import what the program needs of ``framework``."""
+        self.live.load(framework)
+
+    def settings(self, framework: Framework) -> dict[str, str]:
+        """The framework's switches."""
+        return self.live.settings(framework)
+
     def observe(self, framework: Framework, dtype: str) -> Observation:
         """One forward and backward pass."""
         key = (framework.name, "pass", dtype)

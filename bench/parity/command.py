@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from bench.harness import frameworks, machine, programs, records, terminal
+from bench.harness import frameworks, programs, records, terminal
+from bench.harness.frameworks import Framework
 from bench.parity import demo_tables, summary, tables, tasks
 from bench.parity.options import CompareOptions
+from bench.parity.places import in_each, settled
 from bench.parity.tasks import TaskResult
+from twingrad import environment as facts
 from twingrad import outcome_tables
 from twingrad.files import write_json
 from twingrad.numerics import UNIT_ROUNDOFF
@@ -27,26 +30,36 @@ def run(options: CompareOptions, console: Console) -> CompareResult:
     """Compare, print, and write the files; raises ``ValueError`` for a wrong call."""
     started = time.perf_counter()
     pair = frameworks.both()
-    device = frameworks.pick_device(options.device, pair)
-    if options.dtype == "tf32" and device != "cuda":
-        raise ValueError("dtype tf32 needs a cuda device: TF32 is a mode of NVIDIA's tensor cores")
-    planned = tasks.plan(options, device)
-    console.print("Running the same programs in PyTorch and in JAX, from the same numbers.\n")
-    results: list[TaskResult] = []
-    with terminal.progress(console) as say:
-        for result in tasks.run_all(planned, say):
-            results.append(result)
-            _show(console, result, detailed=len(planned) == 1)
+    with tasks.place_for(options) as first:
+
+        def seen() -> dict[str, list[str]]:
+            return in_each(first, pair, devices)
+
+        device = frameworks.agreed_device(options.device, seen)
+        place = settled(first, device)
+        if options.dtype == "tf32" and device != "cuda":
+            raise ValueError(
+                "dtype tf32 needs a cuda device: TF32 is a mode of NVIDIA's tensor cores"
+            )
+        planned = tasks.plan(options, device)
+        console.print("Running the same programs in PyTorch and in JAX, from the same numbers.\n")
+        results: list[TaskResult] = []
+        with terminal.progress(console) as say:
+            for result in tasks.run_all(planned, pair, place, say):
+                results.append(result)
+                _show(console, result, detailed=len(planned) == 1)
+        recorded = bool(options.json or options.html)
+        found = in_each(place, pair, versions) if recorded else {}
     outcomes = [outcome for result in results for outcome in result.outcomes]
     ok = all(outcome.ok for outcome in outcomes)
     if options.save:
         records.write_observed(options.save, results[-1].observed, planned[-1].dtypes[-1])
     seconds = time.perf_counter() - started
     record: dict[str, object] = {}
-    if options.json or options.html:
+    if recorded:
         record = {
             "ok": ok,
-            "environment": machine.environment(pair, device),
+            "environment": facts.environment(device, {**found["torch"], **found["jax"]}),
             "programs": _program_objects(results),
             "seconds": round(seconds, 1),
         }
@@ -56,6 +69,16 @@ def run(options: CompareOptions, console: Console) -> CompareResult:
         summary.show(console, outcomes)
     outcome_tables.closing(console, outcomes, seconds, _hint(outcomes))
     return CompareResult(ok, record)
+
+
+def devices(framework: Framework) -> list[str]:
+    """The devices that the framework can use."""
+    return framework.runtime.devices()
+
+
+def versions(framework: Framework) -> dict[str, str]:
+    """Versions of the framework and of its libraries."""
+    return framework.runtime.versions()
 
 
 def _hint(outcomes: list[Outcome]) -> str | None:

@@ -52,7 +52,7 @@ class Comparison:
         )
         started = time.perf_counter()
         for framework in self.frameworks:
-            program.loss_fn(framework)  # imported here: Python 3.11 cannot parse in two threads
+            self._runs.load(framework)
         for judge in self._gates(dtype):
             gate = judge(dtype)
             if program.is_large:
@@ -63,7 +63,7 @@ class Comparison:
                 break
         outcome.seconds = time.perf_counter() - started
         outcome.settings = {
-            framework.name: framework.runtime.settings() for framework in self.frameworks
+            framework.name: self._runs.settings(framework) for framework in self.frameworks
         }
         return outcome
 

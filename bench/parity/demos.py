@@ -4,17 +4,19 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, partial
 
 import numpy as np
 
 from bench.harness import programs
 from bench.harness.foreign import Array, LossFn
-from bench.harness.frameworks import Framework, Frameworks
+from bench.harness.frameworks import NAMES, Framework, Frameworks
 from bench.harness.programs import Program
+from bench.parity.places import Place, in_each
 from bench.parity.program_runs import Say
 from shared import by_hand, data
+from shared.config import preset
 from shared.observation import Observation
 from shared.params import Params
 
@@ -126,29 +128,29 @@ class Demonstrations:
 
 
 def demonstrate(
-    program: Program, frameworks: Frameworks, device: str, say: Say, detailed: bool
+    program: Program, pair: Frameworks, place: Place, device: str, say: Say, detailed: bool
 ) -> Demonstrations:
     """The demonstrations of a program; without ``detailed`` the quick ones alone."""
     if program.name == "sigmoid-bce":
-        numbers = neuron(frameworks, device)
+        numbers = neuron(pair, place, device)
         if not detailed:
             return Demonstrations(neuron=numbers)
         say("sigmoid-bce: what automatic differentiation is worth")
         return Demonstrations(
             neuron=numbers,
-            saturation=saturation(frameworks, device),
-            graphs=graphs(frameworks, device),
-            step_sizes=step_sizes(frameworks, device),
-            cost=cost(frameworks, device),
+            saturation=saturation(pair, place, device),
+            graphs=in_each(place, pair, graph, device),
+            step_sizes=step_sizes(numbers),
+            cost=cost(pair, place, device),
         )
     if program.name == "simple-net" and detailed:
-        return Demonstrations(accumulation=accumulation(frameworks, device))
+        return Demonstrations(accumulation=in_each(place, pair, accumulation, device))
     if program.name == "gpt2" and detailed:
         return Demonstrations(parameters=parameter_table(program.params))
     return Demonstrations()
 
 
-def neuron(frameworks: Frameworks, device: str) -> NeuronNumbers:
+def neuron(pair: Frameworks, place: Place, device: str) -> NeuronNumbers:
     """Chapter 8: activation, loss and both gradients, four ways, in float64."""
     program = programs.sigmoid_bce()
     x, y = program.batches[0]
@@ -157,11 +159,14 @@ def neuron(frameworks: Frameworks, device: str) -> NeuronNumbers:
     columns = {
         "by hand": _column(a, loss, exact),
         "central differences": _column(a, loss, numeric),
+        **in_each(place, pair, _neuron_column, device),
     }
-    for framework in frameworks:
-        observed = _observe(framework, program, device, "float64")
-        columns[framework.name] = _column(observed.output, observed.loss, observed.gradients)
     return NeuronNumbers(point=POINT, columns=columns)
+
+
+def _neuron_column(framework: Framework, device: str) -> dict[str, float]:
+    observed = _observe(framework, programs.sigmoid_bce(), device, "float64")
+    return _column(observed.output, observed.loss, observed.gradients)
 
 
 def _column(a: Array, loss: Array, gradients: Params) -> dict[str, float]:
@@ -186,26 +191,29 @@ def _observe(
     return framework.trace.observe(model, loss_fn, program.batches[0], runtime)
 
 
-def saturation(frameworks: Frameworks, device: str) -> list[SaturatedPoint]:
+def saturation(pair: Frameworks, place: Place, device: str) -> list[SaturatedPoint]:
     """Loss and dL/db of the neuron where its sigmoid saturates, in float32, label 1.
 
     From the logit, as this project takes it, and in the textbook form from the activation.
     """
-    points = []
+    points = [SaturatedPoint(z=z, y=1.0, forms={}) for z in SATURATED]
+    for form in ("logit", "activation"):
+        for name, found in in_each(place, pair, _saturated, device, form).items():
+            for point, numbers in zip(points, found, strict=True):
+                point.forms[f"{name} from {form}"] = numbers
+    return points
+
+
+def _saturated(framework: Framework, device: str, form: str) -> list[LossAndGradient]:
+    module, found = framework.sigmoid_bce, []
+    loss_fn = module.loss_fn if form == "logit" else module.textbook_loss_fn
     for z in SATURATED:
         program = programs.sigmoid_bce()
         program.params.update(w=np.asarray(0.0), b=np.asarray(z))
-        forms: dict[str, LossAndGradient] = {}
-        for form in ("logit", "activation"):
-            for framework in frameworks:
-                module = framework.sigmoid_bce
-                loss_fn = module.loss_fn if form == "logit" else module.textbook_loss_fn
-                observed = _observe(framework, program, device, "float32", loss_fn)
-                forms[f"{framework.name} from {form}"] = LossAndGradient(
-                    loss=_number(observed.loss), gradient=_number(observed.gradients["b"])
-                )
-        points.append(SaturatedPoint(z=z, y=1.0, forms=forms))
-    return points
+        observed = _observe(framework, program, device, "float32", loss_fn)
+        gradient = _number(observed.gradients["b"])
+        found.append(LossAndGradient(loss=_number(observed.loss), gradient=gradient))
+    return found
 
 
 def _number(value: Array) -> Number:
@@ -213,8 +221,11 @@ def _number(value: Array) -> Number:
     return number if math.isfinite(number) else str(number)
 
 
-def step_sizes(frameworks: Frameworks, device: str) -> StepSizes:
-    """Chapter 11, accuracy: error of dL/dw by finite differences, step by step, and by autograd."""
+def step_sizes(numbers: NeuronNumbers) -> StepSizes:
+    """Chapter 11, accuracy: error of dL/dw by finite differences, step by step, and by autograd.
+
+    ``numbers`` has what automatic differentiation gave.
+    """
     program = programs.sigmoid_bce()
     x, y = program.batches[0]
     exact = float(by_hand.neuron(program.params, x, y)[2]["w"])
@@ -229,43 +240,72 @@ def step_sizes(frameworks: Frameworks, device: str) -> StepSizes:
         forward = (at(w + step) - at(w)) / step
         central = (at(w + step) - at(w - step)) / (2 * step)
         sweep.append(StepError(step, abs(forward / exact - 1), abs(central / exact - 1)))
-    automatic = {}
-    for framework in frameworks:
-        observed = _observe(framework, program, device, "float64")
-        automatic[framework.name] = abs(float(observed.gradients["w"]) / exact - 1)
+    automatic = {name: abs(numbers.columns[name]["dL/dw"] / exact - 1) for name in NAMES}
     return StepSizes(sweep=sweep, automatic=automatic)
 
 
-def cost(frameworks: Frameworks, device: str, repeats: int = 15) -> list[GradientCost]:
+def cost(pair: Frameworks, place: Place, device: str) -> list[GradientCost]:
     """Chapter 11, efficiency: one reverse pass against one forward a parameter, in float32."""
-    rows = []
-    for program in (programs.simple_net(), programs.gpt2("tiny")):
+    in_each(place, pair, _ready_passes, device)
+    # In turn: each has the processor for itself while it is timed.
+    torch, jax = in_each(place, pair, _costs, device, together=False).values()
+    return [row for rows in zip(torch, jax, strict=True) for row in rows]
+
+
+def _ready_passes(framework: Framework, device: str) -> None:
+    """Have the passes compiled, and caches filled."""
+    for timed in _timed_passes(framework, device):
+        for run in (timed.forward, timed.both):
+            run()
+
+
+@dataclass(frozen=True)
+class _TimedPasses:
+    """Forward pass of a program, and forward with backward, on its first batch."""
+
+    program: str
+    parameters: int
+    forward: Callable[[], None]
+    both: Callable[[], None]
+
+
+@cache
+def _timed_passes(framework: Framework, device: str) -> list[_TimedPasses]:
+    # One block: compiling is most of the time that this takes, and a second shows nothing more.
+    block = replace(preset("tiny"), n_layers=1)
+    passes = []
+    for program in (programs.simple_net(), programs.gpt2("tiny, one block", config=block)):
+        runtime = framework.runtime.configure("float32", device)
+        model = program.build(framework, runtime)
+        model.eval()
+        batch = runtime.batch(*program.batches[0])
+        forward, both = framework.train.passes(model, program.loss_fn(framework))
         count = sum(value.size for value in program.params.values())
-        for framework in frameworks:
-            runtime = framework.runtime.configure("float32", device)
-            model = program.build(framework, runtime)
-            model.eval()
-            batch = runtime.batch(*program.batches[0])
-            forward, both = framework.train.passes(model, program.loss_fn(framework))
-            forward_s = _median_seconds(partial(forward, *batch), repeats)
-            both_s = _median_seconds(partial(both, *batch), repeats)
-            rows.append(
-                GradientCost(
-                    program=program.title,
-                    framework=framework.name,
-                    parameters=count,
-                    forward_s=forward_s,
-                    forward_backward_s=both_s,
-                    ratio=both_s / forward_s,
-                    finite_differences_forwards=count + 1,
-                    finite_differences_s=(count + 1) * forward_s,
-                )
+        runs = (partial(forward, *batch), partial(both, *batch))
+        passes.append(_TimedPasses(program.title, count, *runs))
+    return passes
+
+
+def _costs(framework: Framework, device: str, repeats: int = 15) -> list[GradientCost]:
+    rows = []
+    for timed in _timed_passes(framework, device):
+        forward_s, both_s = (_median_seconds(run, repeats) for run in (timed.forward, timed.both))
+        rows.append(
+            GradientCost(
+                program=timed.program,
+                framework=framework.name,
+                parameters=timed.parameters,
+                forward_s=forward_s,
+                forward_backward_s=both_s,
+                ratio=both_s / forward_s,
+                finite_differences_forwards=timed.parameters + 1,
+                finite_differences_s=(timed.parameters + 1) * forward_s,
             )
+        )
     return rows
 
 
 def _median_seconds(run: Callable[[], None], repeats: int) -> float:
-    run()  # compiles, and fills caches
     samples = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -274,19 +314,15 @@ def _median_seconds(run: Callable[[], None], repeats: int) -> float:
     return statistics.median(samples)
 
 
-def graphs(frameworks: Frameworks, device: str) -> dict[str, str]:
-    """Chapter 7: the neuron's graph as each framework records it."""
+def graph(framework: Framework, device: str) -> str:
+    """Chapter 7: the neuron's graph as the framework records it."""
     program = programs.sigmoid_bce()
-    drawn = {}
-    for framework in frameworks:
-        runtime = framework.runtime.configure("float32", device)
-        model = program.build(framework, runtime)
-        batch = runtime.batch(*program.batches[0])
-        drawn[framework.name] = framework.sigmoid_bce.graph(model, *batch)
-    return drawn
+    runtime = framework.runtime.configure("float32", device)
+    model = program.build(framework, runtime)
+    return framework.sigmoid_bce.graph(model, *runtime.batch(*program.batches[0]))
 
 
-def accumulation(frameworks: Frameworks, device: str) -> dict[str, Accumulation]:
+def accumulation(framework: Framework, device: str) -> Accumulation:
     """Chapter 10: gradients over two batches, and of a step with nothing cleared, in float64."""
     program = programs.simple_net()
     batches = [data.labelled_batch(8, seed) for seed in (1, 2)]
@@ -294,19 +330,16 @@ def accumulation(frameworks: Frameworks, device: str) -> dict[str, Accumulation]
     params = {name: value.astype(np.float64) for name, value in program.params.items()}
     by_batch = [by_hand.simple_net(params, *batch)[2] for batch in wide]
     summed = {name: by_batch[0][name] + by_batch[1][name] for name in params}
-    ratios = {}
-    for framework in frameworks:
-        runtime = framework.runtime.configure("float64", device)
-        model = program.build(framework, runtime)
-        tensors = [runtime.batch(*batch) for batch in wide]
-        net, export = framework.simple_net, framework.export_gradients
-        accumulated = export(model, net.accumulated_gradients(model, tensors))
-        uncleared = export(model, net.uncleared_gradients(model, *tensors[0]))
-        ratios[framework.name] = Accumulation(
-            accumulated=_norm(accumulated) / _norm(summed),
-            uncleared=_norm(uncleared) / _norm(by_batch[0]),
-        )
-    return ratios
+    runtime = framework.runtime.configure("float64", device)
+    model = program.build(framework, runtime)
+    tensors = [runtime.batch(*batch) for batch in wide]
+    net, export = framework.simple_net, framework.export_gradients
+    accumulated = export(model, net.accumulated_gradients(model, tensors))
+    uncleared = export(model, net.uncleared_gradients(model, *tensors[0]))
+    return Accumulation(
+        accumulated=_norm(accumulated) / _norm(summed),
+        uncleared=_norm(uncleared) / _norm(by_batch[0]),
+    )
 
 
 def _norm(params: Params) -> float:

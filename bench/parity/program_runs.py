@@ -31,6 +31,12 @@ class UnexpectedDtype(RuntimeError):
 class ProgramRuns(Protocol):
     """Computes what the gates judge of one program."""
 
+    def load(self, framework: Framework) -> None:
+        """Import what the program needs of ``framework``."""
+
+    def settings(self, framework: Framework) -> dict[str, str]:
+        """The switches that ``framework`` was last configured to, as it reports them."""
+
     def observe(self, framework: Framework, dtype: str) -> Observation:
         """One forward and backward pass."""
 
@@ -63,11 +69,6 @@ def one_step(framework: Framework, halfway: TrainState, step: Callable[[], objec
     step()
 
 
-def _where(framework: Framework) -> str:
-    """Which framework computes, and that JAX compiles a program before it can be run."""
-    return "in JAX, compiling first" if framework.name == "jax" else "in PyTorch"
-
-
 @dataclass(frozen=True, kw_only=True)
 class LiveRuns:
     """Computes everything anew on ``device``; ``say`` hears what is being done.
@@ -88,10 +89,23 @@ class LiveRuns:
         model.eval()
         return model, runtime
 
+    def load(self, framework: Framework) -> None:
+        """Import what the program needs of ``framework``.
+
+        Imports left to the runs would be parsed in two threads, which Python 3.11 cannot do.
+        """
+        self.program.loss_fn(framework)
+        for name in ("params", "runtime", "trace", "optim", "train"):
+            getattr(framework, name)
+
+    def settings(self, framework: Framework) -> dict[str, str]:
+        """The framework's switches."""
+        return framework.runtime.settings()
+
     def observe(self, framework: Framework, dtype: str) -> Observation:
         """One forward and backward pass; raises ``UnexpectedDtype``."""
         program = self.program
-        self.say(f"{program.title}, {dtype}: forward and backward {_where(framework)}")
+        self.say(said(program, framework, dtype, "forward and backward"))
         model, runtime = self._build(framework, dtype, program)
         loss_fn = program.loss_fn(framework)
         observed = framework.trace.observe(model, loss_fn, program.batches[0], runtime)
@@ -113,7 +127,7 @@ class LiveRuns:
     ) -> dict[int, Params]:
         """Parameters after the optimizer steps; of a large model after the last step alone."""
         program = self.program
-        self.say(f"{program.title}, {dtype}: {optimizer} updates {_where(framework)}")
+        self.say(said(program, framework, dtype, f"{optimizer} updates"))
         model, runtime = self._build(framework, dtype, program.optimizer_part or program)
         moves = framework.optim.Optimizer(model, program.optimizers[optimizer])
         last = program.optimizer_steps - 1
@@ -128,8 +142,7 @@ class LiveRuns:
     def train(self, framework: Framework, dtype: str, start: Params | None = None) -> StepMetrics:
         """The metrics of the training steps, from ``start`` where it is given."""
         program = self.program
-        count = len(program.batches)
-        self.say(f"{program.title}, {dtype}: {count} training steps {_where(framework)}")
+        self.say(said(program, framework, dtype, f"{len(program.batches)} training steps"))
         model, runtime = self._build(framework, dtype, program, start)
         if program.training is not None:
             config = replace(program.training, dtype=dtype)
@@ -175,6 +188,12 @@ def in_both(
     with ThreadPoolExecutor(max_workers=2 if together else 1) as pool:
         torch, jax = pool.map(run, frameworks)
     return torch, jax
+
+
+def said(program: Program, framework: Framework, dtype: str, stage: str) -> str:
+    """A stage of a program's runs in one framework; JAX compiles before it runs anything."""
+    where = "in JAX, compiling first" if framework.name == "jax" else "in PyTorch"
+    return f"{program.title}, {dtype}: {stage} {where}"
 
 
 def divided(batch: Batch, config: TrainConfig) -> Iterator[Array]:

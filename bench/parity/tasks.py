@@ -1,23 +1,25 @@
 """The comparisons that one call of ``compare`` stands for, and the processes that make them."""
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty
 from typing import Protocol
 
-from bench.harness import frameworks, programs
+from bench.harness import programs
+from bench.harness.frameworks import Frameworks
 from bench.harness.interpreter import quick_collection
 from bench.harness.programs import Program
-from bench.parity import demos
+from bench.parity import demos, places
 from bench.parity.comparison import Comparison
 from bench.parity.demos import Demonstrations
 from bench.parity.options import DEFAULT_PRESETS, CompareOptions
-from bench.parity.program_runs import Say
+from bench.parity.places import Here, JaxBeside, Place, Workers, in_each
+from bench.parity.program_runs import LiveRuns, ProgramRuns, Say
+from bench.parity.split_runs import SplitRuns, prepare
 from shared import data, params, transformers_io
 from shared.config import GPTConfig, preset
 from shared.observation import Observation
@@ -136,28 +138,41 @@ def _gpt2_tasks(options: CompareOptions, dtypes: tuple[str, ...], device: str) -
     return [_gpt2_task(config, make, dtypes, device, keep=options.save is not None)]
 
 
-def run_all(tasks: list[Task], say: Say) -> Iterator[TaskResult]:
-    """Results in the order of ``tasks``; on a CPU with two cores two are computed at a time."""
-    if len(tasks) == 1 or (os.cpu_count() or 1) < 2 or tasks[0].device != "cpu":
+def compared_here(options: CompareOptions) -> bool:
+    """Whether a call is about one small model, whose numbers are quickly sent between processes."""
+    if options.program in ("sigmoid-bce", "simple-net"):
+        return True
+    if options.program != "gpt2" or options.preset is None or options.weights is not None:
+        return False
+    return params.count(params.gpt2_shapes(preset(options.preset))) <= programs.LARGE
+
+
+def place_for(options: CompareOptions) -> AbstractContextManager[Place]:
+    """Where a call computes the halves of its programs, entered before a framework is imported."""
+    if not places.another_pays():
+        return nullcontext(Here())
+    if compared_here(options):
+        return places.jax_beside()
+    several = options.program == "all" or (
+        options.program == "gpt2" and options.preset is None and options.weights is None
+    )
+    return places.workers() if several else nullcontext(Here())
+
+
+def run_all(tasks: list[Task], pair: Frameworks, place: Place, say: Say) -> Iterator[TaskResult]:
+    """Results in the order of ``tasks``; workers share them out."""
+    if not isinstance(place, Workers):
         for task in tasks:
-            yield run_task(task, say, detailed=len(tasks) == 1)
+            yield run_task(task, pair, place, say, detailed=len(tasks) == 1)
         return
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        messages: Messages = manager.Queue()
-        # Threads that wait for a core by spinning would slow the other worker down.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
-        with ProcessPoolExecutor(2, mp_context=context) as pool:
-            longest_first = sorted(tasks, key=lambda task: -task.parameters)
-            running = {
-                id(task): pool.submit(_run_in_worker, task, messages) for task in longest_first
-            }
-            try:
-                for task in tasks:
-                    _pass_on(messages, running[id(task)], say)
-                    yield running[id(task)].result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+    messages: Messages = place.manager.Queue()
+    longest_first = sorted(tasks, key=lambda task: -task.parameters)
+    running = {
+        id(task): place.pool.submit(_run_in_worker, task, pair, messages) for task in longest_first
+    }
+    for task in tasks:
+        _pass_on(messages, running[id(task)], say)
+        yield running[id(task)].result()
 
 
 def _pass_on(messages: Messages, future: "Future[TaskResult]", say: Say) -> None:
@@ -172,15 +187,25 @@ def _pass_on(messages: Messages, future: "Future[TaskResult]", say: Say) -> None
         say("  ·  ".join(latest.values()))
 
 
-def _run_in_worker(task: Task, messages: Messages) -> TaskResult:
-    return run_task(task, lambda text: messages.put((os.getpid(), text)), detailed=False)
+def _run_in_worker(task: Task, pair: Frameworks, messages: Messages) -> TaskResult:
+    return run_task(
+        task, pair, Here(), lambda text: messages.put((os.getpid(), text)), detailed=False
+    )
 
 
-def run_task(task: Task, say: Say, detailed: bool) -> TaskResult:
+def run_task(task: Task, pair: Frameworks, place: Place, say: Say, detailed: bool) -> TaskResult:
     """Compare one program in every dtype; ``detailed`` adds its chapter's demonstrations."""
     if task.make is None:
         return TaskResult(title=TENSORS, outcomes=[tour_outcome(task.device)])
-    pair, program = frameworks.both(), task.make()
+    program = task.make()
+    runs: ProgramRuns
+    if isinstance(place, JaxBeside):
+        runs = SplitRuns(program=program, place=place, say=say)
+        in_each(place, pair, prepare, task.make, task.device)
+    else:
+        runs = LiveRuns(program=program, device=task.device, say=say)
+        for framework in pair:
+            runs.load(framework)  # before collections are told to pass it over
     comparison = Comparison(
         program=program,
         frameworks=pair,
@@ -188,17 +213,15 @@ def run_task(task: Task, say: Say, detailed: bool) -> TaskResult:
         say=say,
         keep=task.keep,
         last="float32" if "float32" in task.dtypes else task.dtypes[-1],
+        runs=runs,
     )
     outcomes = []
-    for framework in pair:
-        program.loss_fn(framework)  # loaded before collections are told to pass it over
     with ExitStack() as stack:
         stack.enter_context(quick_collection())
         if task.device == "cpu" and not program.is_large:
             # The sums are small: handing parts to a second thread takes longer than they do, and
-            # the other framework compiles meanwhile.
-            for framework in pair:
-                stack.enter_context(framework.one_thread())
+            # the other framework compiles meanwhile. JAX has no such switch.
+            stack.enter_context(pair[0].one_thread())
         for dtype in task.dtypes:
             outcomes.append(comparison.run(dtype))
             if not outcomes[-1].ok:
@@ -207,7 +230,7 @@ def run_task(task: Task, say: Say, detailed: bool) -> TaskResult:
         title=program.title,
         outcomes=outcomes,
         observed=comparison.observed,
-        demonstrations=demos.demonstrate(program, pair, task.device, say, detailed),
+        demonstrations=demos.demonstrate(program, pair, place, task.device, say, detailed),
     )
 
 
