@@ -202,11 +202,11 @@ class To:
     Example::
 
         names = {
-            "conv.weight": To("conv.kernel").axes(2, 3, 1, 0),
-            "up.weight": To("up.kernel").axes(2, 3, 0, 1).flip(0, 1),
-            "qkv.weight": To("q.kernel", "k.kernel", "v.kernel", sizes=(8, 4, 4)),
-            ("lstm.bias_ih_l0", "lstm.bias_hh_l0"): To("lstm.bias").sum(),
-            r"re:layers[.](\\d+)[.]norm[.]weight": To("layers.norm.scale").stack(),
+            "conv.weight": twingrad.To("conv.kernel").axes(2, 3, 1, 0),
+            "up.weight": twingrad.To("up.kernel").axes(2, 3, 0, 1).flip(0, 1),
+            "qkv.weight": twingrad.To("q.kernel", "k.kernel", "v.kernel", sizes=(8, 4, 4)),
+            ("lstm.bias_ih_l0", "lstm.bias_hh_l0"): twingrad.To("lstm.bias").sum(),
+            r"re:layers[.](\\d+)[.]norm[.]weight": twingrad.To("layers.norm.scale").stack(),
         }
     """
 
