@@ -329,3 +329,41 @@ def test_a_tie_in_a_function_is_settled_by_the_loss():
             names={"weight": "fc"},
         )
         assert pairs.diagnose(pair) == []
+
+
+def test_an_optimizer_gets_the_models_own_tree():
+    def tree(jax_model):
+        live = LivePair.build(Pair(torch=Net, jax=jax_model, batch=[X]), "float32")
+        parameters = {path: live.jax.tensors[path] for path in live.jax.trained}
+        own = live.jax.model.own_tree(parameters)
+        assert live.jax.model.by_path(own).keys() == parameters.keys()
+        return own
+
+    assert isinstance(tree(nnx_net(False)[0]), nnx.State)
+    assert tree(linen_net(False)[0])["first"]["kernel"].shape == (6, 6)
+
+
+def test_a_mask_of_an_optax_chain_goes_by_the_models_names():
+    import optax
+    from flax import traverse_util
+
+    def but_biases(params):
+        return traverse_util.path_aware_map(lambda path, _: path[-1] != "bias", params)
+
+    def groups(parameters):
+        of = {True: [], False: []}
+        for p, name in zip(parameters, [n for n, _ in Net().named_parameters()], strict=True):
+            of[name.endswith("bias")].append(p)
+        rates = [{"params": of[False], "weight_decay": 0.1}]
+        return torch.optim.AdamW([*rates, {"params": of[True], "weight_decay": 0.0}], lr=1e-3)
+
+    make, loss = linen_net(False)
+    given = {
+        "torch": Net, "jax": make, "torch_loss": squares, "jax_loss": loss, "batch": [X],
+        "torch_optimizer": groups,
+    }  # fmt: skip
+    masked = optax.adamw(1e-3, weight_decay=0.1, mask=but_biases)
+    assert pairs.diagnose(Pair(**given, jax_optimizer=masked)) == []
+    (first,) = pairs.diagnose(Pair(**given, jax_optimizer=optax.adamw(1e-3, weight_decay=0.1)))
+    assert first.stage == "update"
+    assert "bias" in first.where

@@ -93,6 +93,12 @@ class EquinoxModel(JaxModel):
         mapped = jax.vmap(model, axis_name="batch", in_axes=axes, out_axes=(0, None))
         return tuple(mapped(*inputs, state))
 
+    def own_tree(self, parameters: Tensors) -> Tree:
+        """The module with its arrays alone, as ``eqx.filter(module, eqx.is_array)`` has it."""
+        if parameters.keys() != set(self.paths):
+            return super().own_tree(parameters)
+        return jax.tree_util.tree_unflatten(self.form, [parameters[p] for p in self.paths])
+
     def _state_of(self, result: Tree) -> Tensors:
         parts = result if isinstance(result, tuple | list) else ()
         states = [

@@ -60,6 +60,12 @@ class FunctionModel(JaxModel):
         named = dict(zip(self.held, after, strict=True))
         return loss, {path: self.cast(x) for path, x in named.items()}
 
+    def own_tree(self, parameters: Tensors) -> Tree:
+        """The parameters in the containers in which the pair gives them."""
+        if parameters.keys() != set(self.params):
+            return super().own_tree(parameters)
+        return self._tree(self.params_form, self.params, parameters)
+
     @staticmethod
     def _tree(form: jax.tree_util.PyTreeDef, paths: list[str], tensors: Tensors) -> Tree:
         return jax.tree_util.tree_unflatten(form, [tensors[path] for path in paths])

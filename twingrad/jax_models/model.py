@@ -84,6 +84,25 @@ class JaxModel(ABC):
         """The output for a whole batch, and the new state if the loss is given state."""
         return (model(*batch),)
 
+    def own_tree(self, parameters: Tensors) -> Tree:
+        """Parameters as the model's own optimizer is given them, for masks that go by names.
+
+        A dictionary of dictionaries where a kind of model has no other form, or where
+        ``parameters`` are not all that it has.
+        """
+        tree: dict[str, Tree] = {}
+        for path, x in parameters.items():
+            *words, last = path.split(".")
+            within = tree
+            for word in words:
+                within = within.setdefault(word, {})
+            within[last] = x
+        return tree
+
+    def by_path(self, tree: Tree) -> Tensors:
+        """The tensors of such a tree by path."""
+        return {dotted(path): x for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
     def cast(self, x: Tree) -> jax.Array:
         """``x`` in the dtype under test: floats and complex numbers; all others as they are."""
         tensor = jnp.asarray(x)

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from twingrad.calls import only_loss
-from twingrad.foreign import Loss, Model
+from twingrad.foreign import Loss, Model, Tree
 from twingrad.jax_models.model import (
     Calls,
     Handler,
@@ -68,6 +68,16 @@ class NNXModel(JaxModel):
                 loss = only_loss(loss_fn(merged, *batch))
         after = self._leaves(nnx.state(merged, _is_state))
         return loss, {path: x for path, x in after.items() if path in self.tensors}
+
+    def own_tree(self, parameters: Tensors) -> Tree:
+        """The ``nnx.State`` of all Params, as ``nnx.Optimizer`` has it."""
+        if parameters.keys() != self._leaves(self.params).keys():
+            return super().own_tree(parameters)
+        return _filled(self.params, parameters)
+
+    def by_path(self, tree: Tree) -> Tensors:
+        """The tensors of an ``nnx.State``, or of dictionaries, by path."""
+        return self._leaves(tree) if isinstance(tree, nnx.State) else super().by_path(tree)
 
     def _leaves(self, state: nnx.State) -> Tensors:
         return {_name(path): self.cast(v[...]) for path, v in nnx.to_flat_state(state)}

@@ -286,12 +286,13 @@ def _jax_steps(live: LivePair, gradients: list[Params]) -> list[Params]:
 
     optimizer = live.pair.jax_optimizer
     trained = {p.jax for p in live.partners} & live.jax.trained
-    params = {path: x for path, x in live.jax.tensors.items() if path in trained}
+    model = live.jax.model
+    params = model.own_tree({path: live.jax.tensors[path] for path in sorted(trained)})
     state, steps = optimizer.init(params), []
     for step in gradients:
         in_jax = live.in_jax(step, gradients=True)
-        by_path = {path: jax.numpy.asarray(in_jax[path]) for path in params}
-        updates, state = optimizer.update(by_path, state, params)
+        tree = model.own_tree({path: jax.numpy.asarray(in_jax[path]) for path in sorted(trained)})
+        updates, state = optimizer.update(tree, state, params)
         params = optax.apply_updates(params, updates)
-        steps.append(live.in_torch({path: np.asarray(x) for path, x in params.items()}))
+        steps.append(live.in_torch({p: np.asarray(x) for p, x in model.by_path(params).items()}))
     return steps
