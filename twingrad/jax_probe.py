@@ -28,7 +28,6 @@ class Subject:
         self._inlined: set[Loss] = set()
         self._paths: dict[Loss, dict[Key, str]] = {}
         self._compiled: dict[Loss, ModuleCall] = {}
-        self._forward: dict[Loss, ModuleCall] = {}
 
     @property
     def trained(self) -> set[str]:
@@ -98,12 +97,6 @@ class Subject:
 
         jax.eval_shape(lambda t: self.run(t, loss_fn, self.batch(batch), look)[0], self.tensors)
         return seen
-
-    def loss(self, tensors: Tensors, loss_fn: Loss, batch: Sequence[Array]) -> float:
-        """The loss alone, with these tensors."""
-        if loss_fn not in self._forward:
-            self._forward[loss_fn] = jax.jit(lambda t, b: self.run(t, loss_fn, b, None)[0])
-        return float(self._forward[loss_fn](tensors, self.batch(batch)))
 
     def plain(
         self, loss_fn: Loss, batch: Sequence[Array], state: Mapping[str, Array] | None = None

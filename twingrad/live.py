@@ -9,7 +9,8 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from twingrad import jax_probe, ties, torch_probe
+from twingrad import jax_probe, numerics, ties, torch_probe
+from twingrad.alignment import placed
 from twingrad.calls import Key, Pass
 from twingrad.casts.log import CastLog, watching
 from twingrad.diagnosis.finding import Note
@@ -103,21 +104,17 @@ class LivePair:
         trials = ties.trials(self.partners)
         if trials is None:
             return
-        with lifted("torch", self.lift, CastLog()):
-            truth = run_foreign(
-                "torch_loss",
-                lambda: torch_probe.loss(self.torch, self.torch_loss, self.pair.batch, self.dtype),
-            )
+        truth = self.run_torch()
+        last = self.channels_last(truth)
 
         def error(partners: list[Partner]) -> float:
             self.partners = partners
             self._copy()
             with lifted("jax", self.lift, CastLog()):
-                loss = run_foreign(
-                    "jax_loss",
-                    lambda: self.jax.loss(self.jax.tensors, self.jax_loss, self.jax_batch),
+                plain = run_foreign(
+                    "jax_loss", lambda: self.jax.plain(self.jax_loss, self.jax_batch)
                 )
-            return abs(loss - truth) / (abs(truth) or 1.0)
+            return max(_distances(truth, plain, last, self.dtype))
 
         self.partners, assumed = ties.settle(trials, error, self.dtype)
         self.notes += [Note(name, text) for name, text in assumed]
@@ -246,6 +243,21 @@ def arithmetic(dtype: str) -> Iterator[None]:
     finally:
         for name, value in before.items():
             config.update(name, value)
+
+
+def _distances(torch: Pass, jax: jax_probe.Plain, last: bool, dtype: str) -> Iterator[float]:
+    """How far JAX's loss is from PyTorch's, relative, and the outputs of the model as a whole.
+
+    A loss alone may be blind to the order of what it is made of.
+    """
+    yield abs(jax.loss - torch.loss) / (abs(torch.loss) or 1.0)
+    ours = torch.calls[ROOT].outputs if ROOT in torch.calls else []
+    others = jax.outputs.get(ROOT, [])
+    matches = placed(ours, [x.shape for x in others], None, last, dtype)
+    for place, other in zip(matches, others, strict=True):
+        if place is not None:
+            value = place.value(ours)
+            yield numerics.distance(value, other).l2 / (numerics.size(value).l2 or 1.0)
 
 
 def as_real(x: Array) -> Array:

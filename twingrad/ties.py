@@ -5,17 +5,21 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from twingrad.map import To
+from twingrad.map import Flip, To
 from twingrad.partners import Partner, Steps
 
-# How near the two losses must come, relative, for a way to be the right one.
+# How near loss and output must come, relative, for a way to be the right one.
 AGREE = {"float64": 1e-6, "float32": 1e-4}
 MOST_TRIALS = 64
 # Last words of names by which JAX's libraries, and those who write like them, keep (in, out).
 _IN_OUT = ("kernel", "w")
 ASSUMED = (
-    "read as {steps} by the name of {jax}: its shape leaves it open, and the losses agree in no "
+    "read as {steps} by the name of {jax}: its shape leaves it open, and the models agree in no "
     "way; To(...) in names states it"
+)
+SETTLED = (
+    "read as {steps}: of the ways that its shape leaves open, the one in which the models agree; a "
+    "conversion of weights has to do the same, and To(...) in names states another"
 )
 Partners = list[Partner]
 
@@ -57,20 +61,30 @@ def trials(partners: Sequence[Partner]) -> Trials | None:
 def settle(
     trials: Trials, error: Callable[[Partners], float], dtype: str
 ) -> tuple[Partners, list[tuple[str, str]]]:
-    """The partners whose loss agrees, and names with what is assumed where none does.
+    """The partners with which the models agree, and notes by name on what was found or assumed.
 
-    ``error`` is how far the loss is from PyTorch's, relative. Raises ``ValueError`` that asks.
+    ``error`` is how far loss and output are from PyTorch's, relative. Raises ``ValueError`` that
+    asks where no way agrees and no name says which it is.
     """
     ways = trials.ways()
     errors = [value if math.isfinite(value) else math.inf for value in map(error, ways)]
     least = min(errors)
     if least <= AGREE[dtype]:
-        return ways[0 if errors[0] <= 10 * least else errors.index(least)], []
+        best = ways[0 if errors[0] <= 10 * least else errors.index(least)]
+        return best, [
+            (p.name, SETTLED.format(steps=code(p, p.steps)))
+            for p, likeliest, given in zip(best, ways[0], trials.partners, strict=True)
+            if given.others and (p.steps != likeliest.steps or _is_flipped(p))
+        ]
     still_open = [p for p in trials.partners if p.others]
     if all(p.jax.rpartition(".")[2] in _IN_OUT for p in still_open):
         text = [(p.name, ASSUMED.format(steps=code(p, p.steps), jax=p.jax)) for p in still_open]
         return ways[0], text
     raise ValueError(_question(still_open))
+
+
+def _is_flipped(p: Partner) -> bool:
+    return any(isinstance(step, Flip) for step in p.steps)
 
 
 def _question(still_open: Sequence[Partner]) -> str:
@@ -80,7 +94,7 @@ def _question(still_open: Sequence[Partner]) -> str:
         for p in still_open
     ]
     return (
-        f"{len(still_open)} tensors could lie in several ways by their shapes, and the losses "
+        f"{len(still_open)} tensors could lie in several ways by their shapes, and the models "
         "agree in none: say which it is.\n" + "\n".join(["names={", *lines, "}"])
     )
 

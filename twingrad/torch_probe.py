@@ -121,14 +121,6 @@ def restore(model: nn.Module, values: Mapping[str, Array]) -> None:
                 tensor.copy_(torch.from_numpy(values[name]))
 
 
-def loss(model: nn.Module, loss_fn: Loss, batch: Sequence[Array], dtype: str) -> float:
-    """The loss alone; buffers are then as they were."""
-    before = statistics(model)
-    value = only_loss(loss_fn(model, *batch_of(batch, dtype)))
-    restore(model, before)
-    return float(value.detach())
-
-
 def states(
     model: nn.Module, loss_fn: Loss, batches: Sequence[Sequence[Array]], dtype: str
 ) -> list[dict[str, Array]]:

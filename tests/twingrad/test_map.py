@@ -183,7 +183,8 @@ def test_a_tie_is_settled_by_running_both_ways(turned):
     assert ways is not None
     (settled,), assumed = settle(ways, lambda p: float(bool(p[0].steps) != turned), "float64")
     assert bool(settled.steps) == turned
-    assert (settled.others, assumed) == ((), [])
+    assert settled.others == ()
+    assert [name for name, _ in assumed] == (["fc.weight"] if turned else [])  # what is unlikely
 
 
 def test_a_tie_in_which_no_way_agrees_is_asked_with_the_words_to_paste():

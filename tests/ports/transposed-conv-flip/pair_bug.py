@@ -2,7 +2,7 @@ import flax.nnx as nnx
 import numpy as np
 import torch
 
-from twingrad import Pair
+from twingrad import Pair, To
 
 
 class Net(torch.nn.Module):
@@ -36,4 +36,6 @@ pair = Pair(
     jax_loss=loss,
     batch=(x,),
     jax_batch=(x.transpose(0, 2, 3, 1),),
+    # As this port's weights are converted: axes alone.
+    names={"up.weight": To("up.kernel").axes(2, 3, 0, 1)},
 )
