@@ -5,13 +5,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from twingrad import batches, numerics
+from twingrad import numerics
 from twingrad.alignment import placed
 from twingrad.calls import Pass
 from twingrad.casts import log
 from twingrad.diagnosis import state
+from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.diagnosis.hypotheses import optimizer
+from twingrad.diagnosis.places import beyond_limits
 from twingrad.exact import ExactRun, Say, silent
 from twingrad.foreign import Array
 from twingrad.jax_probe import Plain
@@ -63,16 +65,18 @@ def compare(
 
 def _in_float64(run: ExactRun, say: Say) -> tuple[list[Gate], list[Note], Values]:
     """All gates in float64, notes, and PyTorch's values."""
-    pair = run.live.pair
-    torch, jax = values(run.live, run.seen, run.plain)
+    torch, jax = values(run)
     first, notes = _decided("float64", _verdicts(torch, jax, torch, "float64"))
     gates, notes = [first], [*run.notes, *notes]
     if first.ok:
-        following = batches.second(pair)
-        if following is not None:
-            say(f"{pair.name}, float64: a second batch")
-            gates.append(Gate(name="second batch", tensors=_whole(run.on(following))))
-        stages = {"state": state.compare(run.live, run.seen), "optimizer": updates(run, say)}
+        second = run.second(say)
+        if isinstance(second, Note):
+            notes.append(second)
+        else:
+            other, its = values(second)
+            tensors = whole(other, its, other, "float64")
+            gates.append(Gate(name="second batch", tensors=tensors))
+        stages = {"state": kept(run, second), "optimizer": updates(run, say)}
         for name, found in stages.items():
             results = list(found)
             notes += [result for result in results if isinstance(result, Note)]
@@ -87,9 +91,32 @@ def _in_float32(exact: ExactRun, oracle: Values, say: Say) -> tuple[list[Gate], 
     pair = exact.live.pair
     say(f"{pair.name}, float32: forward and backward on both sides")
     live = LivePair.build(pair, "float32", like=exact.live)
-    torch, jax = values(live, live.run_torch(), live.run_jax())
-    gate, notes = _decided("float32", _verdicts(torch, jax, oracle, "float32"))
-    return [gate], notes
+    run = ExactRun(live=live, seen=live.run_torch(), plain=live.run_jax())
+    torch, jax = values(run)
+    verdicts = _verdicts(torch, jax, oracle, "float32")
+    gate, notes = _decided("float32", verdicts)
+    if gate.ok or _is_rounded_too_much(exact, run, say):
+        return [gate], notes
+    held = [v for v in verdicts if v.ok]
+    return [Gate(name="float32", tensors=held)], [rounding_alone(v) for v in verdicts if not v.ok]
+
+
+def _is_rounded_too_much(exact: ExactRun, run: ExactRun, say: Say) -> bool:
+    """Whether a module of its own is further from the other's than float32 makes it."""
+    say(f"{exact.live.pair.name}, float32: every module from PyTorch's input")
+    scales: Scales = {}
+    with arithmetic("float64"):
+        beyond_limits(exact, scales)  # a gradient that is zero but for rounding has its size here
+    return bool(beyond_limits(run, scales))
+
+
+def rounding_alone(verdict: Verdict) -> Note:
+    """The note on a tensor over its float32 limit in models whose modules all keep theirs."""
+    return Note(
+        verdict.name,
+        f"rounded in float32 to {verdict.error_ratio:.3g} times what the other framework's error "
+        "allows; every module, from the same inputs, is within float32's rounding",
+    )
 
 
 def _decided(name: str, verdicts: list[Verdict]) -> tuple[Gate, list[Note]]:
@@ -124,18 +151,19 @@ OPTIMIZER = "optimizer"  # where casts of its updates are
 OUTPUT = "output"  # the name of what the model as a whole returns
 
 
-def failing_whole(run: ExactRun, oracle: Values | None = None) -> list[Verdict]:
-    """Of output, loss and gradients, the verdicts that do not hold; none where the whole agrees.
+def whole(torch: Values, jax: Values, oracle: Values, dtype: str) -> list[Verdict]:
+    """Verdicts on output, loss and gradients, which decide; ``oracle`` is PyTorch in float64."""
+    return [v for v in _verdicts(torch, jax, oracle, dtype) if _is_whole(v)]
 
-    ``oracle`` are PyTorch's values in float64, for a run in float32.
+
+def kept(run: ExactRun, second: ExactRun | Note | None) -> Iterator[Finding | Note]:
+    """Where the state differs that both models keep, after both batches in a row.
+
+    Without a second batch the first is given twice.
     """
-    return [verdict for verdict in _whole(run, oracle) if not verdict.ok]
-
-
-def _whole(run: ExactRun, oracle: Values | None = None) -> list[Verdict]:
-    torch, jax = values(run.live, run.seen, run.plain)
-    verdicts = _verdicts(torch, jax, oracle or torch, run.live.dtype)
-    return [verdict for verdict in verdicts if _is_whole(verdict)]
+    following = second if isinstance(second, ExactRun) else run
+    both = [(each.live.pair.batch, each.live.jax_batch) for each in (run, following)]
+    yield from state.compare(run.live, run.seen, both)
 
 
 def updates(run: ExactRun, say: Say) -> Iterator[Finding]:
@@ -152,8 +180,9 @@ def _is_whole(verdict: Verdict) -> bool:
     return verdict.kind != "activation" or verdict.name.partition("[")[0] == OUTPUT
 
 
-def values(live: LivePair, torch_pass: Pass, jax_pass: Plain) -> tuple[Values, Values]:
+def values(run: ExactRun) -> tuple[Values, Values]:
     """Every tensor of both models in PyTorch's layout, in the order of computation."""
+    live, torch_pass, jax_pass = run.live, run.seen, run.plain
     torch, jax = _outputs(live, torch_pass, jax_pass)
     torch["loss", "loss"], jax["loss", "loss"] = map(np.asarray, (torch_pass.loss, jax_pass.loss))
     gradients = live.torch_parts(torch_pass.gradients, gradients=True)

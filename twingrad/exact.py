@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from twingrad import batches
 from twingrad.calls import Key, Pass
 from twingrad.diagnosis.finding import Note
 from twingrad.jax_probe import Plain
@@ -12,6 +13,7 @@ from twingrad.live import ROOT, LivePair, named
 from twingrad.pair import Pair
 
 Say = Callable[[str], None]
+ONE_BATCH = "judged on the pair's own batch alone"
 
 
 def silent(text: str) -> None:
@@ -52,13 +54,24 @@ class ExactRun:
     @classmethod
     def _run(cls, live: LivePair, say: Say) -> "ExactRun":
         seen = live.run_torch()
-        deterministic(live, seen, say)
-        return cls(live=live, seen=seen, plain=live.run_jax(), notes=list(live.notes))
+        plain = deterministic(live, seen, say)
+        return cls(live=live, seen=seen, plain=plain, notes=list(live.notes))
 
-    def on(self, pair: Pair) -> "ExactRun":
-        """The same two models on the batch of ``pair``."""
-        live = replace(self.live, pair=pair)
-        return ExactRun(live=live, seen=live.run_torch(), plain=live.run_jax())
+    def second(self, say: Say = silent) -> "ExactRun | Note":
+        """The same two models on a second batch; a note where PyTorch's model takes none.
+
+        Raises ``ValueError`` where JAX's model alone does not take it.
+        """
+        following = batches.second(self.live.pair)
+        if following is None:
+            return Note("model", f"{ONE_BATCH}: JAX's is no rearrangement of PyTorch's")
+        say(f"{following.name}, float64: a second batch")
+        live = replace(self.live, pair=following)
+        try:
+            seen = live.run_torch()
+        except ValueError as error:
+            return Note("model", f"{ONE_BATCH}: of one made from it, {error}")
+        return ExactRun(live=live, seen=seen, plain=live.run_jax())
 
     def cast_notes(self) -> Iterable[Note]:
         """Which modules compute in a lower precision of their own accord."""
@@ -83,15 +96,16 @@ class ExactRun:
             yield Note(first, f"{sentence}; judged in float64 without these casts{more}")
 
 
-def deterministic(live: LivePair, once: Pass, say: Say) -> None:
-    """Refuse a pair that gives another loss when it is run again."""
+def deterministic(live: LivePair, once: Pass, say: Say) -> Plain:
+    """JAX's pass. Raises ``Unrepeatable`` where either model gives another loss when run again."""
     say(f"{live.pair.name}: running both twice")
     again = live.run_torch()
     if once.loss != again.loss:
         raise Unrepeatable("torch", once.loss, again.loss, _strays(once, again))
-    first, second = (live.run_jax().loss for _ in range(2))
-    if first != second:
-        raise Unrepeatable("jax", first, second)
+    first, second = (live.run_jax() for _ in range(2))
+    if first.loss != second.loss:
+        raise Unrepeatable("jax", first.loss, second.loss)
+    return second
 
 
 class Unrepeatable(ValueError):

@@ -1,5 +1,7 @@
 """The rule that compare and diagnose follow: the whole decides, the rest are notes."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from flax import nnx
 from torch import nn
 
 import twingrad
-from twingrad import batches
+from twingrad import batches, comparison, numerics
 from twingrad.pair import Pair
 
 X = np.random.default_rng(0).normal(size=(6, 8))
@@ -144,6 +146,47 @@ def test_compare_and_diagnose_never_contradict_each_other(changes):
     assert (
         twingrad.compare(pair(**changes), causes=False).ok == twingrad.diagnose(pair(**changes)).ok
     )
+
+
+def test_a_model_that_takes_no_second_batch_is_judged_on_one_and_that_is_noted():
+    class Whole(TorchModel):
+        def forward(self, x):
+            if not bool((x == x.round()).all()):
+                raise TypeError("whole numbers alone")
+            return super().forward(x)
+
+    # The mean of rows of 0 and 3 is no whole number.
+    rows = np.where(np.arange(6)[:, None] % 2, 0.0, 3.0) + np.zeros(8)
+    given = Pair(torch=Whole, jax=Port, batch=[rows])
+    found = twingrad.diagnose(given)
+    assert found.ok
+    assert any("whole numbers alone" in note.note for note in found.notes)
+    assert twingrad.compare(given).notes == found.notes
+
+
+def test_rounding_beyond_the_other_frameworks_is_a_note_where_no_module_is_off(monkeypatch):
+    def strict(name, kind, *rest):
+        verdict = numerics.judge_rounded(name, kind, *rest)
+        return replace(verdict, ok=False, error_ratio=1.2) if name == "head.bias" else verdict
+
+    monkeypatch.setattr(comparison, "judge_rounded", strict)
+    found, compared = twingrad.diagnose(pair()), twingrad.compare(pair())
+    assert found.ok
+    assert compared.ok
+    assert compared.notes == found.notes
+    assert any("rounded in float32 to 1.2 times" in note.note for note in found.notes)
+
+
+class Rounded(Port):
+    def __call__(self, x):
+        return super().__call__(x.astype(jnp.bfloat16).astype(x.dtype))
+
+
+def test_a_lower_precision_in_one_model_alone_is_found_in_float32():
+    given = Pair(torch=TorchModel, jax=Rounded, batch=[X])
+    (first,) = twingrad.diagnose(given)
+    assert first.dtype == "float32"
+    assert not twingrad.compare(given, causes=False).ok
 
 
 def second(*batch, jax_batch=None):

@@ -5,18 +5,19 @@ lower precision are left out first, so that formulas are compared and not their 
 once. Then the rule that ``compare`` follows too: two models are equal where their output, loss and
 all gradients agree on two batches, what they keep beside their parameters agrees, and so do the
 updates of their optimizers. Where the whole agrees, modules that differ divide the work in another
-way, which is a note. In float32 the casts stay.
+way, which is a note. In float32 the casts stay, and a divergence needs both: a whole that is
+rounded more than it should be, and a module that is.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from twingrad import batches, comparison, numerics
+from twingrad import comparison, numerics
 from twingrad.calls import Key
-from twingrad.diagnosis import engine, state
+from twingrad.diagnosis import engine
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
-from twingrad.diagnosis.replay import Divergence, Replay
+from twingrad.diagnosis.places import Place, beyond_limits
 from twingrad.exact import ExactRun, Say, silent
 from twingrad.live import LivePair, arithmetic
 from twingrad.numerics import Verdict
@@ -74,23 +75,23 @@ def _in_float64(diagnosis: _Diagnosis) -> None:
     diagnosis.add(engine.of_values(run.live))
     if diagnosis.done:
         return
-    diagnosis.oracle, _ = comparison.values(run.live, run.seen, run.plain)
-    failing = comparison.failing_whole(run)
+    torch, jax = comparison.values(run)
+    diagnosis.oracle = torch
+    failing = _failing(torch, jax, torch, "float64")
     say(f"{pair.name}, float64: every module from PyTorch's input")
-    places = _places(run, diagnosis.scales)
+    places = beyond_limits(run, diagnosis.scales)
+    second = None if failing else run.second(say)
     if not failing:
         diagnosis.add(_divisions(places, "float64"))
         places = []
-        following = batches.second(pair)
-        if following is not None:
-            say(f"{pair.name}, float64: a second batch")
-            second = run.on(following)
-            failing = comparison.failing_whole(second)
-            places = _places(second, {}) if failing else []
-    diagnosis.add(_ranked(places, pair, "float64", diagnosis.every))
-    if failing and not diagnosis.findings:
-        diagnosis.add([_unplaced(failing[0])])
-    for compared in (state.compare(run.live, run.seen), comparison.updates(run, say)):
+    if isinstance(second, ExactRun):
+        torch, jax = comparison.values(second)
+        failing = _failing(torch, jax, torch, "float64")
+        places = beyond_limits(second, {}) if failing else []
+    elif second is not None:
+        diagnosis.add([second])
+    diagnosis.add(_ranked(places, failing, pair, "float64", diagnosis.every))
+    for compared in (comparison.kept(run, second), comparison.updates(run, say)):
         if not diagnosis.done:
             diagnosis.add(compared)
     diagnosis.add(run.cast_notes())
@@ -103,52 +104,35 @@ def _in_float32(diagnosis: _Diagnosis) -> None:
     like = diagnosis.exact.live if diagnosis.exact else None
     live = LivePair.build(pair, "float32", like=like)
     run = ExactRun(live=live, seen=live.run_torch(), plain=live.run_jax())
-    places = _places(run, diagnosis.scales)
-    if not places:
-        return
-    if comparison.failing_whole(run, diagnosis.oracle):
-        diagnosis.add(_ranked(places, pair, "float32", diagnosis.every))
-    else:
+    torch, jax = comparison.values(run)
+    failing = _failing(torch, jax, diagnosis.oracle, "float32")
+    places = beyond_limits(run, diagnosis.scales)
+    if not failing:
         diagnosis.add(_divisions(places, "float32"))
+    elif places:
+        diagnosis.add(_ranked(places, failing, pair, "float32", diagnosis.every))
+    else:
+        diagnosis.add(map(comparison.rounding_alone, failing))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Place:
-    """A divergence over its limit, and the replay that it is of."""
-
-    replay: Replay
-    divergence: Divergence
-
-    @property
-    def is_other_division(self) -> bool:
-        """Whether tensors of other shapes stand there, which says little about what is wrong.
-
-        An input of another shape is prepared elsewhere; an output of as many numbers lies
-        otherwise.
-        """
-        torch, jax, what = self.divergence.torch, self.divergence.jax, self.divergence.what
-        return torch.shape != jax.shape and (what == "in" or torch.size == jax.size)
+def _failing(
+    torch: comparison.Values, jax: comparison.Values, oracle: comparison.Values, dtype: str
+) -> list[Verdict]:
+    """Of output, loss and gradients, those that do not hold; none where the whole agrees."""
+    return [v for v in comparison.whole(torch, jax, oracle, dtype) if not v.ok]
 
 
-def _places(run: ExactRun, scales: Scales) -> list[_Place]:
-    """Every divergence over the limit, in the order of computation."""
-    replay = Replay.run(run.live, run.seen, run.plain)
-    limit = numerics.OWN_RELATIVE[run.live.dtype]
-    return [
-        _Place(replay=replay, divergence=place)
-        for places in (replay.forward(), replay.backward())
-        for place in engine.scaled(places, scales)
-        if not place.error <= limit
-    ]
-
-
-def _ranked(places: Sequence[_Place], pair: Pair, dtype: str, every: bool) -> Iterable[Finding]:
+def _ranked(
+    places: Sequence[Place], failing: Sequence[Verdict], pair: Pair, dtype: str, every: bool
+) -> Iterable[Finding]:
     """One finding of each module and kind of tensor; modules with the largest errors first.
 
     Of a module the forward pass comes before the backward pass. Where the work is divided otherwise
-    comes last.
+    comes last. Where no module differs, the whole does: the first of ``failing``.
     """
-    by_owner: dict[Key, list[_Place]] = {}
+    if failing and not places:
+        yield _unplaced(failing[0])
+    by_owner: dict[Key, list[Place]] = {}
     for place in places:
         by_owner.setdefault(place.divergence.owner, []).append(place)
     groups = sorted(by_owner.values(), key=_rank)
@@ -165,7 +149,7 @@ def _ranked(places: Sequence[_Place], pair: Pair, dtype: str, every: bool) -> It
                     return
 
 
-def _rank(group: Sequence[_Place]) -> tuple[bool, bool, float]:
+def _rank(group: Sequence[Place]) -> tuple[bool, bool, float]:
     """Order of a module's divergences among others': values, forward ones, the largest."""
     fitting = [place for place in group if not place.is_other_division] or list(group)
     forward = [place for place in fitting if place.divergence.stage == "forward"] or fitting
@@ -174,7 +158,7 @@ def _rank(group: Sequence[_Place]) -> tuple[bool, bool, float]:
     return fitting[0].is_other_division, is_backward, -largest
 
 
-def _divisions(places: Sequence[_Place], dtype: str) -> Iterable[Note]:
+def _divisions(places: Sequence[Place], dtype: str) -> Iterable[Note]:
     """Notes of modules that differ in models that agree as a whole."""
     for owner in dict.fromkeys(place.divergence.owner for place in places):
         names = dict.fromkeys(
