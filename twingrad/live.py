@@ -271,10 +271,13 @@ def _require_finite(framework: str, loss: float) -> None:
 
 
 def run_foreign(what: str, run: Callable[[], T]) -> T:
-    """The result of ``run``; ``ValueError`` names ``what`` if the code of the pair raises."""
+    """The result of ``run``; ``ValueError`` names ``what`` if the code of the pair raises.
+
+    That it asks the process to end, with whatever status, is no verdict on the pair either.
+    """
     try:
         return run()
-    except Exception as error:  # whatever somebody's code raises
+    except (Exception, SystemExit) as error:  # whatever somebody's code raises
         raise ValueError(f"the pair's {what} raised {error_text(error)}: fix it") from error
 
 

@@ -81,8 +81,8 @@ class Pair:
     ``torch_optimizer`` makes an optimizer of parameters, ``jax_optimizer`` is optax's; given both,
     their updates are compared too. ``name`` is what messages call the pair.
 
-    Raises ``ValueError`` for a model or a loss of another kind, one loss without the other, and
-    batches that differ in size, hold NaN or are no arrays of numbers.
+    Raises ``ValueError`` for a model, a loss or an optimizer of another kind, one loss without the
+    other, and batches that differ in size, hold NaN or are no arrays of numbers.
 
     Example::
 
@@ -123,6 +123,17 @@ class Pair:
                 )
         if (self.torch_loss is None) != (self.jax_loss is None):
             raise ValueError("torch_loss and jax_loss: give both, or neither")
+        if self.torch_optimizer is not None and not callable(self.torch_optimizer):
+            raise ValueError(
+                f"torch_optimizer is {self.torch_optimizer!r:.200}: expected a function of "
+                "parameters that makes an optimizer"
+            )
+        if self.jax_optimizer is not None and not callable(
+            getattr(self.jax_optimizer, "update", None)
+        ):
+            raise ValueError(
+                f"jax_optimizer is {self.jax_optimizer!r:.200}: expected optax's, as optax.sgd(0.1)"
+            )
         ours, theirs = (_arrays(part) for part in (self.batch, self.jax_batch or self.batch))
         if len(ours) != len(theirs):
             raise ValueError(

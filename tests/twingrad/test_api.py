@@ -116,7 +116,9 @@ def test_of_the_guides_pair_every_cause_is_a_true_one():
 @pytest.mark.parametrize(
     ("given", "words"),
     [({"torch": 3}, "torch is 3: expected a model"), ({"jax": (3, {})}, "expected a model"),
-     ({"torch_loss": len}, "give both, or neither"), ({"jax_loss": 3}, "expected a function")],
+     ({"torch_loss": len}, "give both, or neither"), ({"jax_loss": 3}, "expected a function"),
+     ({"torch_optimizer": 3}, "expected a function of parameters"),
+     ({"jax_optimizer": 3}, "jax_optimizer is 3: expected optax's")],
 )  # fmt: skip
 def test_a_pair_of_another_kind_is_refused(given, words):
     right = {"torch": len, "jax": len, "batch": [np.ones(3)]}

@@ -1,6 +1,7 @@
 """Diagnosis finds the module whose own computation differs, and names why."""
 
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -295,6 +296,12 @@ def test_what_a_loss_asserts_is_passed_on():
         assert x.shape == (1, 1), "one row at a time"
 
     assert "torch_loss raised AssertionError: one row" in _refused(torch_loss=strict)
+
+
+@pytest.mark.parametrize("side", ["torch", "jax"])
+def test_code_that_ends_the_process_is_no_verdict(side):
+    said = _refused(**{f"{side}_loss": lambda model, x, y: sys.exit(0)})
+    assert f"the pair's {side}_loss raised SystemExit: 0" in said
 
 
 def test_a_parameter_is_judged_whatever_it_is_called():
