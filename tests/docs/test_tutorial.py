@@ -77,6 +77,7 @@ def _is_pinned(side: str) -> bool:
     return f"{side}=={version(side).partition('+')[0]}" in pins
 
 
+@pytest.mark.slow("jax-tutorial-1-models", "jax-tutorial-4-gpt2")
 @each_page
 def test_every_block_of_a_column_is_pasted_and_prints_its_listings(page, framework):
     assert _run(page, framework.name)

@@ -1,11 +1,15 @@
 """Choose the tests of a run: the quick set by default; slow tests when they are asked for.
 
+``@pytest.mark.slow`` on a test makes all its cases slow, ``@pytest.mark.slow("jax*", "hf")`` those
+whose ids fit a pattern: the others keep the claim in the quick set.
+
 ``--all`` runs everything, ``-m slow`` the slow tests alone, and a test that is named by its node id
 runs whichever it is. ``--share K/N`` takes the K-th of N parts of what is slow, drawn by name, so
 that N runs with K from 1 to N cover all of it.
 """
 
 import argparse
+import fnmatch
 import hashlib
 import os
 import re
@@ -38,8 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEFT] = 0
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the slow tests that nobody asked for."""
+    for item in items:
+        item.own_markers = [mark for mark in item.own_markers if _is_meant(mark, item)]
     left = [item for item in items if is_slow(item) and not _is_wanted(config, item)]
     if left:
         out = set(left)
@@ -65,6 +72,14 @@ def pytest_terminal_summary(
             f"{left:,} slow tests were left for the long run: "
             "`pytest -m slow` runs them, `pytest --all` runs everything."
         )
+
+
+def _is_meant(mark: pytest.Mark, item: pytest.Item) -> bool:
+    """Whether a marker is for this case of the test: ``slow`` with patterns is for some alone."""
+    if mark.name != "slow" or not mark.args:
+        return True
+    case = item.name.partition("[")[2].removesuffix("]")
+    return any(fnmatch.fnmatchcase(case, pattern) for pattern in mark.args)
 
 
 def is_slow(item: pytest.Item) -> bool:

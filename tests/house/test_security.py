@@ -308,6 +308,7 @@ for call in (
 """
 
 
+@pytest.mark.slow
 @both
 def test_local_inputs_open_no_socket(tmp_path):
     run, seen = _watched(tmp_path, LOCAL)

@@ -27,13 +27,18 @@ def test_long(case):
 @pytest.mark.slow
 def test_longer():
     pass
+
+@pytest.mark.slow("4", "5*")
+@pytest.mark.parametrize("case", [3, 4])
+def test_some(case):
+    pass
 """
-LEFT = "3 slow tests were left for the long run: `pytest -m slow` runs them"
+LEFT = "4 slow tests were left for the long run: `pytest -m slow` runs them"
 
 
 @pytest.fixture
 def run(pytester: pytest.Pytester):
-    """Runs pytest on a quick test and three slow ones: the names of what passed, and the output."""
+    """Runs pytest on quick and slow tests: the names of what passed, and the output."""
     pytester.makeconftest(CONFTEST)
     pytester.makeini("[pytest]\nmarkers =\n  slow: slow\n  one_setup: together\n")
     pytester.makepyfile(test_it=FILE, test_other="def test_quick_too(): pass")
@@ -48,21 +53,25 @@ def run(pytester: pytest.Pytester):
 
 def test_slow_tests_are_left_and_the_last_lines_say_so(run):
     names, output = run()
-    assert names == {"test_quick", "test_quick_too"}
+    assert names == {"test_quick", "test_quick_too", "test_some[3]"}
     assert LEFT in output
 
 
-ALL = {"test_quick", "test_quick_too", "test_long[1]", "test_long[2]", "test_longer"}
+SLOW = {"test_long[1]", "test_long[2]", "test_longer", "test_some[4]"}
+ALL = SLOW | {"test_quick", "test_quick_too", "test_some[3]"}
 
 
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
         (["--all"], ALL),
-        (["-m", "slow"], {"test_long[1]", "test_long[2]", "test_longer"}),
+        (["-m", "slow"], SLOW),
         (["test_it.py::test_longer"], {"test_longer"}),
         (["test_it.py::test_long[2]"], {"test_long[2]"}),
-        (["test_it.py::test_long", "test_other.py"], ALL - {"test_quick", "test_longer"}),
+        (
+            ["test_it.py::test_long", "test_other.py"],
+            {"test_long[1]", "test_long[2]", "test_quick_too"},
+        ),
         (["-n1", "--all"], ALL),
     ],
     ids=lambda value: " ".join(sorted(value) if isinstance(value, set) else value),
@@ -71,7 +80,7 @@ def test_slow_tests_run_where_they_are_asked_for(run, call, expected):
     if "-n1" in call:
         pytest.importorskip("xdist")
         names, output = run(*call)
-        assert "5 passed" in output
+        assert "7 passed" in output
     else:
         names, output = run(*call)
         assert names == expected
@@ -86,7 +95,7 @@ def test_the_workers_of_xdist_count_what_they_leave_once(run):
 def test_all_parts_together_are_the_slow_tests_and_no_part_has_anothers(run):
     parts = [run("-m", "slow", "--share", f"{number}/3")[0] for number in (1, 2, 3)]
     assert sorted(name for part in parts for name in part) == sorted(ALL & set().union(*parts))
-    assert set().union(*parts) == {"test_long[1]", "test_long[2]", "test_longer"}
+    assert set().union(*parts) == SLOW
     assert any({"test_long[1]", "test_long[2]"} <= part for part in parts)
 
 

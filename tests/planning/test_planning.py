@@ -120,11 +120,13 @@ def _set_aside(**settings):
     return planned_bytes.kept + planned_bytes.working, compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_the_step_takes_what_xla_sets_aside():
     own, found = _set_aside()
     assert own == pytest.approx(found, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_recomputed_step_takes_no_more_than_planned():
     # The plan has all of a block at once; XLA frees some of it before it makes the rest.
     own, found = _set_aside(recompute=True)
@@ -320,6 +322,7 @@ def test_a_record_without_ceilings_is_refused_by_its_path(capsys, tmp_path, cont
     assert f"{path} has no ceilings" in line
 
 
+@pytest.mark.slow("jax")
 @each_framework
 def test_bandwidth_between_processes_is_measured(framework):
     if not frameworks.installed(framework):
@@ -327,6 +330,7 @@ def test_bandwidth_between_processes_is_measured(framework):
     assert validation.bandwidth(framework, 2) > 1e6
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_meet_are_no_figure(monkeypatch):
     if not frameworks.installed("torch"):
         pytest.skip("torch is not installed")

@@ -117,6 +117,7 @@ def test_all_steps_are_taken_and_all_say_goodbye(begin):
         assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_who_comes_long_after_the_others_is_waited_for(begin):
     processes = [begin(rank, steps=20) for rank in range(SIZE - 1)]
     time.sleep(3)  # longer than anybody may be silent once all are there
@@ -129,6 +130,7 @@ def test_who_comes_long_after_the_others_is_waited_for(begin):
 ADVANCING = "for _ in range(20): time.sleep(0.1); run.advance()"
 
 
+@pytest.mark.slow("before")
 @pytest.mark.parametrize("place", ["before", "within"])
 def test_progress_within_a_step_is_not_a_hang(begin, place):
     asked = {"steps": 9, "patience": 0.7}
@@ -139,6 +141,7 @@ def test_progress_within_a_step_is_not_a_hang(begin, place):
         assert process.returncode == 0
 
 
+@pytest.mark.slow("before")
 @pytest.mark.parametrize("place", ["before", "within"])
 def test_one_that_only_says_where_it_is_does(begin, place):
     asked = {"steps": 9, "patience": 0.7}
@@ -255,6 +258,7 @@ def test_a_killed_process_is_named_by_all_others_at_once(begin, tmp_path, rank):
     assert time.monotonic() - killed < 2
 
 
+@pytest.mark.slow("2")
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_stopped_process_is_named_by_all_others(begin, tmp_path, rank):
     processes = [begin(i) for i in range(SIZE)]
@@ -271,6 +275,7 @@ def test_a_stopped_process_is_named_by_all_others(begin, tmp_path, rank):
     assert "rank" in _ends(processes[rank], 1)
 
 
+@pytest.mark.slow("1")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_behind_is_named_with_its_line(begin, rank):
     hangs = {rank: {"before": 9, "do": "time.sleep(60)"}}
@@ -282,6 +287,7 @@ def test_a_process_behind_is_named_with_its_line(begin, rank):
         assert "waits in step 9" in said
 
 
+@pytest.mark.slow
 def test_where_all_are_is_said_when_none_gets_further(begin):
     hangs = {1: {"within": 9, "do": "time.sleep(60)"}}
     processes = [begin(i, patience=1.5, **hangs.get(i, {})) for i in range(SIZE)]

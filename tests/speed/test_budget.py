@@ -35,6 +35,7 @@ def test_nothing_is_asked_or_started_after_the_deadline(start):
             call()
 
 
+@pytest.mark.slow
 def test_samples_from_before_the_deadline_are_kept(start, train, parity):
     worker = start("time.sleep(time.monotonic() > float(os.environ['SLOW_FROM']) and 1000)")
     pytest.importorskip("torch")
@@ -63,6 +64,7 @@ def hanging(monkeypatch):
     monkeypatch.setattr(WorkerHandle, "start", lambda *_: None)
 
 
+@pytest.mark.slow("overhead", "cold")
 @pytest.mark.parametrize("workload", ["train", "cold", "overhead"])
 def test_no_stage_goes_on_when_the_budget_has_ended(bench, hanging, workload):
     call = bench(workload=(workload,), preset="tiny", budget="2s")

@@ -22,6 +22,7 @@ def test_the_ceilings_products_are_those_of_a_forward_pass(name):
     assert whole == 100 * workloads.flops_a_token(config, 64)
 
 
+@pytest.mark.slow("jax")
 @each_framework
 def test_ceilings_are_measured_in_a_process_of_their_own(framework):
     if not frameworks.installed(framework):

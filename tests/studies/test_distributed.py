@@ -88,6 +88,7 @@ def test_every_layout_computes_what_one_process_does(framework, size, tmp_path):
         _assert_same(arrays, _alone(framework.name))
 
 
+@pytest.mark.slow("jax")
 def test_the_run_of_one_process_learns_and_is_clipped_at_some_steps_only(framework):
     losses, norms = _alone(framework.name)["figures"].T
     assert (losses[1:] < losses[0]).mean() > 0.9, "nothing was learned"

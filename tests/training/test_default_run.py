@@ -57,6 +57,7 @@ def test_without_the_library_of_tokens_the_default_says_what_to_do(one, capsys, 
     assert "--tokenizer bytes" in said
 
 
+@pytest.mark.slow("jax")
 def test_a_short_default_run_writes_text_in_its_own_tokens(begun, framework):
     stored = tokenizer.from_json(run_folder.read_json(begun / run_folder.TOKENIZER))
     assert (stored.name, run_folder.stored(begun).tokenizer) == ("bpe", "bpe")
@@ -68,6 +69,7 @@ def test_a_short_default_run_writes_text_in_its_own_tokens(begun, framework):
     assert second.startswith("A test")
 
 
+@pytest.mark.slow("jax")
 def test_fine_tuning_says_and_draws_the_losses_before_and_after(begun, framework, tmp_path, capsys):
     new = tmp_path / "new.txt"
     new.write_text("a text of few words, again and again\n" * 99, encoding="utf-8")
@@ -89,6 +91,7 @@ def test_fine_tuning_says_and_draws_the_losses_before_and_after(begun, framework
     assert (out / run_folder.PLOT).stat().st_size > 0
 
 
+@pytest.mark.slow("jax")
 def test_the_folder_for_tensorboard_is_said(begun, framework, tmp_path, capsys):
     pytest.importorskip("tensorboardX")
     out = shutil.copytree(begun, tmp_path / "run")

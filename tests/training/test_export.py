@@ -14,6 +14,7 @@ from shared import tokenizer
 from tests.helpers.runs import SMALL, train
 
 
+@pytest.mark.slow
 def test_transformers_computes_the_same_from_an_exported_checkpoint(both, tmp_path, capsys):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")

@@ -45,6 +45,7 @@ def test_a_finished_run_has_nothing_left_to_do(both, capsys):
     assert "the run is at step 20" in capsys.readouterr().out
 
 
+@pytest.mark.slow("torch-jax")
 @pytest.mark.parametrize(("first", "second"), [("torch", "jax"), ("jax", "torch")])
 def test_a_run_is_handed_over_in_the_middle(both, text, tmp_path, first, second):
     begin = ("--framework", first, *TWENTY, *SMALL, "--data", text, "--out", tmp_path / "run")
@@ -60,6 +61,7 @@ def test_a_run_is_handed_over_in_the_middle(both, text, tmp_path, first, second)
         assert np.abs(value - theirs.params[key]).max() <= 1e-10 * np.abs(value).max(), key
 
 
+@pytest.mark.slow("jax")
 def test_the_best_checkpoint_outlives_those_that_are_pruned(framework, text, tmp_path):
     name, folder = framework.name, tmp_path / framework.name / "checkpoints"
     asked = (*SMALL, "--framework", name, "--data", text, "--steps", 12, "--warmup", 11)
@@ -118,6 +120,7 @@ def test_an_interrupted_run_saves_itself_and_goes_on(text, tmp_path, number):
     assert [row["step"] for row in rows_of(tmp_path, "torch")] == list(range(1, step + 2))
 
 
+@pytest.mark.slow("torch")
 def test_training_loads_the_one_framework_that_it_uses(framework, text, tmp_path):
     other = {"torch": "jax", "jax": "torch"}[framework.name]
     asked = ["train", *SMALL, "--framework", framework.name, "--steps", "1", "--data", str(text)]

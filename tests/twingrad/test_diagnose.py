@@ -50,11 +50,13 @@ def _linear_pair(**changed):
 # Models that are not the project's own.
 
 
+@pytest.mark.slow("hf", "tower")
 @each_port
 def test_a_right_port_has_no_divergence(name):
     assert diagnose.diagnose(PORTS[name]()) == []
 
 
+@pytest.mark.slow("hf-epsilon", "hf-gelu", "recurrent-head", "recurrent-update", "tower-sum")
 @pytest.mark.parametrize(("name", "bug"), EVERY)
 def test_a_planted_bug_of_a_port_is_located_and_named(name, bug):
     where, cause = BUGS[name][bug]
@@ -157,6 +159,7 @@ RECIPES = {
 }
 
 
+@pytest.mark.slow("resume-without-schedule", "dropout-mask-every-layer", "rate-per-micro-batch")
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_training_run_is_told_by_its_recipe(both, name):
     runs = trajectory.TrainingRuns(mutation_programs.PROGRAMS["gpt2"](), both)

@@ -125,6 +125,7 @@ def test_a_whole_traceback_is_shown_to_who_asks_for_it(project):
     assert "pluggy" in said
 
 
+@pytest.mark.slow
 def test_without_the_plugin_its_marker_is_unknown(project):
     words = ("-p", "no:twingrad", "-p", "no:cacheprovider", "-q", "-k", "fixture")
     done = subprocess.run(

@@ -23,6 +23,7 @@ def _layer(framework, key):
     return lambda x: framework.params.to_numpy(layer(runtime.batch(x)[0]))
 
 
+@pytest.mark.slow("jax-shape1", "jax-shape3")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_units_that_fall_are_those_of_the_generator(framework, shape):
     key = threefry.fold_in(threefry.key(1), 2)
@@ -56,6 +57,7 @@ def test_a_gpus_way_to_the_bits_leads_to_the_same(frameworks, monkeypatch):
     assert torch.equal(torch_side.dropout._bits(key, 5000, cpu), by_numpy)
 
 
+@pytest.mark.slow("124m")
 @pytest.mark.parametrize("preset", ["tiny", "124m"])
 def test_the_sides_name_the_same_layers_in_the_same_order(frameworks, preset):
     program = programs.gpt2(preset)

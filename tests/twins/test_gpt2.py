@@ -99,6 +99,7 @@ def test_fused_attention_passes_the_float32_rule(observed, framework, device):
     _assert_within_float32_rule(fused, reference, observed(framework, "float64", device))
 
 
+@pytest.mark.slow("jax-cpu-reference_attention")
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_future_tokens_get_no_gradient(build, framework, device, attention):
     """From the logits at one position back to the embeddings of all."""

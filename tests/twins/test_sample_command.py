@@ -122,6 +122,7 @@ def test_by_default_it_writes_as_many_tokens_as_the_context_has(framework, devic
     assert capsys.readouterr().err.startswith(f"{CONFIG.context_length} tokens in")
 
 
+@pytest.mark.slow("torch")
 def test_sampling_loads_the_one_framework_that_was_asked_for(framework):
     others = {"torch": ("jax", "flax"), "jax": ("torch",)}[framework.name]
     code = f"""

@@ -74,6 +74,7 @@ def hundred(frameworks):
     return made
 
 
+@pytest.mark.slow
 def test_a_hundred_steps_agree_at_every_step(hundred):
     (ours, _), (theirs, _) = hundred["torch"], hundred["jax"]
     assert (ours[:, 0] < ours[0, 0]).mean() > 0.9, "nothing was learned"
@@ -103,6 +104,7 @@ def test_half_in_either_framework_is_the_whole_run(frameworks, hundred, first):
     _assert_same(trainer.export(), state, 1e-10)
 
 
+@pytest.mark.slow("jax-float64-matched")
 @pytest.mark.parametrize(
     ("dtype", "dropout"),
     [
@@ -227,6 +229,7 @@ def test_a_multiple_of_the_chunked_loss_multiplies_gradients(framework, factor):
     _assert_close(_head_loss(framework, 7, factor), expected)
 
 
+@pytest.mark.slow("jax")
 def test_the_factor_of_chunked_gradients_keeps_its_digits(framework):
     """1 / 67, which bfloat16 rounds up by 0.19 %, would make every gradient so much larger."""
     one, scaled = (_head_loss(framework, 7, factor, "bfloat16") for factor in (1.0, 1 / 67))
@@ -266,6 +269,7 @@ def test_gradients_in_chunks_are_given_once_and_not_wrong_twice(framework):
         loss.backward()
 
 
+@pytest.mark.slow("jax")
 def test_barriers_between_blocks_outlive_the_compiler(framework):
     """Else XLA computes each later block's gradient again in every earlier one, on a CPU."""
     if framework.name == "torch":
@@ -276,6 +280,7 @@ def test_barriers_between_blocks_outlive_the_compiler(framework):
     assert text.count(" opt-barrier(") >= 2 * TWO_LAYERS.n_layers - 1
 
 
+@pytest.mark.slow("jax-tied")
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_chunks_change_no_gradient_of_the_model(framework, tied):
     model = replace(NO_DROPOUT, tie_embeddings=tied)
@@ -308,6 +313,7 @@ def test_gradients_are_those_of_the_step_and_move_nothing(framework):
     _assert_close(trainer.export().first_moment, expected)
 
 
+@pytest.mark.slow("jax")
 def test_one_micro_batch_equals_a_loop_over_it(framework):
     """The loop is over it and a second one, in which no target counts."""
     inputs, targets = _batch(0)
@@ -347,6 +353,7 @@ def test_a_target_that_is_ignored_may_be_anything(framework):
     assert made[0] == made[1]
 
 
+@pytest.mark.slow("jax-float32")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_parameters_and_moments_are_kept_in_float32(framework, dtype):
     trainer = _trainer(framework, _config(dtype=dtype))
@@ -356,6 +363,7 @@ def test_parameters_and_moments_are_kept_in_float32(framework, dtype):
         assert {value.dtype.name for value in part.values()} == {"float32"}
 
 
+@pytest.mark.slow("jax")
 def test_in_bfloat16_steps_smaller_than_its_grid_still_add_up(framework):
     """Master parameters: what is too small to move a bfloat16 number moves what it is made from."""
     optimizer = AdamWConfig(
@@ -384,6 +392,7 @@ def test_dropout_is_active_in_training_and_off_in_evaluation(framework):
     assert with_it.step(inputs, targets) != without.step(inputs, targets)
 
 
+@pytest.mark.slow("jax")
 def test_native_dropout_differs_from_step_to_step(framework):
     config = _config(dropout="native")
     frozen = replace(config.optimizer, learning_rate=0.0, min_learning_rate=0.0)
