@@ -13,16 +13,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from twingrad import comparison, numerics
+from twingrad.arithmetic import arithmetic
 from twingrad.calls import Key
 from twingrad.diagnosis import engine
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.diagnosis.places import Place, beyond_limits
 from twingrad.exact import ExactRun, Say, silent
-from twingrad.live import LivePair, arithmetic
+from twingrad.live import LivePair
 from twingrad.numerics import Verdict
 from twingrad.pair import Pair
 from twingrad.result import Findings
+from twingrad.sides import RecordedModel
+
+NOT_TRIED = (
+    "PyTorch's side is a record, so causes were looked for in its numbers, and no module of it was "
+    "run again with an operation changed; record JAX's side and judge PyTorch's to try that too"
+)
 
 
 @dataclass(kw_only=True)
@@ -63,6 +70,9 @@ def diagnose(pair: Pair, say: Say = silent, every: bool = False) -> Findings:
             with arithmetic(dtype):
                 judge(diagnosis)
     found = diagnosis.findings
+    looked = [finding for finding in found if finding.stage in ("forward", "backward")]
+    if looked and isinstance(pair.torch, RecordedModel):
+        diagnosis.add([Note("model", NOT_TRIED)])
     return Findings(found if every else found[:1], pair.name, diagnosis.notes)
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from twingrad.alignment import in_layout
+from twingrad.casts.lifting import lifted
 from twingrad.casts.log import CastLog
 from twingrad.diagnosis.replay import Divergence, Replay
 from twingrad.foreign import Array
-from twingrad.live import LOSS, ROOT, lifted
+from twingrad.live import LOSS, ROOT
 from twingrad.torch_replay import Change, Operation, Rerun, Site, given_calls
+from twingrad.torch_subject import Subject
 
 SAME = 1e-9  # relative: how near the value that is computed again must be to the recorded one
 Layout = Callable[[Array], Array | None]
@@ -59,8 +61,10 @@ def trial(replay: Replay, place: Divergence) -> PlaceTrial | None:
     handed = {key for key, way, _ in replay.replayed.torch_gradients if way == "out"}
     exchanged = {replay.torch_calls[key] for key in handed}
     live = replay.live
+    if not isinstance(live.torch, Subject):
+        return None
     rerun = Rerun(
-        model=live.torch,
+        model=live.torch.model,
         loss=live.torch_loss,
         batch=live.pair.batch,
         dtype=live.dtype,
@@ -71,7 +75,8 @@ def trial(replay: Replay, place: Divergence) -> PlaceTrial | None:
     backward = place.stage == "backward"
     with _quietly(live.lift):
         try:
-            rerun.prepare()
+            with replay.feeding():
+                rerun.prepare()
             values = rerun.run(backward=backward)
         except Exception:  # a module that cannot be called again, whatever it raises
             return None

@@ -21,7 +21,6 @@ from twingrad.diagnosis.hypotheses import (
     relations,
 )
 from twingrad.diagnosis.hypotheses.attention import attention
-from twingrad.diagnosis.hypotheses.changes import search
 from twingrad.diagnosis.hypotheses.context import (
     FIT,
     LOW_PRECISIONS,
@@ -86,6 +85,8 @@ def _tried(context: Context) -> Cause | None:
     trial = context.trial() if context.trial else None
     if trial is None:
         return None
+    from twingrad.diagnosis.hypotheses.changes import search  # it loads PyTorch
+
     return search.cause(trial, context.torch, context.jax, FIT[context.dtype])
 
 

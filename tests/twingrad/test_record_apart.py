@@ -1,0 +1,140 @@
+"""Each side of a port recorded where its framework is alone, and judged where the other is.
+
+What is found is what is found with both frameworks in one process.
+"""
+
+import json
+from typing import NamedTuple
+
+import pytest
+
+from bench.harness import frameworks
+from tests.helpers.apart import ROOT, calls_without, one_side
+from twingrad.diagnosis import pairs
+from twingrad.pair import load
+from twingrad.result import Findings
+
+pytestmark = [pytest.mark.slow, pytest.mark.one_setup]
+if not all(map(frameworks.installed, frameworks.NAMES)):
+    pytest.skip("a pair needs both frameworks", allow_module_level=True)
+
+# A forward pass, attention, a gradient, state, updates, images, a scan, a loss, and right ones.
+CASES = (
+    "gru-reset/pair_bug",
+    "attention-scale/pair_bug",
+    "padding-idx/pair_bug",
+    "batchnorm-momentum/pair_bug",
+    "clip-epsilon/pair_bug",
+    "conv-same-stride2/pair_bug",
+    "scanned-layers/pair_bug",
+    "huber-scale/pair_bug",
+    "batchnorm-momentum-linen/pair_ok",
+    "mha-packed/pair_ok",
+    "lstm-gate-order/pair_ok",
+    "layernorm-unbiased/pair_ok",
+)
+
+
+class Answer(NamedTuple):
+    """A diagnosis as a process wrote it: stage, place and size of its first finding, its cause."""
+
+    status: int
+    stage: str
+    where: str
+    size: float
+    cause: str | None
+    notes: list[str]
+
+
+class Found(NamedTuple):
+    """The diagnoses of one case: in JAX alone, and in PyTorch alone from two records of JAX.
+
+    ``like`` is from the one whose parameters are PyTorch's, ``own`` from the one with JAX's.
+    """
+
+    together: Findings
+    in_jax: Answer
+    like: Answer
+    own: Answer
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> dict[str, Found]:
+    folders = {}
+    for case in CASES:
+        folder = folders[case] = tmp_path_factory.mktemp(case.replace("/", "-"))
+        text = (ROOT / "tests" / "ports" / f"{case}.py").read_text(encoding="utf-8")
+        for side in ("torch", "jax"):
+            (folder / f"of_{side}.py").write_text(one_side(text, side), encoding="utf-8")
+
+    def record(side, out, *more):
+        return ["record", f"of_{side}.py", "--side", side, "--out", out, *more]
+
+    def judge(side, record):
+        return ["diagnose", f"of_{side}.py", "--against", record, "--json", f"{record}.json"]
+
+    def run(without, calls):
+        done = calls_without(without, [(f, call) for f in folders.values() for call in calls])
+        return [done[n : n + len(calls)] for n in range(0, len(done), len(calls))]
+
+    recorded = run("jax", [record("torch", "of_torch")])
+    jax_calls = [
+        judge("jax", "of_torch"),
+        record("jax", "of_jax"),
+        record("jax", "like", "--like", "of_torch"),
+    ]
+    in_jax = run("torch", jax_calls)
+    in_torch = run("jax", [judge("torch", "of_jax"), judge("torch", "like")])
+    for case, done in zip(CASES, zip(recorded, in_jax, in_torch, strict=True), strict=True):
+        ((status, said),), (_, *others), _ = done
+        assert (status, [s for s, _ in others]) == (0, [0, 0]), (case, said, others)
+    return {
+        case: Found(
+            together=pairs.diagnose(load(ROOT / "tests" / "ports" / f"{case}.py")),
+            in_jax=_answer(folders[case] / "of_torch.json", there[0]),
+            own=_answer(folders[case] / "of_jax.json", here[0]),
+            like=_answer(folders[case] / "like.json", here[1]),
+        )
+        for case, there, here in zip(CASES, in_jax, in_torch, strict=True)
+    }
+
+
+def _answer(path, done) -> Answer:
+    status, said = done
+    assert status in (0, 1), said
+    report = json.loads(path.read_text())
+    notes = [note["note"] for note in report["notes"]]
+    first = (report["findings"] or [{"stage": "", "where": "", "size": 0.0, "cause": None}])[0]
+    return Answer(status, first["stage"], first["where"], first["size"], first["cause"], notes)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("way", ["in_jax", "like", "own"])
+def test_the_same_is_found_as_in_one_process(found, case, way):
+    together, answer = found[case].together, getattr(found[case], way)
+    assert answer.status == int(case.endswith("pair_bug")) == int(not together.ok)
+    if not together.ok:
+        assert (answer.stage, answer.where) == (together[0].stage, together[0].where)
+    if not together.ok and way != "own":  # JAX's own parameters are others
+        assert answer.size == pytest.approx(together[0].size, rel=1e-6)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.endswith("pair_bug")])
+@pytest.mark.parametrize("way", ["like", "own"])
+def test_where_pytorch_is_every_cause_is_found(found, case, way):
+    assert getattr(found[case], way).cause == found[case].together[0].cause
+    assert not any("is a record" in note for note in getattr(found[case], way).notes)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.endswith("pair_bug")])
+def test_where_pytorch_is_not_a_note_says_what_was_not_tried(found, case):
+    answer, together = found[case].in_jax, found[case].together[0]
+    assert answer.cause in (None, together.cause)
+    looked = answer.stage in ("forward", "backward")
+    assert [note for note in answer.notes if "is a record" in note] == [pairs.NOT_TRIED] * looked
+
+
+def test_causes_that_are_numbers_alone_are_found_from_the_record(found):
+    named = [case for case in CASES if found[case].in_jax.cause]
+    assert {"attention-scale/pair_bug", "batchnorm-momentum/pair_bug"} <= set(named)
+    assert "clip-epsilon/pair_bug" in named
