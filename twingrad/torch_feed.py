@@ -40,7 +40,7 @@ class _Site:
     @property
     def fits(self) -> bool:
         """Whether JAX's tensors can take the place of PyTorch's."""
-        return any(self.matches) or not (self.jax or self.torch)
+        return any(self.matches) or not self.jax
 
     def given(self) -> Iterator[tuple[int, Array, Array]]:
         """For PyTorch's tensors by number: JAX's values, and the weights of their gradients.

@@ -208,16 +208,18 @@ LOADS_A_FRAMEWORK = (
     "bench.speed.backends.",
     "bench.speed.jax_ceilings",
     "bench.speed.torch_ceilings",
-    "twingrad.casts.",
-    "twingrad.comparison",
-    "twingrad.diagnosis.",
-    "twingrad.exact",
+    "twingrad.casts.jax_casts",
+    "twingrad.casts.torch_casts",
+    "twingrad.diagnosis.hypotheses.changes.",
+    "twingrad.diagnosis.trial",
     "twingrad.jax_models.",
+    "twingrad.jax_observe",
     "twingrad.jax_probe",
     "twingrad.jax_replay",
-    "twingrad.live",
+    "twingrad.torch_feed",
     "twingrad.torch_probe",
     "twingrad.torch_replay",
+    "twingrad.torch_subject",
 )
 
 

@@ -4,6 +4,7 @@ What is found is what is found with both frameworks in one process.
 """
 
 import json
+import warnings
 from typing import NamedTuple
 
 import pytest
@@ -90,13 +91,19 @@ def found(tmp_path_factory) -> dict[str, Found]:
         assert (status, [s for s, _ in others]) == (0, [0, 0]), (case, said, others)
     return {
         case: Found(
-            together=pairs.diagnose(load(ROOT / "tests" / "ports" / f"{case}.py")),
+            together=_together(ROOT / "tests" / "ports" / f"{case}.py"),
             in_jax=_answer(folders[case] / "of_torch.json", there[0]),
             own=_answer(folders[case] / "of_jax.json", here[0]),
             like=_answer(folders[case] / "like.json", here[1]),
         )
         for case, there, here in zip(CASES, in_jax, in_torch, strict=True)
     }
+
+
+def _together(path) -> Findings:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a port may use what its library deprecates
+        return pairs.diagnose(load(path))
 
 
 def _answer(path, done) -> Answer:
@@ -138,3 +145,60 @@ def test_causes_that_are_numbers_alone_are_found_from_the_record(found):
     named = [case for case in CASES if found[case].in_jax.cause]
     assert {"attention-scale/pair_bug", "batchnorm-momentum/pair_bug"} <= set(named)
     assert "clip-epsilon/pair_bug" in named
+
+
+BOTH = """
+import numpy as np
+from twingrad import Pair
+
+def make_torch():
+    import torch
+    return torch.nn.Linear(4, 2)
+
+def make_jax():
+    from flax import nnx
+    return nnx.Linear(4, 2, rngs=nnx.Rngs(0))
+
+def loss(model, x):
+    return (model(x) ** 2).mean()
+
+options = dict(torch_loss=loss, jax_loss=loss, batch=[np.linspace(-1, 1, 24).reshape(6, 4)])
+pair = Pair(torch=make_torch, jax=make_jax, **options)
+"""
+
+
+def test_a_file_that_imports_within_its_functions_serves_in_either_environment(tmp_path):
+    (tmp_path / "pair.py").write_text(BOTH)
+    (tmp_path / "top.py").write_text(BOTH + "\nimport torch\n")
+
+    def record(side, file="pair.py"):
+        out = f"of_{side}" if file == "pair.py" else "other"
+        return tmp_path, ["record", file, "--side", side, "--out", out]
+
+    def compare(record, *more):
+        return tmp_path, ["compare", "pair.py", "--against", record, *more]
+
+    in_jax = calls_without("torch", [record("jax"), record("torch"), record("jax", "top.py")])
+    in_torch = calls_without("jax", [compare("of_jax", "--json", "c.json"), record("torch")])
+    assert [status for status, _ in in_jax] == [0, 2, 2]
+    assert [status for status, _ in in_torch] == [0, 0]
+    assert in_jax[1][1].startswith("twingrad: torch is not installed")
+    assert "import each framework only within the functions" in in_jax[2][1]
+    assert json.loads((tmp_path / "c.json").read_text())["ok"]
+    back = calls_without("torch", [compare("of_torch"), compare("of_jax")])
+    assert [status for status, _ in back] == [0, 2]
+    assert "torch is not installed" in back[1][1]
+
+
+def test_the_starters_of_the_two_sides_are_a_pair(tmp_path):
+    def begin(side):
+        return [
+            (tmp_path, ["init-pair", f"my_{side}.py", "--side", side]),
+            (tmp_path, ["record", f"my_{side}.py", "--side", side, "--out", f"of_{side}"]),
+        ]
+
+    assert [s for s, _ in calls_without("jax", begin("torch"))] == [0, 0]
+    judged = (tmp_path, ["diagnose", "my_jax.py", "--against", "of_torch", "--strict"])
+    assert [s for s, _ in calls_without("torch", [*begin("jax"), judged])] == [0, 0, 0]
+    judged = (tmp_path, ["diagnose", "my_torch.py", "--against", "of_jax", "--strict"])
+    assert [s for s, _ in calls_without("jax", [judged])] == [0]
