@@ -1,5 +1,6 @@
 """One pass through a model as it was observed, in NumPy: calls of modules, in their order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -79,6 +80,26 @@ class Replayed:
     torch_gradients: dict[CallSite, Array] = field(default_factory=dict)
     gradients: dict[str, Array] = field(default_factory=dict)
     integers: dict[CallSite, Array] = field(default_factory=dict)
+
+
+LOSS = Key("loss")
+# A call's input or output by number, or a parameter by name.
+Site = tuple[Literal["in", "out", "parameter"], Key, int | str]
+
+
+def given_calls(owner: Key, events: Sequence[Event], exchanged: set[Key]) -> list[Key]:
+    """The outermost calls within ``owner`` that have a partner which was handed their output."""
+    given: list[Key] = []
+    inside = owner == LOSS
+    depth = 0
+    for way, key in events:
+        if key == owner:
+            inside = way == "enter"
+        elif inside and key in exchanged:
+            if way == "enter" and depth == 0:
+                given.append(key)
+            depth += 1 if way == "enter" else -1
+    return given
 
 
 def only_loss(result: Tree) -> Tensor:

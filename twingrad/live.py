@@ -10,6 +10,7 @@ import numpy as np
 
 from twingrad import numerics, ties
 from twingrad.alignment import placed
+from twingrad.calls import LOSS as LOSS
 from twingrad.calls import Key, Pass, Plain
 from twingrad.casts.lifting import lifted
 from twingrad.casts.log import CastLog
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ROOT = Key("")
-LOSS = Key("loss")
 HIDDEN = "not compared by itself: JAX calls it in a long loop or in a function that is compiled"
 
 

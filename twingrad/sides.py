@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from twingrad.calls import Key, Pass, Plain
 from twingrad.casts.log import CastLog
 from twingrad.diagnosis.hypotheses.rules import Rule
+from twingrad.diagnosis.hypotheses.sketches import Scene
 from twingrad.foreign import Array, Loss, Optimizer, OptimizerOf, Tree
 from twingrad.partners import Leaf
 
@@ -57,6 +58,9 @@ class TorchSide(Protocol):
 
     def dropouts(self) -> dict[str, tuple[float, Array]]:
         """Rate and key of every layer at work whose mask is a function of a key."""
+
+    def scenes(self) -> list[Scene]:
+        """What a record has of modules run again with changes; a live model needs none."""
 
     def applied(self, path: str) -> Callable[[Array], Array] | None:
         """The module at ``path`` as a function of one tensor, if it can be called."""

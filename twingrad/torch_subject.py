@@ -9,6 +9,7 @@ from twingrad import torch_probe
 from twingrad.calls import Pass
 from twingrad.diagnosis.hypotheses import rules
 from twingrad.diagnosis.hypotheses.rules import Rule
+from twingrad.diagnosis.hypotheses.sketches import Scene
 from twingrad.foreign import Array, Loss, OptimizerOf, Tree
 from twingrad.partners import Leaf
 
@@ -93,6 +94,10 @@ class Subject:
     def dropouts(self) -> dict[str, tuple[float, Array]]:
         """Rate and key of every layer at work whose mask is a function of a key."""
         return torch_probe.dropouts(self.model)
+
+    def scenes(self) -> list[Scene]:
+        """None: its modules can be run again themselves."""
+        return []
 
     def applied(self, path: str) -> Callable[[Array], Array] | None:
         """The module at ``path`` as a function of one tensor."""

@@ -219,6 +219,7 @@ LOADS_A_FRAMEWORK = (
     "twingrad.torch_feed",
     "twingrad.torch_probe",
     "twingrad.torch_replay",
+    "twingrad.torch_sketch",
     "twingrad.torch_subject",
 )
 

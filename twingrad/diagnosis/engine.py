@@ -19,7 +19,9 @@ from twingrad.diagnosis import state
 from twingrad.diagnosis.finding import Cause, Finding, Mode, Note, statistics
 from twingrad.diagnosis.hypotheses import explain, loss, optimizer
 from twingrad.diagnosis.hypotheses.context import Context
+from twingrad.diagnosis.hypotheses.sketches import Sketched
 from twingrad.diagnosis.replay import Divergence, Replay
+from twingrad.diagnosis.sites import sketched
 from twingrad.exact import Say, deterministic, silent
 from twingrad.foreign import Array
 from twingrad.live import LOSS, ROOT, LivePair, named
@@ -164,7 +166,6 @@ def finding_of(replay: Replay, place: Divergence, pair: Pair, dtype: str) -> Fin
 def _context(replay: Replay, place: Divergence, pair: Pair, dtype: str) -> Context:
     is_forward = place.stage == "forward"
     lookup = None if is_forward else _lookup_gradient(place)
-    is_here = not replay.live.torch.recorded  # else nothing of PyTorch's can be run
     return Context(
         stage=place.stage,
         what=place.what,
@@ -185,14 +186,27 @@ def _context(replay: Replay, place: Divergence, pair: Pair, dtype: str) -> Conte
         dropouts=replay.live.torch.dropouts(),
         modules=_modules(replay, place) if is_forward else {},
         rows_before=_rows_of(replay, place.before) if place.before else None,
-        trial=partial(_trial, replay, place) if dtype == "float64" and is_here else None,
+        trial=_trial(replay, place, dtype),
     )
 
 
-def _trial(replay: Replay, place: Divergence) -> "Trial | None":
+def _trial(
+    replay: Replay, place: Divergence, dtype: str
+) -> "Callable[[], Trial | Sketched | None] | None":
+    """How causes are tried out at a place: by its module, or what a record has of it."""
+    if dtype != "float64":
+        return None
+    if replay.live.torch.recorded:
+        found = sketched(replay, place, replay.live.torch.scenes())
+        return None if found is None else lambda: found
     from twingrad.diagnosis.trial import trial  # it loads PyTorch
 
-    return trial(replay, place)
+    return partial(trial, replay, place)
+
+
+def is_tried(replay: Replay, place: Divergence, dtype: str) -> bool:
+    """Whether changed operations are looked at there, as far as they are in ``dtype``."""
+    return dtype != "float64" or _trial(replay, place, dtype) is not None
 
 
 def _rows_of(replay: Replay, key: Key) -> int | None:

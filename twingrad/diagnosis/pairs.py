@@ -24,11 +24,11 @@ from twingrad.live import LivePair
 from twingrad.numerics import Verdict
 from twingrad.pair import Pair
 from twingrad.result import Findings
-from twingrad.sides import RecordedModel
 
 NOT_TRIED = (
-    "PyTorch's side is a record, so causes were looked for in its numbers, and no module of it was "
-    "run again with an operation changed; record JAX's side and judge PyTorch's to try that too"
+    "PyTorch's side is a record, so causes were looked for in its numbers; it has nothing of a "
+    "module that would be run again with an operation changed, which was not tried: record JAX's "
+    "side and judge PyTorch's for that"
 )
 
 
@@ -70,9 +70,6 @@ def diagnose(pair: Pair, say: Say = silent, every: bool = False) -> Findings:
             with arithmetic(dtype):
                 judge(diagnosis)
     found = diagnosis.findings
-    looked = [finding for finding in found if finding.stage in ("forward", "backward")]
-    if looked and isinstance(pair.torch, RecordedModel):
-        diagnosis.add([Note("model", NOT_TRIED)])
     return Findings(found if every else found[:1], pair.name, diagnosis.notes)
 
 
@@ -134,7 +131,7 @@ def _failing(
 
 def _ranked(
     places: Sequence[Place], failing: Sequence[Verdict], pair: Pair, dtype: str, every: bool
-) -> Iterable[Finding]:
+) -> Iterable[Finding | Note]:
     """One finding of each module and kind of tensor; modules with the largest errors first.
 
     Of a module the forward pass comes before the backward pass. Where the work is divided otherwise
@@ -155,6 +152,8 @@ def _ranked(
                 finding = engine.finding_of(place.replay, place.divergence, pair, dtype)
                 size = place.divergence.error / numerics.OWN_RELATIVE[dtype]
                 yield replace(finding, size=size)
+                if not engine.is_tried(place.replay, place.divergence, dtype):
+                    yield Note("model", NOT_TRIED)
                 if not every:
                     return
 

@@ -6,7 +6,7 @@ import math
 import types
 from collections.abc import Mapping
 from functools import cache
-from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Literal, SupportsFloat, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -73,6 +73,8 @@ def encode(value: object, tensors: Tensors) -> object:
         return [[encode(key, tensors), encode(x, tensors)] for key, x in value.items()]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: encode(getattr(value, f.name), tensors) for f in dataclasses.fields(value)}
+    if isinstance(value, SupportsFloat):  # a setting of an optimizer that is a tensor
+        return encode(float(value), tensors)
     raise TypeError(f"a {type(value).__name__} cannot be recorded")
 
 

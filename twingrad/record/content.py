@@ -5,6 +5,7 @@ from typing import Literal
 
 from twingrad.calls import Key, Pass
 from twingrad.diagnosis.hypotheses.rules import Rule
+from twingrad.diagnosis.hypotheses.sketches import Scene
 from twingrad.foreign import Array
 from twingrad.partners import Leaf
 from twingrad.sides import Framework
@@ -25,10 +26,14 @@ class Steps:
 
 @dataclass(frozen=True, kw_only=True)
 class TorchFacts:
-    """Of PyTorch's modules by path: rate and key of dropout by a key, and norms' momentum."""
+    """Of PyTorch's modules by path: rate and key of dropout by a key, and norms' momentum.
+
+    ``scenes`` are what they give with one of their operations changed.
+    """
 
     dropouts: dict[str, tuple[float, Array]] = field(default_factory=dict)
     momenta: dict[str, float] = field(default_factory=dict)
+    scenes: list[Scene] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

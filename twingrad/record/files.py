@@ -58,6 +58,7 @@ def write(folder: Path, content: Content, most_gib: float) -> int:
             (inner / JSON).write_bytes(text)
             metadata = {_DIGEST: hashlib.sha256(text).hexdigest()}
             save_file(tensors.by_name, inner / TENSORS, metadata)
+            (inner / TENSORS).chmod((inner / JSON).stat().st_mode)
             shutil.move(inner, folder)
     except OSError as error:
         raise ValueError(f"cannot write {folder}: {error.strerror or error}") from None
@@ -68,7 +69,7 @@ def require_small(size: int, most_gib: float) -> None:
     """Raise ``ValueError`` if a record of ``size`` bytes is over the limit."""
     if size > most_gib * GIB:
         raise ValueError(
-            f"the record would have {size / GIB:.2f} GiB, and the limit is {most_gib:g} GiB: "
+            f"the record would have about {size / GIB:.2g} GiB, and the limit is {most_gib:g} GiB: "
             "record fewer modules with --only REGEX, or raise the limit with --limit"
         )
 

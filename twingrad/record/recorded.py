@@ -8,6 +8,7 @@ import numpy as np
 from twingrad.calls import Key, Pass, Plain
 from twingrad.casts.log import CastLog
 from twingrad.diagnosis.hypotheses.rules import Rule
+from twingrad.diagnosis.hypotheses.sketches import Scene
 from twingrad.foreign import Array, Loss, Optimizer, OptimizerOf, Tree
 from twingrad.partners import Leaf
 from twingrad.record.content import Content, Run
@@ -136,6 +137,10 @@ class RecordedTorch(_Recorded):
     def dropouts(self) -> dict[str, tuple[float, Array]]:
         """Rate and key of every layer at work whose mask is a function of a key."""
         return self.run.torch.dropouts
+
+    def scenes(self) -> list[Scene]:
+        """What modules would give that are run again with changes."""
+        return self.run.torch.scenes
 
     def applied(self, path: str) -> Callable[[Array], Array] | None:
         """Nothing: a recorded module cannot be called."""

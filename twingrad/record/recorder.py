@@ -14,6 +14,7 @@ from twingrad.casts import log
 from twingrad.casts.lifting import lifted
 from twingrad.casts.log import CastLog
 from twingrad.diagnosis.hypotheses import optimizer
+from twingrad.diagnosis.hypotheses.sketches import Scene
 from twingrad.environment import installed_versions
 from twingrad.exact import Say, Unrepeatable, require_same_loss, require_same_pass, silent
 from twingrad.foreign import Array
@@ -140,6 +141,9 @@ class _Recorder:
             require_small(int(PASSES * tensors.size), self.most_gib)
             live.require_repeatable(run.first)
             run = self._continued(live, run)
+            if isinstance(live, _Torch) and like is None:
+                self.say(f"{self.pair.name}, {dtype}{without}: every module with changes")
+                run = replace(run, torch=replace(run.torch, scenes=live.scenes(run.first)))
         casts = {path: sorted(dtypes) for path, dtypes in live.casts.seen.items()}
         return replace(run, casts=casts)
 
@@ -238,6 +242,13 @@ class _Torch(_Live):
             torch=TorchFacts(dropouts=subject.dropouts(), momenta=subject.momenta()),
         )
 
+    def scenes(self, seen: Pass) -> list[Scene]:
+        """What modules give with one of their operations changed."""
+        from twingrad import torch_sketch
+
+        model, batch = self.subject.model, self.pair.batch
+        return torch_sketch.scenes(model, self.loss, batch, self.dtype, self.lift, seen)
+
     def states(self, of: Sequence[Pair]) -> States:
         """Buffers before the first of these batches and after each of them in a row."""
         given = [each.batch for each in of]
@@ -326,7 +337,10 @@ def _moved(subject: "jax_probe.Subject") -> dict[str, Array]:
     moved = {}
     for path in sorted(subject.trained):
         x = np.asarray(subject.tensors[path])
-        if x.size and x.dtype.kind == "f" and (x == x.ravel()[0]).all():
+        if x.size and x.dtype.kind in "fc" and (x == x.ravel()[0]).all():
             most = min(FAR, 1 / np.sqrt(x.shape[-1] if x.ndim else 1))
-            moved[path] = (x + generator.uniform(-most, most, x.shape)).astype(x.dtype)
+            draw = generator.uniform(-most, most, x.shape)
+            if x.dtype.kind == "c":
+                draw = draw + 1j * generator.uniform(-most, most, x.shape)
+            moved[path] = np.asarray(x + draw, x.dtype)
     return moved

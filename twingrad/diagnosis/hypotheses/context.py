@@ -9,6 +9,7 @@ import numpy as np
 
 from twingrad import numerics
 from twingrad.calls import Call
+from twingrad.diagnosis.hypotheses.sketches import Sketched
 from twingrad.foreign import Array
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Context:
     lookup: Array | None = None
     dropouts: Mapping[str, tuple[float, Array]] = field(default_factory=dict)
     modules: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
-    trial: "Callable[[], Trial | None] | None" = None
+    trial: "Callable[[], Trial | Sketched | None] | None" = None
     rows_before: int | None = None
 
     def same_shape(self) -> dict[str, Array]:
