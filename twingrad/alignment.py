@@ -42,6 +42,11 @@ class Placed:
             total = total + gradients[other]
         return self._laid_out(total)
 
+    def undone(self, y: Array, shape: tuple[int, ...]) -> Array:
+        """JAX's tensor as PyTorch has it, in ``shape``."""
+        turned = y.reshape([shape[axis] for axis in self.axes])
+        return turned.transpose(np.argsort(self.axes))
+
     def _laid_out(self, x: Array) -> Array:
         return x.transpose(self.axes).reshape(self.shape)
 

@@ -21,7 +21,11 @@ DTYPES = ("float64", "float32")
 
 
 def compare(
-    pair: Pair | str | Path, *, dtypes: Sequence[str] = DTYPES, causes: bool = True
+    pair: Pair | str | Path,
+    *,
+    dtypes: Sequence[str] = DTYPES,
+    causes: bool = True,
+    against: str | Path | None = None,
 ) -> Comparison:
     """Judge every module's output, the loss and every gradient of ``pair``, or of a pair file.
 
@@ -29,6 +33,7 @@ def compare(
     one fails. An outcome's gates hold a verdict for every tensor, whose errors and limits are in
     units of u, one unit of rounding error of the dtype: 2^-53 for float64, 2^-24 for float32. Where
     a gate fails, the result's ``findings`` are those of ``diagnose``, unless ``causes`` is off.
+    ``against`` is a record of one side, made by ``twingrad record``, which the other is judged by.
     Raises ``ValueError`` for a pair that cannot be judged, and where a framework is missing.
 
     Example::
@@ -37,17 +42,19 @@ def compare(
         print(result.ok, len(result.outcomes))
         print(result.table())
     """
-    require_frameworks()
     with _beside(pair):
-        return _compared(_loaded(pair), _hint(pair), dtypes, causes)
+        return _compared(_loaded(pair, against), _hint(pair), dtypes, causes)
 
 
-def diagnose(pair: Pair | str | Path, *, every: bool = False) -> Findings:
+def diagnose(
+    pair: Pair | str | Path, *, every: bool = False, against: str | Path | None = None
+) -> Findings:
     """Find where the two models of ``pair``, or of a pair file, first differ; empty if nowhere.
 
     Models are run in float64, then in float32. With ``every``, all places are returned and not the
-    first alone. Raises ``ValueError`` for a pair that cannot be judged, and where a framework is
-    missing.
+    first alone. ``against`` is a record of one side, made by ``twingrad record``, which the other
+    is judged by. Raises ``ValueError`` for a pair that cannot be judged, and where a framework that
+    is needed is missing.
 
     Example::
 
@@ -56,18 +63,18 @@ def diagnose(pair: Pair | str | Path, *, every: bool = False) -> Findings:
         for finding in findings:
             print(finding.stage, finding.where, finding.cause)
     """
-    require_frameworks()
     with _beside(pair):
-        return _diagnosed(_loaded(pair), every)
+        return _diagnosed(_loaded(pair, against), every)
 
 
-def assert_equal(pair: Pair | str | Path) -> None:
+def assert_equal(pair: Pair | str | Path, *, against: str | Path | None = None) -> None:
     """Claim that the two models of ``pair``, or of a pair file, are one.
 
     The limits are ``numerics.OWN_RELATIVE``, relative, for each place by itself, in float64 and in
-    float32. Raises ``NotEqual``, an ``AssertionError`` that names the first place that differs with
-    its cause, and holds what ``compare`` returns; ``ValueError`` for a pair that cannot be judged,
-    and where a framework is missing.
+    float32. ``against`` is a record of one side, which the other is judged by. Raises ``NotEqual``,
+    an ``AssertionError`` that names the first place that differs with its cause, and holds what
+    ``compare`` returns; ``ValueError`` for a pair that cannot be judged, and where a framework that
+    is needed is missing.
 
     Example::
 
@@ -75,9 +82,8 @@ def assert_equal(pair: Pair | str | Path) -> None:
             twingrad.assert_equal(pair)
     """
     __tracebackhide__ = True  # pytest then shows the test's line, and not these
-    require_frameworks()
     with _beside(pair):
-        loaded = _loaded(pair)
+        loaded = _loaded(pair, against)
         findings = _diagnosed(loaded, every=False)
         if findings:
             compared = _compared(loaded, _hint(pair), DTYPES, causes=False)
@@ -158,5 +164,15 @@ def _beside(pair: Pair | str | Path) -> AbstractContextManager[None]:
     return nullcontext() if isinstance(pair, Pair) else importing_beside(Path(pair))
 
 
-def _loaded(pair: Pair | str | Path) -> Pair:
-    return pair if isinstance(pair, Pair) else load(Path(pair))
+def _loaded(pair: Pair | str | Path, against: str | Path | None) -> Pair:
+    """The pair, one side of it the record ``against`` if there is one."""
+    if against is None:
+        require_frameworks()
+        return pair if isinstance(pair, Pair) else load(Path(pair))
+    from twingrad.record.against import against as put_together
+    from twingrad.record.against import other_side, recorded
+
+    record = recorded(Path(against))
+    require_frameworks(other_side(record.framework))
+    loaded = pair if isinstance(pair, Pair) else load(Path(pair))
+    return put_together(loaded, record, Path(against))

@@ -7,8 +7,8 @@ import numpy as np
 
 from twingrad import numerics
 from twingrad.alignment import placed
-from twingrad.calls import Pass
-from twingrad.casts import log
+from twingrad.arithmetic import arithmetic
+from twingrad.calls import Pass, Plain
 from twingrad.diagnosis import state
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
@@ -16,8 +16,7 @@ from twingrad.diagnosis.hypotheses import optimizer
 from twingrad.diagnosis.places import beyond_limits
 from twingrad.exact import ExactRun, Say, silent
 from twingrad.foreign import Array
-from twingrad.jax_probe import Plain
-from twingrad.live import LivePair, arithmetic, lifted
+from twingrad.live import LivePair
 from twingrad.numerics import Verdict, gaps, judge_float64, judge_rounded
 from twingrad.outcome import Gate, Outcome, first_divergence
 from twingrad.pair import Pair
@@ -147,7 +146,6 @@ def _failed(finding: Finding) -> Verdict:
     )  # fmt: skip
 
 
-OPTIMIZER = "optimizer"  # where casts of its updates are
 OUTPUT = "output"  # the name of what the model as a whole returns
 
 
@@ -169,11 +167,9 @@ def kept(run: ExactRun, second: ExactRun | Note | None) -> Iterator[Finding | No
 def updates(run: ExactRun, say: Say) -> Iterator[Finding]:
     """Where the updates of the pair's optimizers differ, both given PyTorch's gradients."""
     pair = run.live.pair
-    if pair.torch_optimizer is not None and pair.jax_optimizer is not None:
+    if run.live.has_optimizers:
         say(f"{pair.name}, float64: updates by the same gradients")
-        heard = run.live.jax_casts
-        with lifted("jax", run.live.lift, heard), log.inside(OPTIMIZER):
-            yield from optimizer.compare(run.live, run.seen)
+        yield from optimizer.compare(run.live, run.seen, run.live.jax_casts)
 
 
 def _is_whole(verdict: Verdict) -> bool:

@@ -67,11 +67,16 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def require_frameworks() -> None:
-    """Raise ``ValueError`` with what to install if a framework is missing."""
-    for framework in NEEDS:
-        if not all(importlib.util.find_spec(package) for package in NEEDS[framework]):
+def require_frameworks(*frameworks: str) -> None:
+    """Raise ``ValueError`` with what to install if one of ``frameworks``, or of both, is absent."""
+    for framework in frameworks or NEEDS:
+        if not installed(framework):
             raise ValueError(f"{framework} is not installed: {install_command(framework)}")
+
+
+def installed(framework: str) -> bool:
+    """Whether a framework can be imported, with the packages that are needed beside it."""
+    return all(importlib.util.find_spec(package) for package in NEEDS[framework])
 
 
 def install_command(*extras: str) -> str:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from twingrad import batches
-from twingrad.calls import Key, Pass
+from twingrad.calls import Key, Pass, Plain
 from twingrad.diagnosis.finding import Note
-from twingrad.jax_probe import Plain
 from twingrad.live import ROOT, LivePair, named
 from twingrad.pair import Pair
 
@@ -99,13 +98,22 @@ class ExactRun:
 def deterministic(live: LivePair, once: Pass, say: Say) -> Plain:
     """JAX's pass. Raises ``Unrepeatable`` where either model gives another loss when run again."""
     say(f"{live.pair.name}: running both twice")
-    again = live.run_torch()
+    require_same_pass(once, live.run_torch())
+    first, second = (live.run_jax() for _ in range(2))
+    require_same_loss(first, second)
+    return second
+
+
+def require_same_pass(once: Pass, again: Pass) -> None:
+    """Raise ``Unrepeatable`` where two passes of PyTorch's have other losses."""
     if once.loss != again.loss:
         raise Unrepeatable("torch", once.loss, again.loss, _strays(once, again))
-    first, second = (live.run_jax() for _ in range(2))
-    if first.loss != second.loss:
-        raise Unrepeatable("jax", first.loss, second.loss)
-    return second
+
+
+def require_same_loss(once: Plain, again: Plain) -> None:
+    """Raise ``Unrepeatable`` where two passes of JAX's have other losses."""
+    if once.loss != again.loss:
+        raise Unrepeatable("jax", once.loss, again.loss)
 
 
 class Unrepeatable(ValueError):

@@ -1,16 +1,15 @@
 """Any JAX model as values and a way to run it, with every module call open to a handler."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from twingrad.calls import Key
+from twingrad.calls import Key, Plain
 from twingrad.casts import log
-from twingrad.foreign import Array, Loss, Model, ModuleCall, Tree
+from twingrad.foreign import Array, Loss, Model, ModuleCall, Optimizer, Tree
 from twingrad.jax_models import kinds, tracing
 from twingrad.jax_models.model import Handler, Tensors, is_float, layout
 from twingrad.partners import Leaf
@@ -18,6 +17,9 @@ from twingrad.partners import Leaf
 
 class Subject:
     """A JAX model of any kind, as values and a way to run it."""
+
+    recorded = False
+    left_out: Collection[Key] = ()
 
     def __init__(self, model: Model, dtype: str, train: bool):
         self.dtype = jnp.dtype(dtype)
@@ -33,6 +35,21 @@ class Subject:
     def trained(self) -> set[str]:
         """Paths of parameters."""
         return self.model.trained
+
+    @property
+    def state(self) -> set[str]:
+        """Paths of numbers that a pass may change."""
+        return self.model.state
+
+    @property
+    def required(self) -> set[str]:
+        """Paths of state that has a partner in every port."""
+        return self.model.required
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the library's convolutions have the channels of images last."""
+        return self.model.channels_last
 
     def run(
         self, tensors: Tensors, loss_fn: Loss, batch: tuple[jax.Array, ...], handler: Handler | None
@@ -86,6 +103,10 @@ class Subject:
             self.hidden[loss_fn] = self.model.hidden - seen
         return self._paths[loss_fn]
 
+    def out_of_reach(self, loss_fn: Loss) -> set[str]:
+        """Modules with calls that are not seen, once ``paths`` has looked."""
+        return self.hidden[loss_fn]
+
     def _look(self, loss_fn: Loss, batch: Sequence[Array]) -> dict[Key, str]:
         seen: dict[Key, str] = {}
         self.model.hidden.clear()
@@ -100,7 +121,7 @@ class Subject:
 
     def plain(
         self, loss_fn: Loss, batch: Sequence[Array], state: Mapping[str, Array] | None = None
-    ) -> "Plain":
+    ) -> Plain:
         """One pass as users run it, from the state as it is or, where given, from ``state``."""
         self.paths(loss_fn, batch)  # which calls are seen
         moving = {path: x for path, x in self.tensors.items() if path in self.trained}
@@ -117,6 +138,29 @@ class Subject:
             inputs=_by_call(inputs),
             outputs=_by_call(outputs),
         )
+
+    def states(self, loss_fn: Loss, batches: Sequence[Sequence[Array]]) -> list[dict[str, Array]]:
+        """The state before the first of ``batches``, and after each of them in a row."""
+        states = [{path: np.asarray(self.tensors[path]) for path in self.state}]
+        for number, batch in enumerate(batches):
+            state = states[-1] if number else None
+            states.append({**(state or {}), **self.plain(loss_fn, batch, state).state})
+        return states
+
+    def stepped(
+        self, optimizer: Optimizer, paths: Sequence[str], gradients: Sequence[Mapping[str, Array]]
+    ) -> list[dict[str, Array]]:
+        """The parameters at ``paths`` after each step of optax's ``optimizer``, one a gradient."""
+        import optax
+
+        params = self.model.own_tree({path: self.tensors[path] for path in paths})
+        state, steps = optimizer.init(params), []
+        for step in gradients:
+            tree = self.model.own_tree({path: jnp.asarray(step[path]) for path in paths})
+            updates, state = optimizer.update(tree, state, params)
+            params = optax.apply_updates(params, updates)
+            steps.append({p: np.asarray(x) for p, x in self.model.by_path(params).items()})
+        return steps
 
     def _differentiated(self, loss_fn: Loss) -> ModuleCall:
         """Loss, statistics and outputs of every call, and gradients, compiled."""
@@ -159,17 +203,6 @@ def _mean_square(output: Tree) -> jax.Array:
     if not means:
         raise ValueError("the JAX model has no output of numbers: give torch_loss and jax_loss")
     return jnp.stack(means).sum()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plain:
-    """Loss, gradients, running statistics and every call's inputs and outputs of one pass."""
-
-    loss: float
-    gradients: dict[str, Array]
-    state: dict[str, Array]
-    outputs: dict[Key, list[Array]]
-    inputs: dict[Key, list[Array]]
 
 
 def _by_call(tensors: Mapping[tuple[str, int], Sequence[jax.Array]]) -> dict[Key, list[Array]]:

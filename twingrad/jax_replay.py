@@ -7,41 +7,20 @@ places, so that one gradient of a sum says for every module what it passes back.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from twingrad.alignment import placed
-from twingrad.calls import Call, Key
+from twingrad.calls import Call, CallSite, Key, Plain, Replayed, Way
 from twingrad.foreign import Array, Loss, ModuleCall, Tree
 from twingrad.jax_models import tracing
 from twingrad.jax_models.model import Tensors, is_float
-from twingrad.jax_probe import Plain, Subject, conjugated
+from twingrad.jax_probe import Subject, conjugated
 
-Way = Literal["in", "out", "index"]
-CallSite = tuple[Key, Way, int]  # a call, and which of its tensors
 SiteTensors = dict[CallSite, jax.Array]
 _LOSS: CallSite = (Key("loss"), "out", 0)
-
-
-@dataclass(kw_only=True)
-class Replayed:
-    """Tensors of the JAX model run on PyTorch's tensors, call site by call site.
-
-    ``jax`` and ``torch`` are values at the same site, in JAX's layout unless their shapes differ;
-    ``jax_gradients`` and ``torch_gradients`` are gradients there. ``gradients`` are those of
-    parameters, ``integers`` PyTorch's indices.
-    """
-
-    loss: float
-    jax: dict[CallSite, Array] = field(default_factory=dict)
-    torch: dict[CallSite, Array] = field(default_factory=dict)
-    jax_gradients: dict[CallSite, Array] = field(default_factory=dict)
-    torch_gradients: dict[CallSite, Array] = field(default_factory=dict)
-    gradients: dict[str, Array] = field(default_factory=dict)
-    integers: dict[CallSite, Array] = field(default_factory=dict)
 
 
 def replay(

@@ -2,32 +2,36 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
-from twingrad import jax_probe, numerics, ties, torch_probe
+from twingrad import numerics, ties
 from twingrad.alignment import placed
-from twingrad.calls import Key, Pass
-from twingrad.casts.log import CastLog, watching
+from twingrad.calls import LOSS as LOSS
+from twingrad.calls import Key, Pass, Plain
+from twingrad.casts.lifting import lifted
+from twingrad.casts.log import CastLog
 from twingrad.diagnosis.finding import Note
-from twingrad.foreign import Array, Loss, Model, Untyped
+from twingrad.foreign import Array, Loss
 from twingrad.matching import match, matched, words
 from twingrad.pair import Pair, error_text
-from twingrad.partners import Leaf, Partner, jax_tensors
+from twingrad.partners import Leaf, Partner, jax_tensors, torch_tensors
+from twingrad.sides import TITLES, Framework, JaxSide, RecordedModel, TorchSide
+
+if TYPE_CHECKING:
+    from twingrad import jax_probe, torch_subject
 
 T = TypeVar("T")
 ROOT = Key("")
-LOSS = Key("loss")
 HIDDEN = "not compared by itself: JAX calls it in a long loop or in a function that is compiled"
 
 
 @dataclass(kw_only=True)
 class LivePair:
-    """Two live models in one dtype, with their parameters matched.
+    """Two models in one dtype, with their parameters matched; one of them may be a recorded one.
 
     With ``lift`` casts to a lower precision are left out while the models are made and run;
     ``torch_casts`` and ``jax_casts`` then say which modules had them.
@@ -35,8 +39,8 @@ class LivePair:
 
     pair: Pair
     dtype: str
-    torch: Model
-    jax: jax_probe.Subject
+    torch: TorchSide
+    jax: JaxSide
     partners: list[Partner] = field(default_factory=list)
     lift: bool = False
     torch_casts: CastLog = field(default_factory=CastLog)
@@ -50,12 +54,13 @@ class LivePair:
         """Make both models and match their parameters; ``ValueError`` says what went wrong.
 
         Numbers that are copied are those of ``like``, if it is given: what PyTorch draws in float64
-        is not what it draws in float32. Its layouts are taken too.
+        is not what it draws in float32. Its layouts are taken too. Where JAX's were recorded, they
+        are copied to PyTorch.
         """
         live = cls._made(pair, dtype, lift)
         live.partners = match(live._leaves, live.jax.leaves(), pair.names)
         if pair.copy and like is not None:
-            torch_probe.write(torch_probe.tensors(live.torch), torch_probe.views(like.torch))
+            live.torch.give(like.torch.views())
             live.partners = like.partners
             live._copy()
         elif pair.copy:
@@ -78,24 +83,35 @@ class LivePair:
 
     @classmethod
     def _made(cls, pair: Pair, dtype: str, lift: bool) -> "LivePair":
-        import torch
-
-        torch.manual_seed(0)
-        with lifted("torch", lift and pair.copy, CastLog()):
-            made_by_torch = run_foreign("torch", lambda: torch_probe.made(pair.torch))
-        model = torch_probe.prepare(made_by_torch, dtype, pair.train)
-        with lifted("jax", lift and pair.copy, CastLog()):
-            made = run_foreign("jax", lambda: jax_probe.made(pair.jax))
-        subject = jax_probe.Subject(made, dtype, pair.train)
-        live = cls(pair=pair, dtype=dtype, torch=model, jax=subject, lift=lift)
+        torch: TorchSide
+        jax: JaxSide
+        torch_casts, jax_casts = CastLog(), CastLog()
+        if isinstance(pair.torch, RecordedModel):
+            torch = recorded = pair.torch.torch_side(dtype, lift)
+            torch_casts = recorded.casts
+        else:
+            torch = live_torch(pair, dtype, lift)
+        if isinstance(pair.jax, RecordedModel):
+            jax = recorded_jax = pair.jax.jax_side(dtype, lift)
+            jax_casts = recorded_jax.casts
+        else:
+            jax = live_jax(pair, dtype, lift)
+        live = cls(
+            pair=pair, dtype=dtype, torch=torch, jax=jax, lift=lift, torch_casts=torch_casts,
+            jax_casts=jax_casts,
+        )  # fmt: skip
         live._jax_paths()  # from then on the classes of all modules are known
-        hidden = sorted(live.jax.hidden[live.jax_loss])
+        hidden = sorted(live.jax.out_of_reach(live.jax_loss))
         live.notes += [Note(name, HIDDEN) for name in hidden]
         return live
 
     def _copy(self) -> None:
-        """Give PyTorch's numbers to the JAX model."""
-        values = torch_probe.views(self.torch)
+        """Give PyTorch's numbers to the JAX model, or a recorded JAX model's to PyTorch's."""
+        if self.jax.recorded:
+            numbers = {path: np.asarray(x) for path, x in self.jax.tensors.items()}
+            self.torch.give(torch_tensors(self.partners, numbers, self.torch.views()))
+            return
+        values = self.torch.views()
         shapes = {path: tuple(x.shape) for path, x in self.jax.tensors.items()}
         self.jax.give(jax_tensors(self.partners, values, shapes))
 
@@ -110,11 +126,8 @@ class LivePair:
         def error(partners: list[Partner]) -> float:
             self.partners = partners
             self._copy()
-            with lifted("jax", self.lift, CastLog()):
-                plain = run_foreign(
-                    "jax_loss", lambda: self.jax.plain(self.jax_loss, self.jax_batch)
-                )
-            return max(_distances(truth, plain, last, self.dtype))
+            seen = self._torch_pass(CastLog()) if self.jax.recorded else truth
+            return max(_distances(seen, self._jax_pass(CastLog()), last, self.dtype))
 
         self.partners, assumed = ties.settle(trials, error, self.dtype)
         self.notes += [Note(name, text) for name, text in assumed]
@@ -123,7 +136,7 @@ class LivePair:
     @property
     def torch_loss(self) -> Loss:
         """The loss of the PyTorch model."""
-        return self.pair.torch_loss or torch_probe.mean_square
+        return self.pair.torch_loss or self.torch.mean_square
 
     @property
     def jax_loss(self) -> Loss:
@@ -159,93 +172,119 @@ class LivePair:
         shapes = {path: tuple(x.shape) for path, x in self.jax.tensors.items()}
         return jax_tensors(self.partners, values, shapes, gradients)
 
+    @property
+    def has_optimizers(self) -> bool:
+        """Whether both sides have an optimizer, so that updates can be compared."""
+        sides = (
+            (self.pair.torch, self.pair.torch_optimizer),
+            (self.pair.jax, self.pair.jax_optimizer),
+        )
+        return all(
+            model.has_optimizer if isinstance(model, RecordedModel) else optimizer is not None
+            for model, optimizer in sides
+        )
+
+    def step_gradients(self, torch: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+        """The gradients that both optimizers are given, step by step, by PyTorch's names.
+
+        They are ``torch``, or those that a recorded JAX model's was given, in PyTorch's layout.
+        """
+        if not isinstance(self.pair.jax, RecordedModel):
+            return [dict(step) for step in torch]
+        given = self.pair.jax.jax_side(self.dtype, self.lift).step_gradients()
+        return [
+            torch_tensors(self.partners, step, own, gradients=True)
+            for step, own in zip(given, torch, strict=True)
+        ]
+
     @cached_property
     def _leaves(self) -> list[Leaf]:
-        return torch_probe.leaves(self.torch)
+        return self.torch.leaves()
 
     def run_torch(self) -> Pass:
         """PyTorch's pass; its running statistics are then put back as they were."""
-        before = torch_probe.statistics(self.torch)
-        with lifted("torch", self.lift, self.torch_casts):
-            observed = run_foreign(
-                "torch_loss",
-                lambda: torch_probe.observe(
-                    self.torch, self.torch_loss, self.pair.batch, self.dtype
-                ),
-            )
-        torch_probe.restore(self.torch, before)
-        _require_finite("PyTorch", observed.loss)
+        observed = self._torch_pass(self.torch_casts)
+        require_finite("PyTorch", observed.loss)
         return observed
 
-    def run_jax(self) -> jax_probe.Plain:
+    def _torch_pass(self, log: CastLog) -> Pass:
+        return self.on_torch(lambda: self.torch.observe(self.torch_loss, self.pair.batch), log)
+
+    def run_jax(self) -> Plain:
         """JAX's own pass."""
-        with lifted("jax", self.lift, self.jax_casts):
-            plain = run_foreign("jax_loss", lambda: self.jax.plain(self.jax_loss, self.jax_batch))
-        _require_finite("JAX", plain.loss)
+        plain = self._jax_pass(self.jax_casts)
+        require_finite("JAX", plain.loss)
         return plain
 
+    def _jax_pass(self, log: CastLog) -> Plain:
+        return self.on_jax(lambda: self.jax.plain(self.jax_loss, self.jax_batch), log)
+
+    def on_torch(self, run: Callable[[], T], log: CastLog | None = None) -> T:
+        """The result of ``run``, which calls PyTorch's model; ``log`` hears of casts left out."""
+        if self.torch.recorded:
+            return run()
+        with lifted("torch", self.lift, log or CastLog()):
+            return run_foreign("torch_loss", run)
+
+    def on_jax(self, run: Callable[[], T], log: CastLog | None = None, what: str = "jax_loss") -> T:
+        """The result of ``run``, which calls JAX's model; ``log`` hears of casts left out."""
+        if self.jax.recorded:
+            return run()
+        with lifted("jax", self.lift, log or CastLog()):
+            return run_foreign(what, run)
+
     def names(self, torch: Pass) -> dict[Key, Key]:
-        """For JAX's calls, PyTorch's."""
-        return align(torch, self._jax_paths(), self.partners)
+        """For JAX's calls, PyTorch's; without those whose tensors a record does not have."""
+        return {
+            key: other
+            for key, other in align(torch, self._jax_paths(), self.partners).items()
+            if key not in self.jax.left_out and other not in torch.left_out
+        }
 
     def _jax_paths(self) -> dict[Key, str]:
         """JAX's calls and the classes of their modules."""
-        with lifted("jax", self.lift, CastLog()):
-            return run_foreign("jax_loss", lambda: self.jax.paths(self.jax_loss, self.jax_batch))
+        return self.on_jax(lambda: self.jax.paths(self.jax_loss, self.jax_batch))
 
     def channels_last(self, torch: Pass) -> bool:
         """Whether JAX has the channels of images last."""
         kinds = {call.kind for call in torch.calls.values()}
-        return self.jax.model.channels_last and any(
+        return self.jax.channels_last and any(
             kind.startswith(("Conv1d", "Conv2d", "Conv3d")) for kind in kinds
         )
 
 
-@contextmanager
-def lifted(framework: Literal["torch", "jax"], lift: bool, log: CastLog) -> Iterator[None]:
-    """With ``lift``, code run within casts to no lower precision; ``log`` hears where it would."""
-    if not lift:
-        yield
-        return
-    left_out: Callable[[], AbstractContextManager[None]]
-    if framework == "torch":
-        from twingrad.casts.torch_casts import left_out
-    else:
-        from twingrad.casts.jax_casts import left_out
-    with watching(log), left_out():
-        yield
+def live_torch(pair: Pair, dtype: str, lift: bool) -> "torch_subject.Subject":
+    """PyTorch's model of ``pair``; ``ValueError`` if there is none or making it fails."""
+    _require(pair, "torch")
+    import torch
+
+    from twingrad import torch_probe, torch_subject
+
+    torch.manual_seed(0)
+    with lifted("torch", lift and pair.copy, CastLog()):
+        made = run_foreign("torch", lambda: torch_probe.made(pair.torch))
+    return torch_subject.Subject(torch_probe.prepare(made, dtype, pair.train), dtype)
 
 
-@contextmanager
-def arithmetic(dtype: str) -> Iterator[None]:
-    """Within, JAX computes on the CPU, in ``dtype`` and in full precision.
+def live_jax(pair: Pair, dtype: str, lift: bool) -> "jax_probe.Subject":
+    """JAX's model of ``pair``; ``ValueError`` if there is none or making it fails."""
+    _require(pair, "jax")
+    from twingrad import jax_probe
 
-    Few passes are run of what is compiled, so the compiler is told to hurry.
-    """
-    import jax
-
-    config: Untyped = jax.config
-    wanted = {
-        "jax_enable_x64": dtype == "float64",
-        "jax_default_matmul_precision": "highest",
-        "jax_default_device": jax.devices("cpu")[0],
-        "jax_disable_most_optimizations": True,
-    }
-    # Options that also have a context manager are attributes, the others are read by name.
-    before = {
-        name: getattr(config, name) if hasattr(config, name) else config.read(name)
-        for name in wanted
-    }
-    for name, value in wanted.items():
-        config.update(name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            config.update(name, value)
+    with lifted("jax", lift and pair.copy, CastLog()):
+        made = run_foreign("jax", lambda: jax_probe.made(pair.jax))
+    return jax_probe.Subject(made, dtype, pair.train)
 
 
-def _distances(torch: Pass, jax: jax_probe.Plain, last: bool, dtype: str) -> Iterator[float]:
+def _require(pair: Pair, side: Framework) -> None:
+    if getattr(pair, side) is None:
+        raise ValueError(
+            f"the pair has no {side}: give {TITLES[side]}'s model, or judge the other one from a "
+            "record of it with --against REC"
+        )
+
+
+def _distances(torch: Pass, jax: Plain, last: bool, dtype: str) -> Iterator[float]:
     """How far JAX's loss is from PyTorch's, relative, and the outputs of the model as a whole.
 
     A loss alone may be blind to the order of what it is made of.
@@ -265,7 +304,8 @@ def as_real(x: Array) -> Array:
     return np.stack([x.real, x.imag], axis=-1) if np.iscomplexobj(x) else x
 
 
-def _require_finite(framework: str, loss: float) -> None:
+def require_finite(framework: str, loss: float) -> None:
+    """Raise ``ValueError`` for a loss that is NaN or infinite."""
     if not np.isfinite(loss):
         raise ValueError(f"{framework}'s loss is {loss}: give a batch with a finite loss")
 
@@ -293,7 +333,7 @@ def align(
 
     A module is known by the parameters in it; one without any by its path.
     """
-    torch_calls = Counter(key.path for key in torch_side.calls)
+    torch_calls = Counter(key.path for key in (*torch_side.calls, *torch_side.left_out))
     jax_calls = Counter(key.path for key in jax_side)
     torch_held = {path: _held(path, partners, "torch") for path in torch_calls}
     pairs: dict[Key, Key] = {}

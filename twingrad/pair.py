@@ -13,9 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from twingrad.foreign import Array, Loss, Model, Optimizer, OptimizerOf
+from twingrad.sides import Framework, RecordedModel
 from twingrad.stated import Names
 from twingrad.suggestions import nearby_file
 
+# Packages that come with one framework alone, and what to do where one of them is not there.
+OF_A_FRAMEWORK = ("torch", "jax", "jaxlib", "flax", "optax", "equinox", "haiku")
+APART = (
+    "install it, or import each framework only within the functions that make its model and its "
+    "loss, or keep each side in a pair file of its own"
+)
 STARTER = '''"""A PyTorch model and its JAX port, for `twingrad compare` and `twingrad diagnose`."""
 
 import flax.nnx as nnx
@@ -59,6 +66,66 @@ pair = Pair(
 )
 '''
 
+STARTERS: dict[Framework, str] = {
+    "torch": '''"""The PyTorch side of a pair, for `twingrad record --side torch`."""
+
+import numpy as np
+import torch
+
+from twingrad import Pair
+
+
+def make_torch():
+    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+
+
+def torch_loss(model, x, y):
+    return torch.mean((model(x) - y) ** 2)
+
+
+random = np.random.default_rng(0)
+pair = Pair(
+    torch=make_torch,
+    torch_loss=torch_loss,
+    # The same numbers as in the other side's file.
+    batch=(random.normal(size=(16, 4)), random.normal(size=(16, 1))),
+    # Read where this side is judged: only what names and shapes leave open.
+    names={"2.weight": "layers.1.kernel", "2.bias": "layers.1.bias"},
+)
+''',
+    "jax": '''"""The JAX side of a pair, for `twingrad diagnose --against`."""
+
+import flax.nnx as nnx
+import jax.numpy as jnp
+import numpy as np
+
+from twingrad import Pair
+
+
+class Port(nnx.Module):
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(4, 8, rngs=rngs), nnx.Linear(8, 1, rngs=rngs)])
+
+    def __call__(self, x):
+        return self.layers[1](nnx.relu(self.layers[0](x)))
+
+
+def jax_loss(model, x, y):
+    return jnp.mean((model(x) - y) ** 2)
+
+
+random = np.random.default_rng(0)
+pair = Pair(
+    jax=lambda: Port(nnx.Rngs(0)),
+    jax_loss=jax_loss,
+    # The same numbers as in the other side's file.
+    batch=(random.normal(size=(16, 4)), random.normal(size=(16, 1))),
+    # Read where this side is judged: only what names and shapes leave open.
+    names={"2.weight": "layers.1.kernel", "2.bias": "layers.1.bias"},
+)
+''',
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -80,6 +147,8 @@ class Pair:
     are names, lists of them, and ``To``. ``train`` runs both in training mode.
     ``torch_optimizer`` makes an optimizer of parameters, ``jax_optimizer`` is optax's; given both,
     their updates are compared too. ``name`` is what messages call the pair.
+    One side may be left out, where the other is recorded or judged from a record: its model, its
+    loss and its optimizer. ``batch`` is then what the side that is given takes.
 
     Raises ``ValueError`` for a model, a loss or an optimizer of another kind, one loss without the
     other, and batches that differ in size, hold NaN or are no arrays of numbers.
@@ -95,8 +164,8 @@ class Pair:
         )
     """
 
-    torch: Model
-    jax: Model
+    torch: Model = None
+    jax: Model = None
     torch_loss: Loss | None = None
     jax_loss: Loss | None = None
     batch: Sequence[Array]
@@ -109,8 +178,12 @@ class Pair:
     name: str = "pair"
 
     def __post_init__(self) -> None:
+        if self.torch is None and self.jax is None:
+            raise ValueError("the pair has neither torch nor jax: give a model for each, or one")
         for name in ("torch", "jax"):
             value = getattr(self, name)
+            if value is None or isinstance(value, RecordedModel):
+                continue
             if not callable(value) and not (name == "jax" and _with_parameters(value)):
                 raise ValueError(
                     f"{name} is {value!r:.200}: expected a model, or a function that makes it"
@@ -121,7 +194,11 @@ class Pair:
                 raise ValueError(
                     f"{name} is {value!r:.200}: expected a function of model and batch"
                 )
-        if (self.torch_loss is None) != (self.jax_loss is None):
+        here = [
+            model is not None and not isinstance(model, RecordedModel)
+            for model in (self.torch, self.jax)
+        ]
+        if all(here) and (self.torch_loss is None) != (self.jax_loss is None):
             raise ValueError("torch_loss and jax_loss: give both, or neither")
         if self.torch_optimizer is not None and not callable(self.torch_optimizer):
             raise ValueError(
@@ -200,7 +277,9 @@ def load(path: Path) -> Pair:
         with importing_beside(path):
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{path} raised {error_text(error)}: fix the file") from error
+        name = error.name if isinstance(error, ModuleNotFoundError) else None
+        fix = APART if (name or "").partition(".")[0] in OF_A_FRAMEWORK else "fix the file"
+        raise ValueError(f"{path} raised {error_text(error)}: {fix}") from error
     pair: object = getattr(module, "pair", None)
     if not isinstance(pair, Pair):
         raise ValueError(
@@ -219,15 +298,18 @@ def error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
-def write_starter(path: Path) -> None:
-    """Write a pair file to fill in; ``ValueError`` if ``path`` exists or cannot be written."""
+def write_starter(path: Path, side: Framework | None = None) -> None:
+    """Write a pair file to fill in, with both sides or with one.
+
+    Raises ``ValueError`` if ``path`` exists or cannot be written.
+    """
     if path.suffix != ".py":
         raise ValueError(f"{path} is no Python file's name: let it end in .py")
     if not path.parent.is_dir():
         raise ValueError(f"cannot write {path}: the folder {path.parent} does not exist; create it")
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(STARTER)
+            file.write(STARTER if side is None else STARTERS[side])
     except FileExistsError:
         raise ValueError(f"{path} exists already: choose another name") from None
     except OSError as error:

@@ -110,6 +110,31 @@ class Partner:
         return value.reshape(self.shape)
 
 
+def torch_tensors(
+    partners: Iterable[Partner],
+    values: Mapping[str, Array],
+    own: Mapping[str, Array],
+    gradients: bool = False,
+) -> dict[str, Array]:
+    """PyTorch's tensors that hold JAX's numbers, or their gradients, by PyTorch's names.
+
+    ``values`` are JAX's tensors by name. What has no partner among them stays as it is in ``own``.
+    Of a sum each summand gets an equal share of the numbers, and the sum's gradient.
+    """
+    tensors = {name: np.array(x) for name, x in own.items()}
+    for p in partners:
+        if p.jax not in values or not all(name in own for name in p.torch_names):
+            continue
+        value = p.of_jax(values[p.jax], gradients)
+        share = value if gradients else value / len(p.torch_names) if p.added else value
+        for name in p.torch_names:
+            if p.cut is None:
+                tensors[name] = np.array(share).reshape(own[name].shape)
+            else:
+                tensors[name][p.cut.index] = share
+    return tensors
+
+
 def jax_tensors(
     partners: Iterable[Partner],
     values: Mapping[str, Array],

@@ -1,6 +1,7 @@
 """One pass of any PyTorch model, with the inputs and outputs of every module call recorded."""
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -152,14 +153,19 @@ def batch_of(batch: Sequence[Array], dtype: str) -> tuple[Tensor, ...]:
     return tuple(torch.tensor(x).to(kinds.get(x.dtype.kind)) for x in batch)
 
 
-def observe(model: nn.Module, loss_fn: Loss, batch: Sequence[Array], dtype: str) -> Pass:
+def observe(
+    model: nn.Module, loss_fn: Loss, batch: Sequence[Array], dtype: str, only: str | None = None
+) -> Pass:
     """Forward and backward, with every call's tensors and their gradients.
+
+    With ``only``, a regular expression, tensors are kept of the model's calls and of those of
+    modules whose paths it finds; others are ``left_out``.
 
     A module's own input is a copy of what it was given, so that the gradient at it is what flows
     back through this module alone, and not through the residual path beside it; its caller gets a
     copy of its output. What is done in place later changes neither value nor gradient of a record.
     """
-    watch = _Watch()
+    watch = _Watch(only)
     handles = [handle for name, m in model.named_modules() for handle in watch.hook(name, m)]
     try:
         model.zero_grad()
@@ -179,6 +185,7 @@ def observe(model: nn.Module, loss_fn: Loss, batch: Sequence[Array], dtype: str)
         events=watch.events,
         gradients=gradients,
         statistics=statistics(model),
+        left_out=watch.left_out,
     )
 
 
@@ -248,7 +255,9 @@ class _OpenCall:
 class _Watch:
     """Hooks, and the calls that they record."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: str | None) -> None:
+        self.only = only
+        self.left_out: list[Key] = []
         self.calls: dict[Key, _OpenCall] = {}
         self.events: list[Event] = []
         self.counts: Counter[str] = Counter()
@@ -258,10 +267,23 @@ class _Watch:
         """Handles of the hooks before and after the module's call."""
         if isinstance(module, nn.Dropout) and not (module.training and module.p > 0):
             return []  # it does nothing
+        if name and self.only is not None and not re.search(self.only, name):
+            return [
+                module.register_forward_pre_hook(self._go_by(name)),
+                module.register_forward_hook(lambda *_: log.leave()),
+            ]
         return [
             module.register_forward_pre_hook(self._enter(name), with_kwargs=True),
             module.register_forward_hook(self._leave(name)),
         ]
+
+    def _go_by(self, name: str) -> ModuleCall:
+        def go_by(module: nn.Module, args: Tree) -> None:
+            self.left_out.append(Key(name, self.counts[name]))
+            self.counts[name] += 1
+            log.enter(name)
+
+        return go_by
 
     def _enter(self, name: str) -> ModuleCall:
         def enter(module: nn.Module, args: Tree, kwargs: Tree) -> Tree:

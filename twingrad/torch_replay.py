@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,12 +18,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from twingrad import torch_probe
-from twingrad.calls import Call, Event, Key, only_loss
+from twingrad.calls import LOSS, Call, Key, Site, only_loss
 from twingrad.foreign import Array, Loss, ModuleCall, Tree
-
-LOSS = Key("loss")
-Way = Literal["in", "out", "parameter"]
-Site = tuple[Way, Key, int | str]  # a call's input or output by number, or a parameter by name
 
 # Operators by the name of the function that they are.
 _SAME = {
@@ -323,21 +318,6 @@ class _Run:
             site: np.zeros(tuple(leaves[site].shape)) if g is None else g.numpy()
             for site, g in zip(leaves, gradients, strict=True)
         }
-
-
-def given_calls(owner: Key, events: Sequence[Event], exchanged: set[Key]) -> list[Key]:
-    """The outermost calls within ``owner`` that have a partner which was handed their output."""
-    given: list[Key] = []
-    inside = owner == LOSS
-    depth = 0
-    for way, key in events:
-        if key == owner:
-            inside = way == "enter"
-        elif inside and key in exchanged:
-            if way == "enter" and depth == 0:
-                given.append(key)
-            depth += 1 if way == "enter" else -1
-    return given
 
 
 def _is_float(x: Tree) -> bool:

@@ -24,6 +24,7 @@ from twingrad.diagnosis.hypotheses import optimizer
 from twingrad.exact import Say, Unrepeatable, silent
 from twingrad.live import LivePair
 from twingrad.pair import Pair
+from twingrad.torch_subject import Subject
 
 
 def pair_of(program: Program, both: Frameworks) -> Pair:
@@ -106,7 +107,10 @@ def _updates(
 ) -> Iterator[Finding]:
     """Both frameworks' optimizers on the same gradients."""
     trained = program.optimizer_part or program
-    exported = both[0].export_gradients(live.torch, torch_probe.tensors_of(observed.gradients))
+    assert isinstance(live.torch, Subject)
+    exported = both[0].export_gradients(
+        live.torch.model, torch_probe.tensors_of(observed.gradients)
+    )
     raw = {name: exported[name] for name in trained.params}
     norm = math.hypot(*(numerics.size(g).l2 for g in raw.values())) or 1.0
     factors = itertools.islice(itertools.cycle(optimizer.FACTORS), program.optimizer_steps)

@@ -96,7 +96,7 @@ def _read(source, parsed) -> None:
 
 
 def test_examples_name_bugs_and_contestants_that_exist():
-    calls = [call for command in COMMANDS for call, _ in command.examples]
+    calls = [call for c in COMMANDS if c.name == "mutants" for call, _ in c.examples]
     (bug,) = re.findall(r"--only (\S+)", " ".join(calls))
     assert bug in {mutant.name for mutant in MUTANTS}
 

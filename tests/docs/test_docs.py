@@ -49,7 +49,7 @@ def test_the_code_of_porting_runs_and_finds_what_it_says(monkeypatch, saved):
 def test_the_guides_pair_of_every_kind_is_equal(kind, saved):
     assert twingrad.diagnose(saved / f"{kind}_pair.py") == []
     assert {path.stem for path in saved.glob("*_pair.py")} == {
-        "my_pair", *(f"{name}_pair" for name in KINDS)
+        "my_pair", "apart_pair", *(f"{name}_pair" for name in KINDS)
     }  # fmt: skip
 
 

@@ -56,7 +56,11 @@ CALLS: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {
     ),
     ("diagnose",): (("--preset", "--json", "--all"), ("nothing", "{absent}.py", "--json=absent/x")),
     ("mutants",): (("--json",), ("--only none", "--device=tpu")),
-    ("init-pair",): ((), ("{bad}", "{absent}/pair.py", "{folder}")),
+    ("init-pair",): (("--side",), ("{bad}", "{absent}/pair.py", "{folder}")),
+    ("record",): (
+        ("--only", "--limit", "--like"),
+        ("{absent}.py --side torch --out x", "{bad} --side jax --out {folder}", "x.py --side tpu"),
+    ),
     ("report",): ((), ("--html=absent/x", "--html={folder}")),
     (): ((), ("", "compere", "--version", "\ud800")),
 }  # fmt: skip

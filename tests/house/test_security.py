@@ -338,6 +338,7 @@ def test_a_benchmark_opens_no_socket(tmp_path):
 
 def test_the_help_says_what_is_run():
     running = {"compare": {"program", "file"}, "diagnose": {"program", "file"}, "bench": {"peer"}}
+    running["record"] = {"file"}
     for name, options in running.items():
         declared = [
             one for command in COMMANDS if command.name == name for one in command.declared()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from twingrad.arithmetic import arithmetic
 from twingrad.casts import jax_casts, log, torch_casts
-from twingrad.live import arithmetic
 
 
 @pytest.fixture

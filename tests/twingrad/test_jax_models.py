@@ -15,8 +15,9 @@ from flax import linen, nnx
 from torch import nn
 
 from twingrad import Pair
+from twingrad.arithmetic import arithmetic
 from twingrad.diagnosis import pairs
-from twingrad.live import LivePair, arithmetic
+from twingrad.live import LivePair
 
 X = np.random.default_rng(0).normal(size=(5, 6))
 BUGS = (False, True)

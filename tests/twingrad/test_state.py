@@ -15,9 +15,10 @@ from flax import linen, nnx
 from torch import nn
 
 from twingrad import Pair
+from twingrad.arithmetic import arithmetic
 from twingrad.diagnosis import state
 from twingrad.diagnosis.finding import Finding, Note
-from twingrad.live import LivePair, arithmetic
+from twingrad.live import LivePair
 
 X = np.random.default_rng(0).normal(size=(6, 4)) + 1
 SECOND = np.random.default_rng(1).normal(size=(6, 4)) - 2

@@ -11,9 +11,9 @@ if not frameworks.installed("torch"):
 import torch
 from torch import nn
 
-from twingrad import torch_probe, torch_replay
-from twingrad.calls import Key
-from twingrad.torch_replay import LOSS, Change, Rerun
+from twingrad import torch_probe
+from twingrad.calls import LOSS, Key, given_calls
+from twingrad.torch_replay import Change, Rerun
 
 X = np.random.default_rng(0).normal(size=(3, 4))
 ROOT = Key("")
@@ -52,7 +52,7 @@ def _rerun(owner, handed):
         dtype="float64",
         owner=owner,
         calls=seen.calls,
-        given=torch_replay.given_calls(owner, seen.events, handed),
+        given=given_calls(owner, seen.events, handed),
     )
     rerun.prepare()
     return model, seen, rerun
@@ -63,10 +63,10 @@ PARTS = {Key("block.a"), Key("block.b"), Key("block.a", 1), Key("block.b", 1), K
 
 def test_the_calls_that_are_not_run_are_the_outermost_within_the_module():
     _, seen, _ = _rerun(Key("block"), PARTS)
-    given = torch_replay.given_calls(Key("block", 1), seen.events, PARTS)
+    given = given_calls(Key("block", 1), seen.events, PARTS)
     assert given == [Key("block.a", 1), Key("block.b", 1)]
     whole = PARTS | {Key("block"), Key("block", 1)}
-    assert torch_replay.given_calls(LOSS, seen.events, whole) == [
+    assert given_calls(LOSS, seen.events, whole) == [
         Key("block"), Key("block", 1), Key("head")
     ]  # fmt: skip
 

@@ -17,7 +17,7 @@ _OF_GPT2 = ("preset", "weights", "tokens", "save")
 def answers(arguments: Sequence[str]) -> bool:
     """Whether the call is the library's to answer: about a pair in a file, or the installation."""
     command, *words = arguments or [""]
-    return command in ("init-pair", "doctor") or (
+    return command in ("init-pair", "record", "doctor") or (
         command in ("compare", "diagnose") and _program(words).endswith(".py")
     )
 
@@ -56,6 +56,20 @@ def _init_pair(parsed: argparse.Namespace) -> int:
     from twingrad.cli import pair_commands
 
     return pair_commands.init_pair(read_options(pair_commands.InitPairOptions, parsed))
+
+
+def _record_options() -> Sequence[OptionSource]:
+    from twingrad.cli.pair_commands import RecordOptions
+
+    return (RecordOptions,)
+
+
+def _record(parsed: argparse.Namespace) -> int:
+    from twingrad.cli import pair_commands
+    from twingrad.terminal import new_console
+
+    options = read_options(pair_commands.RecordOptions, parsed)
+    return pair_commands.record(options, new_console())
 
 
 def _compare_options() -> Sequence[OptionSource]:
@@ -107,9 +121,30 @@ PAIR_COMMANDS = (
         summary="write a pair file to put your two models in",
         about="Write a pair file, which compares as it is; put your PyTorch model and its JAX port "
         "in it, then compare and diagnose it.",
-        examples=(("twingrad init-pair my_pair.py", "a new file, which is never overwritten"),),
+        examples=(
+            ("twingrad init-pair my_pair.py", "a new file, which is never overwritten"),
+            ("twingrad init-pair my_port.py --side jax", "JAX's side, to judge from a record"),
+        ),
         options=_init_pair_options,
         run=_init_pair,
+    ),
+    Command(
+        name="record",
+        group=PAIRS,
+        usage="FILE.py",
+        summary="record one side, to judge the other elsewhere",
+        about="Run one side of a pair file where only its framework is installed, and write all "
+        "its tensors: compare and diagnose judge the other side from them with --against, where "
+        "this framework is not installed. The file is Python, and is run.",
+        examples=(
+            ("twingrad record my_pair.py --side torch --out rec", "PyTorch's side, in a folder"),
+            (
+                "twingrad record my_pair.py --side torch --out rec --only 'layers[.]0'",
+                "of a large model the calls of its first layer alone",
+            ),
+        ),
+        options=_record_options,
+        run=_record,
     ),
     Command(
         name="compare",
@@ -125,6 +160,7 @@ PAIR_COMMANDS = (
                 "twingrad compare my_pair.py --dtype float64 --html pair.html",
                 "in float64 alone, with a page of every tensor",
             ),
+            ("twingrad compare my_port.py --against rec", "the other side comes from a record"),
         ),
         options=_compare_options,
         run=_compare,
@@ -142,6 +178,7 @@ PAIR_COMMANDS = (
             ("twingrad diagnose my_pair.py", "the first place where they differ"),
             ("twingrad diagnose my_pair.py --map", "which parameter is which, as code too"),
             ("twingrad diagnose my_pair.py --all --json found.json", "every place, for a program"),
+            ("twingrad diagnose my_port.py --against rec", "the other side comes from a record"),
         ),
         options=_diagnose_options,
         run=_diagnose,

@@ -1,11 +1,13 @@
 """The commands for pairs of models in files: ``init-pair``, ``compare`` and ``diagnose``."""
 
+import re
 import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -25,6 +27,10 @@ from twingrad.page import comparison_page
 from twingrad.pair import Pair, importing_beside, load, write_starter
 from twingrad.terminal import progress
 
+if TYPE_CHECKING:
+    from twingrad.foreign import Array
+    from twingrad.sides import Framework
+
 
 @dataclass(frozen=True, kw_only=True)
 class InitPairOptions:
@@ -36,6 +42,52 @@ class InitPairOptions:
         positional=True,
         required=True,
         help="the pair file to write; its name ends in .py",
+    )
+    side: str = option(
+        "both",
+        group="what is written",
+        choices=("both", "torch", "jax"),
+        help="both, torch or jax: one side alone for a pair that is judged from a record",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordOptions:
+    """Options of ``record``."""
+
+    file: Path = option(
+        Path(), metavar="FILE.py", positional=True, required=True, help="a pair file, which is run"
+    )
+    side: str = option(
+        "",
+        group="what is recorded",
+        required=True,
+        choices=("torch", "jax"),
+        help="torch or jax: the side that is run and recorded",
+    )
+    only: str | None = option(
+        None,
+        group="what is recorded",
+        metavar="REGEX",
+        otherwise="every module",
+        help="modules whose calls are kept: those in whose path this is found",
+    )
+    like: Path | None = option(
+        None,
+        group="what is recorded",
+        metavar="REC",
+        otherwise="the numbers that the model is made with",
+        help="a record of the other side, whose parameters this one is given",
+    )
+    limit: float = option(
+        4.0, group="what is recorded", metavar="GIB", help="the most GiB that a record may have"
+    )
+    out: Path = option(
+        Path(),
+        group="files to write",
+        metavar="REC",
+        required=True,
+        help="the record, a new folder with record.json and tensors.safetensors",
     )
 
 
@@ -61,6 +113,13 @@ class PairCompareOptions:
     strict: bool = option(
         False, group="what is compared", help="notes count as differences: status 1 for one"
     )
+    against: Path | None = option(
+        None,
+        group="what is compared",
+        metavar="REC",
+        otherwise="both sides of the pair file",
+        help="a record in place of the side that it holds, whose framework is then not needed",
+    )
     json: Path | None = option(
         None, group="files to write", metavar="FILE", help="every verdict as JSON"
     )
@@ -82,6 +141,13 @@ class PairDiagnoseOptions:
     strict: bool = option(
         False, group="what is looked at", help="notes count as divergences: status 1 for one"
     )
+    against: Path | None = option(
+        None,
+        group="what is looked at",
+        metavar="REC",
+        otherwise="both sides of the pair file",
+        help="a record in place of the side that it holds, whose framework is then not needed",
+    )
     map: bool = option(
         False,
         group="what is looked at",
@@ -94,11 +160,74 @@ class PairDiagnoseOptions:
 
 def init_pair(options: InitPairOptions) -> int:
     """Write a pair file to fill in. Raises ``ValueError`` if it exists or cannot be written."""
+    if options.side != "both":
+        side = _side(options.side)
+        write_starter(options.file, side)
+        print(f"{options.file} is one side of a pair; put your model in it, then:")
+        print(f"  twingrad record {options.file} --side {side} --out REC")
+        return 0
     write_starter(options.file)
     print(f"{options.file} is a pair that compares; put your models in it, then:")
     print(f"  twingrad compare {options.file}")
     print(f"  twingrad diagnose {options.file}")
     return 0
+
+
+def record(options: RecordOptions, console: Console) -> int:
+    """Run one side and write the record; 0. Raises ``ValueError`` if it cannot be recorded."""
+    from twingrad.record import files
+    from twingrad.sides import TITLES
+
+    side = _side(options.side)
+    _require_pattern(options.only)
+    if not options.limit > 0:
+        raise ValueError(f"limit {options.limit:g}: give a number of GiB above 0")
+    files.require_new(options.out)
+    files.require_safetensors()
+    require_frameworks(side)
+    compile_cache.enable()
+    with _loaded(options.file) as pair, progress(console) as say:
+        from twingrad.record import recorder
+
+        like = None if options.like is None else _numbers(pair, side, options.like)
+        content = recorder.record(pair, side, say, options.only, options.limit, like)
+        say(f"{pair.name}: writing {options.out}")
+        size = files.write(options.out, content, options.limit)
+    first = next(iter(content.runs.values())).first
+    console.print(
+        f"{options.out}: {TITLES[side]}'s side of {pair.name}, {len(first.calls)} calls of modules "
+        f"in {', '.join(content.runs)}, {_bytes(size)}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
+
+
+def _numbers(pair: Pair, side: "Framework", folder: Path) -> "dict[str, Array]":
+    """The numbers of a record of the other side, as ``side`` has them."""
+    from twingrad.record import against
+    from twingrad.sides import TITLES
+
+    record = against.recorded(folder)
+    if record.framework == side:
+        raise ValueError(f"{folder} is a record of {TITLES[side]}: --like takes the other side's")
+    return against.numbers(pair, record, folder)
+
+
+def _side(side: str) -> "Framework":
+    return "torch" if side == "torch" else "jax"
+
+
+def _require_pattern(only: str | None) -> None:
+    try:
+        re.compile(only or "")
+    except re.error as error:
+        raise ValueError(f"only {only!r} is no regular expression: {error}") from None
 
 
 def compare(options: PairCompareOptions, console: Console) -> int:
@@ -110,13 +239,15 @@ def compare(options: PairCompareOptions, console: Console) -> int:
     require_writable(options.json, options.html)
     compile_cache.enable()
     started = time.perf_counter()
-    with _pair(options.file) as pair, progress(console) as say:
-        from twingrad import comparison  # it loads both frameworks
+    with _pair(options.file, options.against) as pair, progress(console) as say:
+        from twingrad import comparison
 
         dtypes = comparison.DTYPES[: 1 + comparison.DTYPES.index(options.dtype)]
         outcomes, notes = comparison.compare(pair, dtypes, say)
     seconds = time.perf_counter() - started
     hint = diagnose_hint(shlex.quote(str(options.file)))
+    if options.against is not None:
+        hint += f" --against {shlex.quote(str(options.against))}"
     _write_comparison(options, outcomes, notes, seconds, hint)
     outcome_tables.comparison(console, pair.name, outcomes, seconds, hint)
     finding_tables.notes(console, notes)
@@ -154,8 +285,8 @@ def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
     require_writable(options.json)
     compile_cache.enable()
     started = time.perf_counter()
-    with _pair(options.file) as pair, progress(console) as say:
-        from twingrad.diagnosis import pairs  # it loads both frameworks
+    with _pair(options.file, options.against) as pair, progress(console) as say:
+        from twingrad.diagnosis import pairs
 
         findings = pairs.diagnose(pair, say, options.all)
     seconds = time.perf_counter() - started
@@ -170,19 +301,35 @@ def _show_map(options: PairDiagnoseOptions, console: Console) -> int:
     """Print the map of the pair's parameters; 1 if something is left open, else 0."""
     if options.json:
         raise ValueError("--map prints the map and diagnoses nothing: leave out --json")
-    with _pair(options.file) as pair:
-        from twingrad import live  # it loads both frameworks
+    with _pair(options.file, options.against) as pair:
+        from twingrad import live
+        from twingrad.arithmetic import arithmetic
 
-        with live.arithmetic("float64"):
+        with arithmetic("float64"):
             made, missing, spare = live.LivePair.mapped(pair)
     map_code.show(console, made.partners, missing, spare)
     return 1 if missing or spare else 0
 
 
 @contextmanager
-def _pair(path: Path) -> Iterator[Pair]:
+def _pair(path: Path, folder: Path | None) -> Iterator[Pair]:
+    """The pair of a file, one side of it the record in ``folder`` if there is one."""
+    if folder is None:
+        require_frameworks()
+        with _loaded(path) as pair:
+            yield pair
+        return
+    from twingrad.record import against
+
+    record = against.recorded(folder)
+    require_frameworks(against.other_side(record.framework))
+    with _loaded(path) as pair:
+        yield against.against(pair, record, folder)
+
+
+@contextmanager
+def _loaded(path: Path) -> Iterator[Pair]:
     """The pair of a file; within, its own folder is what is imported from first."""
-    require_frameworks()
     with without_checkout(), importing_beside(path):
         yield load(path)
 

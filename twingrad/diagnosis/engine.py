@@ -8,21 +8,27 @@ float64 finds nothing, float32 may: some faults are of precision alone.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from twingrad import numerics, torch_probe
+from twingrad import numerics
+from twingrad.arithmetic import arithmetic
 from twingrad.calls import Key, Pass
 from twingrad.diagnosis import state
 from twingrad.diagnosis.finding import Cause, Finding, Mode, Note, statistics
 from twingrad.diagnosis.hypotheses import explain, loss, optimizer
 from twingrad.diagnosis.hypotheses.context import Context
+from twingrad.diagnosis.hypotheses.sketches import Sketched
 from twingrad.diagnosis.replay import Divergence, Replay
-from twingrad.diagnosis.trial import trial
+from twingrad.diagnosis.sites import sketched
 from twingrad.exact import Say, deterministic, silent
 from twingrad.foreign import Array
-from twingrad.live import LOSS, ROOT, LivePair, arithmetic, named
+from twingrad.live import LOSS, ROOT, LivePair, named
 from twingrad.pair import Pair
+
+if TYPE_CHECKING:
+    from twingrad.diagnosis.hypotheses.changes.search import Trial  # it loads PyTorch
 
 More = Callable[[LivePair, Pass], Iterable["Finding"]]
 Scales = dict[tuple[str, str, str], numerics.Size]
@@ -79,7 +85,7 @@ def of_values(live: LivePair) -> Iterator[Finding]:
     """Parameters that differ before anything is computed."""
     jax_values = live.in_torch({path: np.asarray(x) for path, x in live.jax.tensors.items()})
     limit = numerics.OWN_RELATIVE[live.dtype]
-    for name, torch in live.torch_parts(torch_probe.views(live.torch)).items():
+    for name, torch in live.torch_parts(live.torch.views()).items():
         jax = jax_values[name]
         size = numerics.size(torch).l2
         gap = numerics.distance(torch, jax).l2
@@ -177,11 +183,30 @@ def _context(replay: Replay, place: Divergence, pair: Pair, dtype: str) -> Conte
         batch=tuple(pair.batch),
         features=replay.seen.calls[replay.last].outputs[0] if replay.last else None,
         lookup=lookup,
-        dropouts=torch_probe.dropouts(replay.live.torch),
+        dropouts=replay.live.torch.dropouts(),
         modules=_modules(replay, place) if is_forward else {},
         rows_before=_rows_of(replay, place.before) if place.before else None,
-        trial=partial(trial, replay, place) if dtype == "float64" else None,
+        trial=_trial(replay, place, dtype),
     )
+
+
+def _trial(
+    replay: Replay, place: Divergence, dtype: str
+) -> "Callable[[], Trial | Sketched | None] | None":
+    """How causes are tried out at a place: by its module, or what a record has of it."""
+    if dtype != "float64":
+        return None
+    if replay.live.torch.recorded:
+        found = sketched(replay, place, replay.live.torch.scenes())
+        return None if found is None else lambda: found
+    from twingrad.diagnosis.trial import trial  # it loads PyTorch
+
+    return partial(trial, replay, place)
+
+
+def is_tried(replay: Replay, place: Divergence, dtype: str) -> bool:
+    """Whether changed operations are looked at there, as far as they are in ``dtype``."""
+    return dtype != "float64" or _trial(replay, place, dtype) is not None
 
 
 def _rows_of(replay: Replay, key: Key) -> int | None:
@@ -226,13 +251,14 @@ def _elsewhere(replay: Replay, place: Divergence) -> dict[str, Array]:
 def _modules(replay: Replay, place: Divergence) -> dict[str, Callable[[Array], Array]]:
     """PyTorch's modules within the owner that compute such a tensor from such a tensor."""
     shape = place.torch.shape
-    return {
-        str(key): partial(torch_probe.applied, replay.live.torch, key.path)
+    modules = {
+        str(key): replay.live.torch.applied(key.path)
         for key, call in replay.seen.calls.items()
         if replay.enclosing.get(key) == place.owner
         and not key.number
         and [x.shape for x in call.inputs] == [x.shape for x in call.outputs] == [shape]
     }
+    return {name: module for name, module in modules.items() if module is not None}
 
 
 def _lookup_gradient(place: Divergence) -> Array | None:
@@ -273,7 +299,4 @@ def _findings(found: Iterable[Finding | Note]) -> Iterator[Finding]:
 
 def _of_updates(live: LivePair, seen: Pass) -> Iterator[Finding]:
     """The optimizers' updates, both given PyTorch's gradients."""
-    pair = live.pair
-    if pair.torch_optimizer is None or pair.jax_optimizer is None:
-        return
     yield from optimizer.compare(live, seen)

@@ -13,16 +13,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from twingrad import comparison, numerics
+from twingrad.arithmetic import arithmetic
 from twingrad.calls import Key
 from twingrad.diagnosis import engine
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.diagnosis.places import Place, beyond_limits
 from twingrad.exact import ExactRun, Say, silent
-from twingrad.live import LivePair, arithmetic
+from twingrad.live import LivePair
 from twingrad.numerics import Verdict
 from twingrad.pair import Pair
 from twingrad.result import Findings
+
+NOT_TRIED = (
+    "PyTorch's side is a record, so causes were looked for in its numbers; it has nothing of a "
+    "module that would be run again with an operation changed, which was not tried: record JAX's "
+    "side and judge PyTorch's for that"
+)
 
 
 @dataclass(kw_only=True)
@@ -124,7 +131,7 @@ def _failing(
 
 def _ranked(
     places: Sequence[Place], failing: Sequence[Verdict], pair: Pair, dtype: str, every: bool
-) -> Iterable[Finding]:
+) -> Iterable[Finding | Note]:
     """One finding of each module and kind of tensor; modules with the largest errors first.
 
     Of a module the forward pass comes before the backward pass. Where the work is divided otherwise
@@ -145,6 +152,8 @@ def _ranked(
                 finding = engine.finding_of(place.replay, place.divergence, pair, dtype)
                 size = place.divergence.error / numerics.OWN_RELATIVE[dtype]
                 yield replace(finding, size=size)
+                if not engine.is_tried(place.replay, place.divergence, dtype):
+                    yield Note("model", NOT_TRIED)
                 if not every:
                     return
 

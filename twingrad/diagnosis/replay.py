@@ -4,20 +4,20 @@ PyTorch runs once and is recorded. JAX is then run with every module given PyTor
 caller PyTorch's output, so that no error is passed on: each value is judged by itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from twingrad import jax_replay, numerics, torch_probe
-from twingrad.calls import Call, Key, Pass
-from twingrad.casts.log import CastLog
+from twingrad import numerics
+from twingrad.calls import Call, Key, Pass, Plain, Replayed
 from twingrad.diagnosis.finding import Stage
 from twingrad.foreign import Array
-from twingrad.jax_probe import Plain
-from twingrad.live import LOSS, ROOT, LivePair, lifted, named, run_foreign
+from twingrad.live import LOSS, ROOT, LivePair, named
+from twingrad.sides import RecordedModel
 
 What = Literal["in", "out", "parameter", "loss"]
 
@@ -49,30 +49,71 @@ class Divergence:
 
 @dataclass(kw_only=True)
 class Replay:
-    """Every divergence of one pair in one dtype, in the order of PyTorch's computation."""
+    """Every divergence of one pair in one dtype, in the order of PyTorch's computation.
+
+    ``seen`` is PyTorch's pass, with the tensors that its modules and their callers went on from.
+    Within ``feeding`` PyTorch's model is given these where they are not its own.
+    """
 
     live: LivePair
     seen: Pass
     torch_calls: dict[Key, Key]
-    replayed: jax_replay.Replayed
+    replayed: Replayed
     values: dict[str, Array]
+    feeding: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @classmethod
     def run(cls, live: LivePair, seen: Pass, known: Plain | None = None) -> "Replay":
-        """JAX's pass from the tensors of PyTorch's, matched by their numbers in ``known``."""
+        """JAX's pass from the tensors of PyTorch's, matched by their numbers in ``known``.
+
+        Where JAX's pass was recorded, it is PyTorch's from the tensors of JAX's.
+        """
         torch_calls = live.names(seen)
+        last, values = live.channels_last(seen), live.torch.views()
+        if isinstance(live.pair.jax, RecordedModel):
+            return cls._fed(live, seen, torch_calls, live.pair.jax, values)
+        from twingrad import jax_probe, jax_replay
+
+        subject = live.jax
+        assert isinstance(subject, jax_probe.Subject)
         partners = {key: seen.calls[other] for key, other in torch_calls.items()}
-        last = live.channels_last(seen)
-        # Which modules cast is known from the plain pass.
-        with lifted("jax", live.lift, CastLog()):
-            replayed = run_foreign(
-                "jax_loss",
-                lambda: jax_replay.replay(
-                    live.jax, live.jax_loss, live.jax_batch, partners, last, known
-                ),
-            )
-        values = torch_probe.views(live.torch)
+        replayed = live.on_jax(
+            lambda: jax_replay.replay(subject, live.jax_loss, live.jax_batch, partners, last, known)
+        )
         return cls(live=live, seen=seen, torch_calls=torch_calls, replayed=replayed, values=values)
+
+    @classmethod
+    def _fed(
+        cls,
+        live: LivePair,
+        seen: Pass,
+        torch_calls: dict[Key, Key],
+        record: RecordedModel,
+        values: dict[str, Array],
+    ) -> "Replay":
+        from twingrad import torch_feed, torch_subject
+
+        subject = live.torch
+        assert isinstance(subject, torch_subject.Subject)
+        jax_pass = record.jax_side(live.dtype, live.lift).observe(live.jax_batch)
+        feed = torch_feed.Feed(
+            jax=jax_pass,
+            torch=seen,
+            names=torch_calls,
+            channels_last=live.channels_last(seen),
+            dtype=live.dtype,
+        )
+        replayed, fed = live.on_torch(
+            lambda: feed.run(subject.model, live.torch_loss, live.pair.batch)
+        )
+        return cls(
+            live=live,
+            seen=fed,
+            torch_calls=torch_calls,
+            replayed=replayed,
+            values=values,
+            feeding=lambda: feed.feeding(subject.model),
+        )
 
     @cached_property
     def jax_calls(self) -> dict[Key, Key]:

@@ -2,17 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
-from twingrad import numerics, torch_probe
+from twingrad import numerics
 from twingrad.calls import Key, Pass
-from twingrad.casts.log import CastLog
 from twingrad.diagnosis.finding import Cause, Finding, Note, statistics
 from twingrad.foreign import Array
-from twingrad.live import LivePair, lifted, run_foreign
+from twingrad.live import LivePair
 
 # A batch as either framework has it.
 Batches = Sequence[tuple[Sequence[Array], Sequence[Array]]]
@@ -31,14 +29,14 @@ def compare(live: LivePair, seen: Pass, batches: Batches = ()) -> Iterator[Findi
     A difference that a convention of the libraries' own layers explains wholly is a note.
     """
     if not live.pair.train:
-        if any(p.jax in live.jax.model.required for p in live.partners):
+        if any(p.jax in live.jax.required for p in live.partners):
             yield Note("model", IDLE)
         return
     batches = batches or [(live.pair.batch, live.jax_batch)] * 2
     whole_torch, whole_jax = _torch_states(live, batches), _jax_states(live, batches)
     yield from _alone(live, whole_torch, whole_jax)
     names = {p.name for p in live.partners if p.torch in whole_torch[0]}
-    if names and live.jax.model.state and whole_jax[-1].keys().isdisjoint(live.jax.model.state):
+    if names and live.jax.state and whole_jax[-1].keys().isdisjoint(live.jax.state):
         yield Note("model", LOST)
         return
     torch = [live.torch_parts(state) for state in whole_torch]
@@ -57,25 +55,13 @@ def compare(live: LivePair, seen: Pass, batches: Batches = ()) -> Iterator[Findi
 
 
 def _torch_states(live: LivePair, batches: Batches) -> States:
-    before = torch_probe.statistics(live.torch)
     ours = [batch for batch, _ in batches]
-    with lifted("torch", live.lift, CastLog()):
-        after = run_foreign(
-            "torch_loss",
-            lambda: torch_probe.states(live.torch, live.torch_loss, ours, live.dtype),
-        )
-    return [before, *after]
+    return live.on_torch(lambda: live.torch.states(live.torch_loss, ours))
 
 
 def _jax_states(live: LivePair, batches: Batches) -> States:
-    numbers = live.jax.model.state
-    states: States = [{path: np.asarray(live.jax.tensors[path]) for path in numbers}]
-    for number, (_, batch) in enumerate(batches):
-        state = states[-1] if number else None
-        with lifted("jax", live.lift, CastLog()):
-            plain = run_foreign("jax_loss", partial(live.jax.plain, live.jax_loss, batch, state))
-        states.append({**(state or {}), **plain.state})
-    return states
+    theirs = [batch for _, batch in batches]
+    return live.on_jax(lambda: live.jax.states(live.jax_loss, theirs))
 
 
 def _alone(live: LivePair, torch: States, jax: States) -> Iterator[Note]:
@@ -140,7 +126,7 @@ class _Reading:
 def _of_a_norm(live: LivePair, seen: Pass, name: str, runs: _Runs) -> _Reading | None:
     """Running statistics by other shares of the new, over n, or freed of their start."""
     owner, is_variance = name.rpartition(".")[0], name.endswith("var")
-    share = torch_probe.momentum(live.torch, owner)
+    share = live.torch.momentum(owner)
     count = _count(seen, owner)
     if share is None or not 0 < share <= 1:
         return None

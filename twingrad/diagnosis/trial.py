@@ -1,21 +1,22 @@
 """One value of PyTorch's pass, computed again with operations changed."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from twingrad.alignment import in_layout
+from twingrad.calls import LOSS, Site
+from twingrad.casts.lifting import lifted
 from twingrad.casts.log import CastLog
 from twingrad.diagnosis.replay import Divergence, Replay
+from twingrad.diagnosis.sites import Layout, layouts, may_be, rerun_of
 from twingrad.foreign import Array
-from twingrad.live import LOSS, ROOT, lifted
-from twingrad.torch_replay import Change, Operation, Rerun, Site, given_calls
+from twingrad.torch_replay import Change, Operation, Rerun
+from twingrad.torch_subject import Subject
 
 SAME = 1e-9  # relative: how near the value that is computed again must be to the recorded one
-Layout = Callable[[Array], Array | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,62 +54,37 @@ def _quietly(lift: bool) -> Iterator[None]:
 
 def trial(replay: Replay, place: Divergence) -> PlaceTrial | None:
     """The trial of a place; nothing where its module alone does not give the recorded value."""
-    owner = place.owner
-    if place.what == "loss" or (owner == ROOT and ROOT not in replay.jax_calls):
-        owner = LOSS
-    handed = {key for key, way, _ in replay.replayed.torch_gradients if way == "out"}
-    exchanged = {replay.torch_calls[key] for key in handed}
+    owner, given = rerun_of(replay, place)
     live = replay.live
+    if not isinstance(live.torch, Subject):
+        return None
     rerun = Rerun(
-        model=live.torch,
+        model=live.torch.model,
         loss=live.torch_loss,
         batch=live.pair.batch,
         dtype=live.dtype,
         owner=owner,
         calls=replay.seen.calls,
-        given=given_calls(owner, replay.seen.events, exchanged),
+        given=given,
     )
     backward = place.stage == "backward"
     with _quietly(live.lift):
         try:
-            rerun.prepare()
+            with replay.feeding():
+                rerun.prepare()
             values = rerun.run(backward=backward)
         except Exception:  # a module that cannot be called again, whatever it raises
             return None
     for site, value in values.items():
-        if not _may_be(site, place, owner == LOSS):
+        if not may_be(site, place, owner == LOSS):
             continue
-        for layout in _layouts(replay, place, site):
+        for layout in layouts(replay, place, site):
             found = layout(value)
             if found is not None and _is_same(found, place.torch):
                 return PlaceTrial(
                     rerun=rerun, site=site, layout=layout, backward=backward, lift=live.lift
                 )
     return None
-
-
-def _may_be(site: Site, place: Divergence, is_loss: bool) -> bool:
-    """Whether a value is of the kind that stands at the place."""
-    way, key, name = site
-    if place.what == "parameter":
-        return way == "parameter" and place.name.startswith(str(name))
-    if place.what == "loss":
-        return key == LOSS
-    if place.stage == "forward":
-        return (way, key) == (place.what, place.before if place.what == "in" else place.owner)
-    return (way, key) == (place.what, place.owner if place.what == "in" else place.before)
-
-
-def _layouts(replay: Replay, place: Divergence, site: Site) -> list[Layout]:
-    """Ways in which PyTorch's axes may stand at the place."""
-    if place.what == "parameter":
-        return [lambda x: replay.live.torch_parts({str(site[2]): x}).get(place.name)]
-    shape = place.torch.shape
-    return [
-        lambda x: x if x.shape == shape else None,
-        lambda x: in_layout(x, shape, channels_last=True),
-        lambda x: in_layout(x, shape, channels_last=False),
-    ]
 
 
 def _is_same(x: Array, recorded: Array) -> bool:

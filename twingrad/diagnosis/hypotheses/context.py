@@ -3,13 +3,17 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from twingrad import numerics
 from twingrad.calls import Call
-from twingrad.diagnosis.hypotheses.changes.search import Trial
+from twingrad.diagnosis.hypotheses.sketches import Sketched
 from twingrad.foreign import Array
+
+if TYPE_CHECKING:
+    from twingrad.diagnosis.hypotheses.changes.search import Trial  # it loads PyTorch
 
 # How closely a prediction must fit, relative to the values (L2) ...
 FIT = {"float64": 1e-9, "float32": 1e-4}
@@ -66,7 +70,7 @@ class Context:
     lookup: Array | None = None
     dropouts: Mapping[str, tuple[float, Array]] = field(default_factory=dict)
     modules: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
-    trial: Callable[[], Trial | None] | None = None
+    trial: "Callable[[], Trial | Sketched | None] | None" = None
     rows_before: int | None = None
 
     def same_shape(self) -> dict[str, Array]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from twingrad.diagnosis.hypotheses.context import Context, Hypothesis
+from twingrad.environment import installed
 from twingrad.foreign import Array, Tensor
 
 
@@ -40,6 +41,8 @@ def masks(context: Context) -> Iterator[Hypothesis]:
     """The output of a layer that draws by a key."""
     if context.what != "out" or context.path not in context.dropouts or not context.call:
         return
+    if not installed("jax"):
+        return  # the masks are drawn by its generator
     rate, key = context.dropouts[context.path]
     x = context.call.inputs[0]
     falls = _falls(key, x.shape, rate)

@@ -21,7 +21,6 @@ from twingrad.diagnosis.hypotheses import (
     relations,
 )
 from twingrad.diagnosis.hypotheses.attention import attention
-from twingrad.diagnosis.hypotheses.changes import search
 from twingrad.diagnosis.hypotheses.context import (
     FIT,
     LOW_PRECISIONS,
@@ -30,6 +29,7 @@ from twingrad.diagnosis.hypotheses.context import (
     rounded,
 )
 from twingrad.diagnosis.hypotheses.separate import separate
+from twingrad.diagnosis.hypotheses.sketches import Sketched
 from twingrad.foreign import Array
 
 Family = Callable[[Context], Iterator[Hypothesis]]
@@ -86,6 +86,10 @@ def _tried(context: Context) -> Cause | None:
     trial = context.trial() if context.trial else None
     if trial is None:
         return None
+    if isinstance(trial, Sketched):
+        return trial.cause(context.torch, context.jax, FIT[context.dtype])
+    from twingrad.diagnosis.hypotheses.changes import search  # it loads PyTorch
+
     return search.cause(trial, context.torch, context.jax, FIT[context.dtype])
 
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from twingrad import numerics, torch_probe
+from twingrad import numerics
 from twingrad.calls import Pass
+from twingrad.casts import log
+from twingrad.casts.log import CastLog
 from twingrad.diagnosis.finding import Cause, Finding, Form, statistics
 from twingrad.diagnosis.hypotheses import rules
 from twingrad.diagnosis.hypotheses.context import LOW_PRECISIONS
 from twingrad.diagnosis.hypotheses.rules import NamedRule, Params, Rule
-from twingrad.foreign import Array, Optimizer, Tensor
+from twingrad.foreign import Array
 from twingrad.live import LivePair
 
 # Factors of the gradients, step by step: some are clipped, and the sign changes.
@@ -229,28 +231,34 @@ def _low_moment(runs: Runs, params: Sequence[Params], rule: Rule, framework: str
     return Cause.statement(f"{framework}'s first moment is kept in {best}")
 
 
-def compare(live: LivePair, seen: Pass) -> Iterator[Finding]:
-    """Judge the updates of a pair's own optimizers on PyTorch's gradients."""
-    if live.pair.torch_optimizer is None:
+OPTIMIZER = "optimizer"  # where casts of its updates are
+
+
+def compare(live: LivePair, seen: Pass, heard: CastLog | None = None) -> Iterator[Finding]:
+    """Judge the updates of a pair's own optimizers, both given the same gradients.
+
+    They are PyTorch's, or those that a recorded JAX model was given. ``heard`` hears of casts.
+    """
+    if not live.has_optimizers:
         return
-    raw = _alone(live, seen.gradients, gradients=True)
-    norm = math.hypot(*(numerics.size(g).l2 for g in raw.values())) or 1.0
-    gradients = [{n: g * (f / norm) for n, g in raw.items()} for f in FACTORS]
-    whole = [{n: g * (f / norm) for n, g in seen.gradients.items()} for f in FACTORS]
-    trained = dict(live.torch.named_parameters())
-    optimizer = live.pair.torch_optimizer(trained.values())
-    start = _alone(live, torch_probe.copies(trained))
-    rates: list[float] = []
+    whole = live.step_gradients(scaled(seen.gradients))
+    views = live.torch.views()
+    steps, rule = live.torch.stepped(live.pair.torch_optimizer, whole)
     runs = Runs(
-        start=start,
-        gradients=gradients,
-        torch=_torch_steps(live, optimizer, trained, whole, rates),
-        jax=_jax_steps(live, whole),
+        start=_alone(live, {name: views[name].copy() for name in live.torch.trained}),
+        gradients=[_alone(live, step, gradients=True) for step in whole],
+        torch=[_alone(live, step) for step in steps],
+        jax=_jax_steps(live, whole, heard or CastLog()),
     )
-    names = {id(p): name for name, p in trained.items()}
-    finding = judge(runs, rules.read(optimizer, rates, names))
+    finding = judge(runs, rule)
     if finding:
         yield finding
+
+
+def scaled(gradients: Mapping[str, Array]) -> list[Params]:
+    """The gradients that optimizers are given, step by step: of norms that are ``FACTORS``."""
+    norm = math.hypot(*(numerics.size(g).l2 for g in gradients.values())) or 1.0
+    return [{n: np.asarray(g * (f / norm)) for n, g in gradients.items()} for f in FACTORS]
 
 
 def _alone(live: LivePair, values: Mapping[str, Array], gradients: bool = False) -> Params:
@@ -260,39 +268,13 @@ def _alone(live: LivePair, values: Mapping[str, Array], gradients: bool = False)
     return {name: value for name, value in parts.items() if name not in sums}
 
 
-def _torch_steps(
-    live: LivePair,
-    optimizer: Optimizer,
-    trained: Mapping[str, Tensor],
-    gradients: list[Params],
-    rates: list[float],
-) -> list[Params]:
-    """PyTorch's parameters after each step, by ``rates``; the model's are then as they were."""
-    before = torch_probe.copies(trained)
-    steps = []
-    for step in gradients:
-        torch_probe.set_gradients(trained, step)
-        rates.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()
-        steps.append(_alone(live, torch_probe.copies(trained)))
-    torch_probe.write(trained, before)
-    return steps
-
-
-def _jax_steps(live: LivePair, gradients: list[Params]) -> list[Params]:
+def _jax_steps(live: LivePair, gradients: list[Params], heard: CastLog) -> list[Params]:
     """JAX's parameters after each step, in PyTorch's layout."""
-    import jax
-    import optax
+    paths = sorted({p.jax for p in live.partners} & live.jax.trained)
+    in_jax = [live.in_jax(step, gradients=True) for step in gradients]
 
-    optimizer = live.pair.jax_optimizer
-    trained = {p.jax for p in live.partners} & live.jax.trained
-    model = live.jax.model
-    params = model.own_tree({path: live.jax.tensors[path] for path in sorted(trained)})
-    state, steps = optimizer.init(params), []
-    for step in gradients:
-        in_jax = live.in_jax(step, gradients=True)
-        tree = model.own_tree({path: jax.numpy.asarray(in_jax[path]) for path in sorted(trained)})
-        updates, state = optimizer.update(tree, state, params)
-        params = optax.apply_updates(params, updates)
-        steps.append(live.in_torch({p: np.asarray(x) for p, x in model.by_path(params).items()}))
-    return steps
+    def steps() -> list[Params]:
+        with log.inside(OPTIMIZER):
+            return live.jax.stepped(live.pair.jax_optimizer, paths, in_jax)
+
+    return [live.in_torch(step) for step in live.on_jax(steps, heard, "jax_optimizer")]

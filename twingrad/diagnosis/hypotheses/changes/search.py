@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from twingrad.diagnosis.finding import Cause
+from twingrad.diagnosis.hypotheses import choice
 from twingrad.diagnosis.hypotheses.changes import (
     functions,
     losses,
@@ -50,61 +51,39 @@ class Trial(Protocol):
 def cause(trial: Trial, torch: Array, jax: Array, near: float) -> Cause | None:
     """What one change explains, to a relative distance of ``near``; nothing for rival ones.
 
-    A factor can be written, or left out, at many places: where the two are a factor apart no
-    arithmetic is a cause, nor, of a single number, is anything that gives a small whole factor.
+    ``choice.chosen`` says which of several it is.
     """
     deadline = time.monotonic() + BUDGET_S
     size = float(np.linalg.norm(jax.ravel()))
-    if not np.isfinite(size) or torch.shape != jax.shape:
-        return None
-    factor = _factor(torch, jax, near)
-    if factor is not None and jax.size == 1 and _is_plain(factor):
-        return None
-    fitting: list[tuple[int, Alternative]] = []
-    for rank, alternative, change in _candidates(trial.operations, factor is not None):
-        if time.monotonic() > deadline:
-            break
-        if fitting and rank > fitting[0][0]:
-            break  # a kind that comes later explains nothing better
-        predicted = trial.predict(change)
-        if predicted is None or predicted.shape != jax.shape:
-            continue
-        if float(np.linalg.norm((predicted - jax).ravel())) <= near * size:
-            fitting.append((rank, alternative))
-            if jax.size > 1:
-                break
-    words = list(dict.fromkeys((a.torch, a.jax) for _, a in fitting))
-    if len(words) != 1:
-        return None
-    return Cause(f"computed with {words[0][0]}", f"with {words[0][1]}")
+
+    def tried() -> Iterator[choice.Candidate]:
+        for rank, alternative, is_arithmetic, change in candidates(trial.operations):
+            if time.monotonic() > deadline:
+                return
+
+            def fits(change: Change = change) -> bool:
+                predicted = trial.predict(change)
+                if predicted is None or predicted.shape != jax.shape:
+                    return False
+                return float(np.linalg.norm((predicted - jax).ravel())) <= near * size
+
+            yield rank, (alternative.torch, alternative.jax), is_arithmetic, fits
+
+    return choice.chosen(tried(), torch, jax, near)
 
 
-def _factor(torch: Array, jax: Array, near: float) -> float | None:
-    """The factor that the two are apart, if they are."""
-    square = float((torch * torch).sum())
-    if not square:
-        return None
-    factor = float((torch * jax).sum()) / square
-    error = float(np.linalg.norm((jax - factor * torch).ravel()))
-    return factor if error <= near * float(np.linalg.norm(jax.ravel())) else None
+def candidates(
+    operations: Sequence[Operation],
+) -> Iterator[tuple[int, Alternative, bool, Change]]:
+    """Every alternative of every group of operations, likely ones first.
 
-
-def _is_plain(factor: float) -> bool:
-    """Whether anybody writes such a factor: 2, 1/3, 0.1 or the sign."""
-    value = max(abs(factor), 1 / abs(factor)) if factor else 0.0
-    return any(
-        abs(value - plain) <= 1e-9 * plain for plain in (1.0, 1.5, 2.0, 3.0, 4.0, 10.0, 100.0)
-    )
-
-
-def _candidates(
-    operations: Sequence[Operation], but_a_factor: bool
-) -> Iterator[tuple[int, Alternative, Change]]:
-    """Every alternative of every group of operations, likely ones first."""
+    Each with its kind's rank, and whether it is arithmetic by a constant.
+    """
     for rank, family in enumerate(FAMILIES):
         for name in dict.fromkeys(op.name for op in operations):
-            if name not in family or (but_a_factor and family is numbers.FAMILY and name in SCALE):
+            if name not in family:
                 continue
+            is_arithmetic = family is numbers.FAMILY and name in SCALE
             named = [op for op in operations if op.name == name]
             for group in _groups(named):
                 try:
@@ -113,7 +92,7 @@ def _candidates(
                     continue
                 at = frozenset(op.number for op in group)
                 for alternative in alternatives:
-                    yield rank, alternative, Change(at, alternative.compute)
+                    yield rank, alternative, is_arithmetic, Change(at, alternative.compute)
 
 
 def _groups(operations: Sequence[Operation]) -> Iterator[Sequence[Operation]]:
