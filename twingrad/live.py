@@ -16,7 +16,7 @@ from twingrad.casts.log import CastLog, watching
 from twingrad.diagnosis.finding import Note
 from twingrad.foreign import Array, Loss, Model, Untyped
 from twingrad.matching import match, matched, words
-from twingrad.pair import Pair, error_text
+from twingrad.pair import LoadedPair, Pair, error_text
 from twingrad.partners import Leaf, Partner, jax_tensors
 
 T = TypeVar("T")
@@ -45,14 +45,27 @@ class LivePair:
 
     @classmethod
     def build(
-        cls, pair: Pair, dtype: str, lift: bool = False, like: "LivePair | None" = None
+        cls,
+        pair: Pair,
+        dtype: str,
+        lift: bool = False,
+        like: "LivePair | None" = None,
+        by_name: bool = True,
     ) -> "LivePair":
         """Make both models and match their parameters; ``ValueError`` says what went wrong.
+
+        Layouts that no run of the models settles are read by the parameters' names, unless
+        ``by_name`` is off: then they are what went wrong.
 
         Numbers that are copied are those of ``like``, if it is given: what PyTorch draws in float64
         is not what it draws in float32. Its layouts are taken too.
         """
         live = cls._made(pair, dtype, lift)
+        if isinstance(pair, LoadedPair):
+            live.partners = list(pair.partners)
+            torch_probe.load(live.torch, pair.torch_numbers)
+            live.jax.give(pair.jax_numbers)
+            return live
         live.partners = match(live._leaves, live.jax.leaves(), pair.names)
         if pair.copy and like is not None:
             torch_probe.write(torch_probe.tensors(live.torch), torch_probe.views(like.torch))
@@ -60,7 +73,7 @@ class LivePair:
             live._copy()
         elif pair.copy:
             live._copy()
-            live._settle()
+            live._settle(by_name)
         return live
 
     @classmethod
@@ -99,7 +112,7 @@ class LivePair:
         shapes = {path: tuple(x.shape) for path, x in self.jax.tensors.items()}
         self.jax.give(jax_tensors(self.partners, values, shapes))
 
-    def _settle(self) -> None:
+    def _settle(self, by_name: bool = True) -> None:
         """Find the layouts that shapes and layers leave open: by running the ways there are."""
         trials = ties.trials(self.partners)
         if trials is None:
@@ -116,7 +129,7 @@ class LivePair:
                 )
             return max(_distances(truth, plain, last, self.dtype))
 
-        self.partners, assumed = ties.settle(trials, error, self.dtype)
+        self.partners, assumed = ties.settle(trials, error, self.dtype, by_name)
         self.notes += [Note(name, text) for name, text in assumed]
         self._copy()
 
