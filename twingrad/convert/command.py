@@ -24,6 +24,7 @@ from twingrad.terminal import progress
 if TYPE_CHECKING:
     from twingrad.convert.models import Models
     from twingrad.convert.plan import Casting
+    from twingrad.convert.source import Source
 
 WAYS = ("jax", "torch")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -113,25 +114,31 @@ def _converted(pair: Pair, options: ConvertOptions, say: Say) -> Converted:
     """Plan, then write; the folder appears whole."""
     from twingrad.convert.models import Models
     from twingrad.convert.plan import Casting
+    from twingrad.convert.torch_source import open_torch
 
+    # A checkpoint of PyTorch's can be looked at before the models are.
+    source = open_torch(options.weights) if options.to == "jax" else None
     say(f"{pair.name}: names and shapes of both models")
     models = Models.of(pair)
     gc.collect()  # models that had to be made are in circles
     dtype = None if options.dtype is None else np.dtype(options.dtype)
     casting = Casting(dtype=dtype, lossy=options.lossy)
-    way = _to_jax if options.to == "jax" else _to_torch
-    return way(models, options, casting, say)
+    if source is not None:
+        return _to_jax(models, source, options, casting, say)
+    return _to_torch(models, options, casting, say)
 
 
-def _to_jax(models: "Models", options: ConvertOptions, casting: "Casting", say: Say) -> Converted:
+def _to_jax(
+    models: "Models", source: "Source", options: ConvertOptions, casting: "Casting", say: Say
+) -> Converted:
     from twingrad.convert import folder
+    from twingrad.convert.check import with_numbers
     from twingrad.convert.orbax_folder import write_orbax
     from twingrad.convert.source import Values
     from twingrad.convert.to_jax import found_names, plan_to_jax
-    from twingrad.convert.torch_source import SafetensorsFile, open_torch
+    from twingrad.convert.torch_source import SafetensorsFile
     from twingrad.convert.writer import write_safetensors
 
-    source = open_torch(options.weights)
     plan = plan_to_jax(models, source, casting)
     with folder.appearing(options.out) as place:
         say(f"{options.out}: {len(plan.outputs)} tensors")
@@ -143,12 +150,8 @@ def _to_jax(models: "Models", options: ConvertOptions, casting: "Casting", say: 
 
     def loaded() -> LoadedPair:
         result = SafetensorsFile(options.out / folder.WEIGHTS)
-        return LoadedPair.of(
-            models.pair,
-            models.partners,
-            Values(source, found_names(models.torch, source)),
-            Values(result, {name: name for name in result.stored}),
-        )
+        torch = Values(casting.of(source), found_names(models.torch, source))
+        return with_numbers(models, torch, Values.of(result), "jax")
 
     what = f"{options.out} holds {len(plan.outputs)} tensors of JAX's, {_megabytes(size)}"
     return Converted(
@@ -159,6 +162,7 @@ def _to_jax(models: "Models", options: ConvertOptions, casting: "Casting", say: 
 
 def _to_torch(models: "Models", options: ConvertOptions, casting: "Casting", say: Say) -> Converted:
     from twingrad.convert import folder
+    from twingrad.convert.check import with_numbers
     from twingrad.convert.orbax_folder import OrbaxFolder
     from twingrad.convert.source import Values
     from twingrad.convert.to_torch import plan_to_torch
@@ -178,12 +182,9 @@ def _to_torch(models: "Models", options: ConvertOptions, casting: "Casting", say
     def loaded() -> LoadedPair:
         result = SafetensorsFile(options.out / folder.WEIGHTS)
         saved = models.torch.saved
-        return LoadedPair.of(
-            models.pair,
-            models.partners,
-            Values(result, {name: file for name, file in saved.items() if file in result.stored}),
-            Values(source, {name: name for name in source.stored}),
-        )
+        names = {name: file for name, file in saved.items() if file in result.stored}
+        torch = Values(result, names)
+        return with_numbers(models, torch, Values.of(casting.of(source)), "torch")
 
     what = f"{options.out} holds {len(plan.outputs)} tensors of PyTorch's, {_megabytes(size)}"
     return Converted(sentences=[f"{what}, as {folder.WEIGHTS}.", *plan.notes], loaded=loaded)

@@ -58,7 +58,7 @@ class TorchSide:
             if name not in members:
                 members.append(name)
         state = set(model.state_dict())
-        tied = set(getattr(model, "_tied_weights_keys", None) or ())
+        tied = _left_out(model)
         saved = {}
         for name, members in names.items():
             kept = [member for member in members if member in state]
@@ -167,6 +167,15 @@ class Models:
                     "holds: keep it out of the parameters"
                 )
             return {name: np.array(tensors[name]) for name in wanted}
+
+
+def _left_out(model: nn.Module) -> set[str]:
+    """Names of tied tensors that transformers leaves out of its files."""
+    return {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        for name in getattr(module, "_tied_weights_keys", None) or ()
+    }
 
 
 def _copied(name: str, tensor: torch.Tensor) -> Array:

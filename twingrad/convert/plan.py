@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from twingrad.convert.dtypes import holds, is_float
-from twingrad.convert.source import Source, listed, same_bits
+from twingrad.convert.source import Cast, Source, listed, same_bits
 from twingrad.convert.writer import Output
 from twingrad.foreign import Array, DType
 from twingrad.map import Shape, Through
@@ -18,7 +18,7 @@ WIDE = np.dtype(np.float64)
 
 @dataclass(frozen=True, kw_only=True)
 class Casting:
-    """The dtype that floating-point numbers are written in, ``None`` for the one they have.
+    """The dtype that floating-point numbers are cast to, ``None`` for the one they have.
 
     One that cannot hold all of a tensor's numbers is refused unless ``lossy``.
     """
@@ -26,23 +26,17 @@ class Casting:
     dtype: DType | None = None
     lossy: bool = False
 
-    def of(self, dtype: DType) -> DType:
-        """The dtype in which a tensor of ``dtype`` is written."""
-        return self.dtype if self.dtype is not None and is_float(dtype) else dtype
-
-    def require(self, source: Source, names: Iterable[str]) -> None:
-        """Raise ``ValueError`` naming the first tensor that would lose numbers, unless lossy."""
-        for name in names:
-            dtype = source.stored[name].dtype
-            self.require_held(name, dtype, self.of(dtype))
-
-    def require_held(self, name: str, narrow: DType, wide: DType) -> None:
-        """The same of a tensor of dtype ``narrow`` that is written in ``wide``."""
-        if not self.lossy and not holds(wide, narrow):
-            raise ValueError(
-                f"{name} is {narrow.name}, and {wide.name} cannot hold all of its numbers: choose "
-                "another --dtype, or round them with --lossy"
-            )
+    def of(self, source: Source) -> Source:
+        """``source`` in this dtype. Raises ``ValueError`` for a tensor that would lose numbers."""
+        if self.dtype is None:
+            return source
+        for name, stored in source.stored.items():
+            if not self.lossy and is_float(stored.dtype) and not holds(self.dtype, stored.dtype):
+                raise ValueError(
+                    f"{name} is {stored.dtype.name}, and {self.dtype.name} cannot hold all of its "
+                    "numbers: choose another --dtype, or round them with --lossy"
+                )
+        return Cast(source, self.dtype)
 
 
 @dataclass(kw_only=True)
@@ -130,20 +124,17 @@ def require_given_back(name: str, before: Array, after: Array) -> None:
         )
 
 
-def output_of(name: str, value: Array, dtype: DType) -> Output:
-    """A tensor that is in memory, to be written in ``dtype``."""
-    return Output(
-        name=name, shape=tuple(value.shape), dtype=dtype, make=lambda: value.astype(dtype)
-    )
+def output_of(name: str, value: Array) -> Output:
+    """A tensor that is in memory."""
+    return Output(name=name, shape=tuple(value.shape), dtype=value.dtype, make=lambda: value)
 
 
-def output_from(source: Source, stored_name: str, name: str, casting: Casting) -> Output:
-    """A tensor of ``source`` as it is, but for its name and ``casting``."""
+def output_from(source: Source, stored_name: str, name: str) -> Output:
+    """A tensor of ``source`` as it is, but for its name."""
     stored = source.stored[stored_name]
-    dtype = casting.of(stored.dtype)
     return Output(
         name=name,
         shape=stored.shape,
-        dtype=dtype,
-        make=lambda: source.read(stored_name).astype(dtype, copy=False),
+        dtype=stored.dtype,
+        make=lambda: source.read(stored_name),
     )

@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from twingrad.convert.dtypes import is_float
 from twingrad.foreign import Array, DType
 from twingrad.map import Shape
 
@@ -66,15 +67,39 @@ class Completed(Source):
         return self.numbers[name] if name in self.numbers else self.source.read(name)
 
 
+class Cast(Source):
+    """A checkpoint read with its floating-point numbers in ``dtype``, rounded if it is narrower."""
+
+    def __init__(self, source: Source, dtype: DType):
+        self.path, self.source = source.path, source
+        self.stored = {
+            name: replace(stored, dtype=dtype) if is_float(stored.dtype) else stored
+            for name, stored in source.stored.items()
+        }
+
+    def read(self, name: str) -> Array:
+        """The tensor ``name`` in that dtype."""
+        value: Array = self.source.read(name).astype(self.stored[name].dtype, copy=False)
+        return value
+
+
 class Values(Mapping[str, Array]):
     """Tensors of a source by other names, read when they are looked up, in ``dtype`` if given."""
 
     def __init__(self, source: Source, names: Mapping[str, str], dtype: DType | None = None):
         self.source, self.names, self.dtype = source, names, dtype
 
+    @classmethod
+    def of(cls, source: Source) -> "Values":
+        """Tensors of a source by their own names."""
+        return cls(source, {name: name for name in source.stored})
+
     def __getitem__(self, name: str) -> Array:
         value = self.source.read(self.names[name])
         return value if self.dtype is None else value.astype(self.dtype)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names  # nothing is read for it
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

@@ -25,7 +25,7 @@ from twingrad.convert.plan import (
 )
 from twingrad.convert.source import Completed, Source, Values, listed, same_bits
 from twingrad.convert.writer import Output
-from twingrad.foreign import Array, DType
+from twingrad.foreign import Array
 from twingrad.map import Shape
 from twingrad.partners import Partner, jax_tensors
 
@@ -39,19 +39,19 @@ def plan_to_jax(models: Models, source: Source, casting: Casting) -> Plan:
     that the map does not know or that the checkpoint lacks, that has another shape than the
     model's, that would lose numbers, or whose tied names have different ones.
     """
+    source = casting.of(source)
     found = found_names(models.torch, source)
     needed = list(dict.fromkeys(name for p in models.partners for name in p.torch_names))
     saved = models.torch.saved
     require_there(source, [saved[n] for n in needed if n in saved and n not in found])
     require_shapes(source, found, models.torch.shapes, "PyTorch")
-    casting.require(source, (found[name] for name in needed if name in found))
     # Buffers that no PyTorch checkpoint has are those that the model computes for itself.
     own = models.torch_numbers(name for name in needed if name not in found)
     whole = Completed(source, own)
     names = {**found, **{name: name for name in own}}
     if not casting.lossy:
-        _require_way_back(models.partners, whole, names, casting)
-    plan = Plan(outputs=_outputs(models, whole, names, casting))
+        _require_way_back(models.partners, whole, names)
+    plan = Plan(outputs=_outputs(models, whole, names))
     _add_jax_alone(plan, models)
     _keep_torch_alone(plan, models, source, found)
     wide = sorted(
@@ -83,16 +83,13 @@ def found_names(torch: TorchSide, source: Source) -> dict[str, str]:
     return found
 
 
-def _outputs(
-    models: Models, source: Source, names: Mapping[str, str], casting: Casting
-) -> list[Output]:
+def _outputs(models: Models, source: Source, names: Mapping[str, str]) -> list[Output]:
     by_path: dict[str, list[Partner]] = defaultdict(list)
     for p in models.partners:
         by_path[p.jax].append(p)
     shapes = models.jax.shapes
     return [
-        _output(path, partners, shapes[path], source, names, casting)
-        for path, partners in by_path.items()
+        _output(path, partners, shapes[path], source, names) for path, partners in by_path.items()
     ]
 
 
@@ -102,17 +99,12 @@ def _output(
     shape: Shape,
     source: Source,
     names: Mapping[str, str],
-    casting: Casting,
 ) -> Output:
     """JAX's tensor at ``path``, made of all its partners."""
     origins = dict.fromkeys(names[name] for p in partners for name in p.torch_names)
-    given = [source.stored[name].dtype for name in origins]
-    written = [(name, casting.of(dtype)) for name, dtype in zip(origins, given, strict=True)]
-    dtype = joint_dtype(path, written)
-    read_as: DType | None = dtype if len(set(given)) > 1 else None
-    if is_float(dtype) and any(map(is_computed, partners)):
-        read_as = WIDE
-    values = Values(source, names, read_as)
+    dtype = joint_dtype(path, [(name, source.stored[name].dtype) for name in origins])
+    is_wide = is_float(dtype) and any(map(is_computed, partners))
+    values = Values(source, names, WIDE if is_wide else None)
 
     def make() -> Array:
         made = jax_tensors(partners, values, {path: shape})[path]
@@ -122,7 +114,7 @@ def _output(
 
 
 def _require_way_back(
-    partners: Iterable[Partner], source: Source, names: Mapping[str, str], casting: Casting
+    partners: Iterable[Partner], source: Source, names: Mapping[str, str]
 ) -> None:
     """Raise ``ValueError`` where functions of the pair's own do not give the numbers back."""
     values = Values(source, names, WIDE)
@@ -130,7 +122,7 @@ def _require_way_back(
         dtype = source.stored[names[p.torch]].dtype
         if has_functions(p) and is_float(dtype):
             before = p.of_torch(values)
-            there = np.asarray(p.to_jax(before)).astype(casting.of(dtype))
+            there = np.asarray(p.to_jax(before)).astype(dtype)
             back = replace(p, place=None).of_jax(there.astype(WIDE))
             require_given_back(p.name, before.astype(dtype), back.astype(dtype))
 
@@ -140,7 +132,7 @@ def _add_jax_alone(plan: Plan, models: Models) -> None:
     done = {output.name for output in plan.outputs}
     alone = [leaf.path for leaf in models.jax.leaves if leaf.path not in done]
     numbers = models.jax_numbers(alone)
-    plan.outputs += [output_of(name, numbers[name], numbers[name].dtype) for name in alone]
+    plan.outputs += [output_of(name, numbers[name]) for name in alone]
     if alone:
         plan.notes.append(f"JAX alone has {listed(alone)}: written as its model makes them")
 
@@ -157,7 +149,7 @@ def _keep_torch_alone(plan: Plan, models: Models, source: Source, found: Mapping
         partners = by_name[name]
         is_sum = any(p.added for p in partners)
         if is_sum or not is_covered(partners, models.torch.shapes[name]):
-            plan.alone.append(output_from(source, stored_name, stored_name, Casting()))
+            plan.alone.append(output_from(source, stored_name, stored_name))
             (summed if is_sum else kept).append(stored_name)
     if kept:
         plan.notes.append(f"PyTorch alone has {listed(kept)}: kept for the way back")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from twingrad.convert.dtypes import holds, is_float
+from twingrad.convert.dtypes import is_float
 from twingrad.convert.models import Models
 from twingrad.convert.plan import (
     WIDE,
@@ -38,17 +38,19 @@ def plan_to_torch(models: Models, source: Source, beside: Source | None, casting
     place for. Raises ``ValueError`` naming a tensor that the map does not know or that the files
     lack, that has another shape than the model's, or that would lose numbers.
     """
-    shapes = models.jax.shapes
+    source, shapes = casting.of(source), models.jax.shapes
+    beside = None if beside is None else casting.of(beside)
     require_known(source, shapes, "JAX")
     needed = list(dict.fromkeys(p.jax for p in models.partners))
     require_there(source, [path for path in needed if path not in source.stored])
     present = {path: path for path in shapes if path in source.stored}
     require_shapes(source, present, shapes, "JAX")
-    casting.require(source, needed)
     kept = {} if beside is None else found_names(models.torch, beside)
     if beside is not None:
         require_shapes(beside, kept, models.torch.shapes, "PyTorch")
-    way = _WayBack(models=models, source=source, beside=beside, kept=kept, casting=casting)
+    way = _WayBack(models=models, source=source, beside=beside, kept=kept)
+    if not casting.lossy:
+        way.require_exact()
     return way.plan()
 
 
@@ -60,16 +62,15 @@ class _WayBack:
     source: Source
     beside: Source | None
     kept: Mapping[str, str]
-    casting: Casting
     by_name: dict[str, list[Partner]] = field(default_factory=lambda: defaultdict(list))
 
-    def plan(self) -> Plan:
-        """Every tensor that a file of the PyTorch model has."""
+    def __post_init__(self) -> None:
         for p in self.models.partners:
             for name in p.torch_names:
                 self.by_name[name].append(p)
-        if not self.casting.lossy:
-            self._require_way_back()
+
+    def plan(self) -> Plan:
+        """Every tensor that a file of the PyTorch model has."""
         torch = self.models.torch
         written = [name for name in torch.names if name in torch.saved or name in self.kept]
         lost = [name for name in written if self._is_lost(name)]
@@ -79,8 +80,7 @@ class _WayBack:
         plan = Plan(outputs=[])
         for name in written:
             if name in numbers:
-                value = numbers[name]
-                plan.outputs.append(output_of(torch.saved[name], value, value.dtype))
+                plan.outputs.append(output_of(torch.saved[name], numbers[name]))
             else:
                 plan.outputs.append(self._output(name))
         if begun:
@@ -103,18 +103,17 @@ class _WayBack:
         file_name = self.models.torch.saved.get(name, stored_name)
         if not partners:
             assert self.beside is not None
-            self.casting.require(self.beside, [stored_name])
-            return output_from(self.beside, stored_name, file_name, self.casting)
-        given = [(p.jax, self.casting.of(self._dtype(p))) for p in partners]
+            return output_from(self.beside, stored_name, file_name)
+        given = [(p.jax, self._dtype(p)) for p in partners]
+        if not is_covered(partners, self.models.torch.shapes[name]):
+            assert self.beside is not None
+            given.append((stored_name, self.beside.stored[stored_name].dtype))
         dtype = joint_dtype(file_name, given)
         shape = self.models.torch.shapes[name]
 
         def make() -> Array:
             return self._made(name, dtype)
 
-        if not is_covered(partners, shape):
-            assert self.beside is not None
-            self.casting.require_held(file_name, self.beside.stored[stored_name].dtype, dtype)
         return Output(name=file_name, shape=shape, dtype=dtype, make=make)
 
     def _made(self, name: str, dtype: DType) -> Array:
@@ -123,10 +122,10 @@ class _WayBack:
         summands = partners[0].torch_names
         if len(summands) > 1:
             if self._are_kept(summands):
-                return self._beside(name).astype(dtype)
+                return self._beside(name)
             if name != summands[0]:
                 return np.zeros(shape, dtype)
-        whole = None if is_covered(partners, shape) else self._beside(name).astype(dtype)
+        whole = None if is_covered(partners, shape) else self._beside(name).copy()
         for p in partners:
             piece = p.of_jax(self._read(p)).astype(dtype, copy=False)
             if p.cut is None:
@@ -145,7 +144,7 @@ class _WayBack:
             wide = WIDE if is_float(dtype) else None
             values = Values(self.beside, self.kept, wide)
             kept = [self.beside.stored[self.kept[name]].dtype for name in summands]
-            if not all(holds(self.casting.of(dtype), narrow) for narrow in kept):
+            if any(other != dtype for other in kept):
                 return False
             expected = np.asarray(p.to_jax(p.of_torch(values))).astype(dtype)
             found = self.source.read(p.jax)
@@ -162,7 +161,7 @@ class _WayBack:
                     f"and {', '.join(others)} {'is' if len(others) == 1 else 'are'} zero"
                 )
 
-    def _require_way_back(self) -> None:
+    def require_exact(self) -> None:
         """Raise ``ValueError`` where functions of the pair's own do not give the numbers back."""
         for p in self.models.partners:
             dtype = self._dtype(p)
@@ -170,7 +169,7 @@ class _WayBack:
                 value = self.source.read(p.jax)
                 before = value if p.place is None else p.place.of(value)
                 piece = replace(p, place=None)
-                back = piece.of_jax(before.astype(WIDE)).astype(self.casting.of(dtype))
+                back = piece.of_jax(before.astype(WIDE)).astype(dtype)
                 there = np.asarray(piece.to_jax(back.astype(WIDE))).astype(dtype)
                 require_given_back(p.jax, before, there.reshape(before.shape))
 

@@ -22,7 +22,10 @@ WHOLE = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # Keys under which training programs save the tensors of a model beside other things.
 _WITHIN = ("state_dict", "model_state_dict", "model")
-# A mapped pickle is opened anew after so many bytes: pages that were read count as memory.
+# How files of torch.save begin today, and how they began before.
+_ZIP = b"PK\x03\x04"
+_BARE_PICKLE = b"\x80"
+# A mapped pickle is opened anew after so many bytes: pages that were read take memory.
 _MAPPED = 1 << 26
 
 
@@ -67,8 +70,7 @@ class PickleFile(Source):
         self.stored = {name: _stored(path, name, x) for name, x in self._opened().items()}
 
     def _opened(self) -> Mapping[str, torch.Tensor]:
-        if self._tensors is None or self._bytes > _MAPPED:
-            self._tensors, self._bytes = None, 0
+        if self._tensors is None:
             self._tensors = _guarded(self.path, lambda: _unpickled(self.path))
         return self._tensors
 
@@ -76,6 +78,8 @@ class PickleFile(Source):
         """The tensor ``name``, a view of the mapped file."""
         tensor = self._opened()[name]
         self._bytes += tensor.nbytes
+        if self._bytes > _MAPPED:
+            self._tensors, self._bytes = None, 0
         return numpy_of(tensor)
 
 
@@ -136,15 +140,16 @@ def _guarded(path: Path, read: Callable[[], "dict[str, Tree]"]) -> "dict[str, Tr
 
 
 def _unpickled(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        content: Tree = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
+    with path.open("rb") as file:
+        start = file.read(len(_ZIP))
+    if start.startswith(_BARE_PICKLE):
         raise ValueError(
             f"{path} has the format of PyTorch before 1.6, which cannot be read tensor by tensor: "
             "load it and torch.save it again"
-        ) from None
+        )
+    if start != _ZIP:
+        raise EOFError("it is no file of torch.save")
+    content: Tree = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if isinstance(content, Mapping):
         inner = [content[key] for key in _WITHIN if isinstance(content.get(key), Mapping)]
         content = inner[0] if len(inner) == 1 else content
