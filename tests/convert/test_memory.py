@@ -75,7 +75,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is Linux's to tell")
-def test_half_a_gigabyte_is_converted_within_its_own_size(run):
+def test_half_a_gigabyte_takes_at_most_its_size_and_a_fifth(run):
     calls = {
         "from safetensors": ("given", "jax", "jax"),
         "from a pickle": ("given.pt", "jax", "jax-2"),

@@ -210,6 +210,7 @@ LOADS_A_FRAMEWORK = (
     "bench.speed.torch_ceilings",
     "twingrad.casts.",
     "twingrad.comparison",
+    "twingrad.convert.check",
     "twingrad.convert.folder",
     "twingrad.convert.models",
     "twingrad.convert.orbax_folder",

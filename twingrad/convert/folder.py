@@ -14,6 +14,8 @@ from twingrad.suggestions import nearby_file
 
 WEIGHTS = "model.safetensors"
 ORBAX = "orbax"
+# Where a checkpoint manager of Orbax's has the one tree of a step.
+_OF_MANAGER = "default"
 # PyTorch's tensors that JAX has no place for, for the way back.
 TORCH_ONLY = "torch_only.safetensors"
 
@@ -26,7 +28,8 @@ def open_jax(path: Path, names: Mapping[Place, str]) -> Source:
     if path.is_dir():
         if (path / WEIGHTS).is_file():
             return SafetensorsFile(path / WEIGHTS)
-        folder = next((f for f in (path, path / ORBAX) if (f / MARK).is_file()), None)
+        folders = (path, *(path / name for name in (ORBAX, _OF_MANAGER)))
+        folder = next((folder for folder in folders if (folder / MARK).is_file()), None)
         if folder is None:
             raise ValueError(
                 f"{path} holds no {WEIGHTS} and is no folder of Orbax, which has a file {MARK}: "

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from twingrad.convert.dtypes import BY_NAME, NAMES
 from twingrad.convert.source import Parts, Source, Stored, listed
-from twingrad.foreign import Array, DType, Tree
+from twingrad.foreign import Array, DType, Tree, Untyped
 from twingrad.suggestions import nearby_file
 
 PICKLES = (".bin", ".pt", ".pth")
@@ -29,15 +30,41 @@ _BARE_PICKLE = b"\x80"
 _MAPPED = 1 << 26
 
 
-class SafetensorsFile(Source):
-    """One safetensors file; it is opened for each tensor, so that no page of it stays in memory.
+class _Mapped(Source):
+    """A file that is mapped into memory, and opened anew after some of it was read.
+
+    Pages that were read take memory until the mapping, and every view of it, is gone.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._get: Callable[[str], torch.Tensor] | None = None
+        self._bytes = 0
+
+    @abstractmethod
+    def _open(self) -> Callable[[str], torch.Tensor]:
+        """Map the file; a function that returns a tensor of it by name."""
+
+    def read(self, name: str) -> Array:
+        """The tensor ``name``, a view of the mapped file."""
+        if self._get is None:
+            self._get = self._open()
+        tensor = self._get(name)
+        self._bytes += tensor.nbytes
+        if self._bytes > _MAPPED:
+            self._get, self._bytes = None, 0
+        return numpy_of(tensor)
+
+
+class SafetensorsFile(_Mapped):
+    """One safetensors file.
 
     Raises ``ValueError`` for a file that is absent, cut off or of another format, and for a dtype
     that NumPy cannot hold.
     """
 
     def __init__(self, path: Path):
-        self.path = path
+        super().__init__(path)
         self.stored = _guarded(path, self._header)
 
     def _header(self) -> dict[str, Stored]:
@@ -51,36 +78,25 @@ class SafetensorsFile(Source):
                 stored[name] = Stored(tuple(part.get_shape()), BY_NAME[kind])
         return stored
 
-    def read(self, name: str) -> Array:
-        """The tensor ``name``, a view of the mapped file."""
-        with safe_open(self.path, framework="pt") as file:
-            return numpy_of(file.get_tensor(name))
+    def _open(self) -> Callable[[str], torch.Tensor]:
+        file: Untyped = safe_open(self.path, framework="pt")
+        get: Callable[[str], torch.Tensor] = file.get_tensor
+        return get
 
 
-class PickleFile(Source):
-    """One file of ``torch.save``, mapped and unpickled with ``weights_only=True``.
+class PickleFile(_Mapped):
+    """One file of ``torch.save``, unpickled with ``weights_only=True``.
 
     Raises ``ValueError`` for a file that holds more than tensors by name, or none.
     """
 
     def __init__(self, path: Path):
-        self.path = path
-        self._tensors: Mapping[str, torch.Tensor] | None = None
-        self._bytes = 0
-        self.stored = {name: _stored(path, name, x) for name, x in self._opened().items()}
+        super().__init__(path)
+        tensors = _guarded(path, lambda: _unpickled(path))
+        self.stored = {name: _stored(path, name, x) for name, x in tensors.items()}
 
-    def _opened(self) -> Mapping[str, torch.Tensor]:
-        if self._tensors is None:
-            self._tensors = _guarded(self.path, lambda: _unpickled(self.path))
-        return self._tensors
-
-    def read(self, name: str) -> Array:
-        """The tensor ``name``, a view of the mapped file."""
-        tensor = self._opened()[name]
-        self._bytes += tensor.nbytes
-        if self._bytes > _MAPPED:
-            self._tensors, self._bytes = None, 0
-        return numpy_of(tensor)
+    def _open(self) -> Callable[[str], torch.Tensor]:
+        return _guarded(self.path, lambda: _unpickled(self.path)).__getitem__
 
 
 def open_torch(path: Path) -> Source:
