@@ -90,8 +90,8 @@ class OrbaxFolder(Source):
                 tree: Tree = checkpointer.metadata(path.absolute()).item_metadata.tree
         except Exception as error:  # of Orbax, of TensorStore, of JSON
             raise ValueError(
-                f"{path} is no Orbax checkpoint of one tree ({str(error).splitlines()[:1]}): give "
-                f"the folder that has the file {MARK}"
+                f"{path} is no Orbax checkpoint of one tree ({_line(error)}): give the folder "
+                f"that has the file {MARK}"
             ) from None
         flat, self.form = jax.tree_util.tree_flatten_with_path(tree)
         self._copy: Source | None = None
@@ -112,14 +112,17 @@ class OrbaxFolder(Source):
         wanted: list[Tree] = [ocp.PLACEHOLDER] * count
         wanted[number] = 0
         as_numpy = [ocp.RestoreArgs(restore_type=np.ndarray)] * count
-        with _checkpointer() as checkpointer:
-            tree: Tree = checkpointer.restore(
-                self.path.absolute(),
-                args=ocp.args.PyTreeRestore(
-                    item=jax.tree_util.tree_unflatten(self.form, wanted),
-                    restore_args=jax.tree_util.tree_unflatten(self.form, as_numpy),
-                ),
-            )
+        restored = ocp.args.PyTreeRestore(
+            item=jax.tree_util.tree_unflatten(self.form, wanted),
+            restore_args=jax.tree_util.tree_unflatten(self.form, as_numpy),
+        )
+        try:
+            with _checkpointer() as checkpointer:
+                tree: Tree = checkpointer.restore(self.path.absolute(), args=restored)
+        except Exception as error:  # of Orbax, of TensorStore
+            raise ValueError(
+                f"{self.path}: {name} cannot be read ({_line(error)}): save the checkpoint again"
+            ) from None
         return np.asarray(jax.tree_util.tree_leaves(tree)[number])
 
     @contextmanager
@@ -139,6 +142,11 @@ class OrbaxFolder(Source):
         finally:
             self._copy = None
             path.unlink(missing_ok=True)
+
+
+def _line(error: Exception) -> str:
+    """The first line of its message, cut where it is long."""
+    return f"{(str(error).splitlines() or [type(error).__name__])[0]:.200}"
 
 
 def _checkpointer() -> Untyped:

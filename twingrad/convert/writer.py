@@ -5,6 +5,7 @@ made, and then the bytes of each.
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,10 @@ def write_safetensors(
             assert made == wanted, f"{output.name}: made {made}, announced {wanted}"
             file.write(as_bytes(value).data)
             del value  # before the next one is made
-        return file.tell()
+        size = file.tell()
+        file.flush()
+        os.fsync(file.fileno())
+    return size
 
 
 def _header(outputs: Sequence[Output], metadata: Mapping[str, str]) -> bytes:
