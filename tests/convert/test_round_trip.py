@@ -74,6 +74,12 @@ def test_jax_tensors_have_the_dtype_of_the_checkpoint(dtype, given, tmp_path):
     assert {str(x.dtype) for name, x in made.items() if name != "extra"} == {f"torch.{dtype}"}
 
 
+def test_a_dtype_that_jax_halves_by_default_is_said(given, tmp_path):
+    sentence = "JAX reads float64 in half as many bits, unless jax_enable_x64 is set"
+    assert sentence in convert("all_words", given("float64"), "jax", tmp_path / "wide").out
+    assert sentence not in convert("all_words", given(), "jax", tmp_path / "narrow").out
+
+
 def test_jax_tensors_are_those_that_the_words_say(given, tmp_path):
     weights = given()
     assert convert("all_words", weights, "jax", tmp_path / "jax").status == 0
