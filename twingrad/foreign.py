@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]  # of any shape and dtype
+DType: TypeAlias = np.dtype[Any]
 Model: TypeAlias = Any  # nn.Module | nnx.Module | linen.Module | a function
 Optimizer: TypeAlias = Any  # torch.optim.Optimizer | optax.GradientTransformation
 Loss: TypeAlias = Callable[..., Any]  # (model, *batch) -> loss, or (loss, output)

@@ -17,7 +17,7 @@ from twingrad.casts.log import CastLog
 from twingrad.diagnosis.finding import Note
 from twingrad.foreign import Array, Loss
 from twingrad.matching import match, matched, words
-from twingrad.pair import Pair, error_text
+from twingrad.pair import LoadedPair, Pair, error_text
 from twingrad.partners import Leaf, Partner, jax_tensors, torch_tensors
 from twingrad.sides import TITLES, Framework, JaxSide, RecordedModel, TorchSide
 
@@ -49,15 +49,28 @@ class LivePair:
 
     @classmethod
     def build(
-        cls, pair: Pair, dtype: str, lift: bool = False, like: "LivePair | None" = None
+        cls,
+        pair: Pair,
+        dtype: str,
+        lift: bool = False,
+        like: "LivePair | None" = None,
+        by_name: bool = True,
     ) -> "LivePair":
         """Make both models and match their parameters; ``ValueError`` says what went wrong.
+
+        Layouts that no run of the models settles are read by the parameters' names, unless
+        ``by_name`` is off: then they are what went wrong.
 
         Numbers that are copied are those of ``like``, if it is given: what PyTorch draws in float64
         is not what it draws in float32. Its layouts are taken too. Where JAX's were recorded, they
         are copied to PyTorch.
         """
         live = cls._made(pair, dtype, lift)
+        if isinstance(pair, LoadedPair):
+            live.partners = list(pair.partners)
+            live.torch.give(pair.torch_numbers)
+            live.jax.give(pair.jax_numbers)
+            return live
         live.partners = match(live._leaves, live.jax.leaves(), pair.names)
         if pair.copy and like is not None:
             live.torch.give(like.torch.views())
@@ -65,7 +78,7 @@ class LivePair:
             live._copy()
         elif pair.copy:
             live._copy()
-            live._settle()
+            live._settle(by_name)
         return live
 
     @classmethod
@@ -115,7 +128,7 @@ class LivePair:
         shapes = {path: tuple(x.shape) for path, x in self.jax.tensors.items()}
         self.jax.give(jax_tensors(self.partners, values, shapes))
 
-    def _settle(self) -> None:
+    def _settle(self, by_name: bool = True) -> None:
         """Find the layouts that shapes and layers leave open: by running the ways there are."""
         trials = ties.trials(self.partners)
         if trials is None:
@@ -129,7 +142,7 @@ class LivePair:
             seen = self._torch_pass(CastLog()) if self.jax.recorded else truth
             return max(_distances(seen, self._jax_pass(CastLog()), last, self.dtype))
 
-        self.partners, assumed = ties.settle(trials, error, self.dtype)
+        self.partners, assumed = ties.settle(trials, error, self.dtype, by_name)
         self.notes += [Note(name, text) for name, text in assumed]
         self._copy()
 

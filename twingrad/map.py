@@ -306,7 +306,9 @@ class To:
 
 def shapes(steps: Sequence[Step], shape: Shape) -> list[Shape]:
     """The shape before the first step and after each."""
-    x = np.zeros(shape)
+    # Functions of the pair's own are given what they expect; what only moves numbers takes any.
+    has_functions = any(isinstance(step, Through) for step in steps)
+    x = np.zeros(shape, np.float64 if has_functions else np.int8)
     passed = [shape]
     for step in steps:
         x = step.apply(x)

@@ -5,14 +5,15 @@ A pair file is Python: it makes a ``Pair`` called ``pair``. Everything that can 
 
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 
 from twingrad.foreign import Array, Loss, Model, Optimizer, OptimizerOf
+from twingrad.partners import Partner
 from twingrad.sides import Framework, RecordedModel
 from twingrad.stated import Names
 from twingrad.suggestions import nearby_file
@@ -224,6 +225,31 @@ class Pair:
                 )
             if a.dtype.kind in "fc" and not np.isfinite(a).all():
                 raise ValueError(f"array {number} of the batch holds NaN or infinity: leave it out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedPair(Pair):
+    """A pair whose models hold the numbers of two checkpoints, which ``partners`` say are one.
+
+    ``torch_numbers`` and ``jax_numbers`` are tensors by the models' own names, of their shapes and
+    of any dtype. Where they lack a tensor, the model keeps its own.
+    """
+
+    partners: Sequence[Partner]
+    torch_numbers: Mapping[str, Array]
+    jax_numbers: Mapping[str, Array]
+
+    @classmethod
+    def of(
+        cls,
+        pair: Pair,
+        partners: Sequence[Partner],
+        torch_numbers: Mapping[str, Array],
+        jax_numbers: Mapping[str, Array],
+    ) -> "LoadedPair":
+        """``pair`` with these numbers in its models."""
+        own = {each.name: getattr(pair, each.name) for each in fields(Pair)} | {"copy": True}
+        return cls(**own, partners=partners, torch_numbers=torch_numbers, jax_numbers=jax_numbers)
 
 
 def _with_parameters(value: object) -> bool:

@@ -34,7 +34,7 @@ class TorchSide(Protocol):
         """The same as numbers."""
 
     def give(self, values: Mapping[str, Array]) -> None:
-        """Replace the numbers of parameters and buffers."""
+        """Replace the numbers of those parameters and buffers that ``values`` has."""
 
     def mean_square(self, *arguments: Tree) -> Tree:
         """The loss of a pair without one."""

@@ -59,12 +59,12 @@ def trials(partners: Sequence[Partner]) -> Trials | None:
 
 
 def settle(
-    trials: Trials, error: Callable[[Partners], float], dtype: str
+    trials: Trials, error: Callable[[Partners], float], dtype: str, by_name: bool = True
 ) -> tuple[Partners, list[tuple[str, str]]]:
     """The partners with which the models agree, and notes by name on what was found or assumed.
 
-    ``error`` is how far loss and output are from PyTorch's, relative. Raises ``ValueError`` that
-    asks where no way agrees and no name says which it is.
+    ``error`` is how far loss and output are from PyTorch's, relative. Where no way agrees, names
+    say which it is, unless ``by_name`` is off. Raises ``ValueError`` that asks where they do not.
     """
     ways = trials.ways()
     errors = [value if math.isfinite(value) else math.inf for value in map(error, ways)]
@@ -77,17 +77,18 @@ def settle(
             if given.others and (p.steps != likeliest.steps or _is_flipped(p))
         ]
     still_open = [p for p in trials.partners if p.others]
-    if all(p.jax.rpartition(".")[2] in _IN_OUT for p in still_open):
+    if by_name and all(p.jax.rpartition(".")[2] in _IN_OUT for p in still_open):
         text = [(p.name, ASSUMED.format(steps=code(p, p.steps), jax=p.jax)) for p in still_open]
         return ways[0], text
-    raise ValueError(_question(still_open))
+    raise ValueError(question(still_open))
 
 
 def _is_flipped(p: Partner) -> bool:
     return any(isinstance(step, Flip) for step in p.steps)
 
 
-def _question(still_open: Sequence[Partner]) -> str:
+def question(still_open: Sequence[Partner]) -> str:
+    """What to state of tensors that no run settles, as code to choose from."""
     lines = [
         f'    "{p.torch}": {code(p, p.steps)},  # or '
         + " or ".join(code(p, steps) for steps in p.others)

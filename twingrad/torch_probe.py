@@ -208,6 +208,16 @@ def write(parameters: Mapping[str, Tensor], values: Mapping[str, Array]) -> None
             p.copy_(torch.from_numpy(values[name]))
 
 
+def load(model: nn.Module, values: Mapping[str, Array]) -> None:
+    """Write ``values``, of any dtype, into those of the model's tensors that they have."""
+    with torch.no_grad():
+        for name, tensor in tensors(model).items():
+            if name in values:
+                value = values[name]
+                wide = np.complex128 if np.iscomplexobj(value) else np.float64
+                tensor.copy_(torch.from_numpy(value.astype(wide)))
+
+
 def tensors_of(values: Mapping[str, Array]) -> dict[str, Tensor]:
     """Arrays as tensors in the same memory."""
     return {name: torch.from_numpy(value) for name, value in values.items()}

@@ -36,8 +36,8 @@ class Subject:
         return torch_probe.views(self.model)
 
     def give(self, values: Mapping[str, Array]) -> None:
-        """Replace the numbers of all parameters and buffers of numbers."""
-        torch_probe.write(torch_probe.tensors(self.model), values)
+        """Replace the numbers of those parameters and buffers that ``values`` has, of any dtype."""
+        torch_probe.load(self.model, values)
 
     def mean_square(self, *arguments: Tree) -> Tree:
         """The loss of a pair without one: the mean squares of all outputs, added up."""

@@ -17,7 +17,7 @@ _OF_GPT2 = ("preset", "weights", "tokens", "save")
 def answers(arguments: Sequence[str]) -> bool:
     """Whether the call is the library's to answer: about a pair in a file, or the installation."""
     command, *words = arguments or [""]
-    return command in ("init-pair", "record", "doctor") or (
+    return command in ("init-pair", "record", "convert", "doctor") or (
         command in ("compare", "diagnose") and _program(words).endswith(".py")
     )
 
@@ -98,6 +98,19 @@ def _diagnose(parsed: argparse.Namespace) -> int:
 
     options = read_options(pair_commands.PairDiagnoseOptions, parsed)
     return pair_commands.diagnose(options, new_console())
+
+
+def _convert_options() -> Sequence[OptionSource]:
+    from twingrad.convert.command import ConvertOptions
+
+    return (ConvertOptions,)
+
+
+def _convert(parsed: argparse.Namespace) -> int:
+    from twingrad.convert import command
+    from twingrad.terminal import new_console
+
+    return command.run(read_options(command.ConvertOptions, parsed), new_console())
 
 
 def _doctor_options() -> Sequence[OptionSource]:
@@ -182,6 +195,29 @@ PAIR_COMMANDS = (
         ),
         options=_diagnose_options,
         run=_diagnose,
+    ),
+    Command(
+        name="convert",
+        listed="convert FILE.py",
+        group=PAIRS,
+        usage="FILE.py",
+        summary="turn a checkpoint into the other framework's",
+        about="Write a PyTorch checkpoint as the JAX model of a pair file reads it, or the other "
+        "way, by the map of parameters that compare uses; then compare both models with these "
+        "numbers. Tensors are converted one at a time and bit for bit. The file is Python, and is "
+        "run.",
+        examples=(
+            (
+                "twingrad convert my_pair.py --weights checkpoint --to jax --out jax_weights",
+                "for JAX, as safetensors and as a checkpoint of Orbax",
+            ),
+            (
+                "twingrad convert my_pair.py --weights jax_weights --to torch --out torch_weights",
+                "and back",
+            ),
+        ),
+        options=_convert_options,
+        run=_convert,
     ),
 )
 DOCTOR = Command(

@@ -31,6 +31,7 @@ EXTRAS = {
     "": "the library",
     "torch": "PyTorch",
     "jax": "JAX",
+    "convert": "twingrad convert",
     "bench": "built-in programs",
     "text": "GPT-2's tokenizer",
     "hub": "released checkpoints",
@@ -95,12 +96,14 @@ def requirements(extra: str) -> tuple[Requirement, ...]:
 
 
 def packages() -> Iterator[Package]:
-    """Every package of every extra but ``test``; those of the workbench in a checkout alone."""
+    """Every package of every extra but ``test``, once; the workbench's in a checkout alone."""
     wanted = list(EXTRAS) if checkout() else ["", "torch", "jax"]
+    seen = {"editables"}  # of an editable install
     for extra in wanted:
         for requirement in requirements(extra):
-            if extra == "" and requirement.name == "editables":  # of an editable install
+            if requirement.name in seen:
                 continue
+            seen.add(requirement.name)
             found = installed_versions([requirement.name]).get(requirement.name)
             yield Package(
                 name=requirement.name,

@@ -171,6 +171,7 @@ def _workbench(examined: Examined) -> Iterator[Problem]:
         if package.installed is None and package.purpose not in ("PyTorch", "JAX"):
             missing.setdefault(package.purpose, []).append(package.name)
     extras = {
+        "twingrad convert": "convert",
         "built-in programs": "bench",
         "GPT-2's tokenizer": "text",
         "released checkpoints": "hub",

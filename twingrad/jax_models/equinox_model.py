@@ -1,6 +1,6 @@
 """Equinox modules, alone, with state, or as the parameters of a plain function."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
 import equinox
@@ -98,6 +98,14 @@ class EquinoxModel(JaxModel):
         if parameters.keys() != set(self.paths):
             return super().own_tree(parameters)
         return jax.tree_util.tree_unflatten(self.form, [parameters[p] for p in self.paths])
+
+    def whole_tree(self, leaves: Mapping[str, object]) -> Tree:
+        """The module with its arrays alone; with state, a dictionary of model and state."""
+        model = jax.tree_util.tree_unflatten(self.form, [leaves[path] for path in self.paths])
+        if not self.held:
+            return model
+        state = jax.tree_util.tree_unflatten(self.state_form, [leaves[p] for p in self.held])
+        return {"model": model, "state": state}
 
     def _state_of(self, result: Tree) -> Tensors:
         parts = result if isinstance(result, tuple | list) else ()

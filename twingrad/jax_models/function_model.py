@@ -1,5 +1,7 @@
 """Plain functions of parameters, with state or without."""
 
+from collections.abc import Mapping
+
 import jax
 
 from twingrad.calls import only_loss
@@ -66,6 +68,15 @@ class FunctionModel(JaxModel):
             return super().own_tree(parameters)
         return self._tree(self.params_form, self.params, parameters)
 
+    def whole_tree(self, leaves: Mapping[str, object]) -> Tree:
+        """The parameters as the pair gives them; with state, a dictionary of params and state."""
+        params = self._tree(self.params_form, self.params, leaves)
+        if not self.has_state:
+            return params
+        return {"params": params, "state": self._tree(self.state_form, self.held, leaves)}
+
     @staticmethod
-    def _tree(form: jax.tree_util.PyTreeDef, paths: list[str], tensors: Tensors) -> Tree:
+    def _tree(
+        form: jax.tree_util.PyTreeDef, paths: list[str], tensors: Mapping[str, object]
+    ) -> Tree:
         return jax.tree_util.tree_unflatten(form, [tensors[path] for path in paths])

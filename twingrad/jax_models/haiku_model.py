@@ -1,7 +1,7 @@
 """Haiku's transformed functions with their parameters and state."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
 import haiku
@@ -81,6 +81,14 @@ class HaikuModel(JaxModel):
         after = jax.tree_util.tree_leaves(now[0]) if now else []
         named = dict(zip(self.paths[1], after, strict=True)) if now else {}
         return loss, {path: self.cast(x) for path, x in named.items()}
+
+    def whole_tree(self, leaves: Mapping[str, object]) -> Tree:
+        """The parameters as the pair gives them; with state, a dictionary of params and state."""
+        trees = [
+            jax.tree_util.tree_unflatten(form, [leaves[path] for path in paths])
+            for form, paths in zip(self.forms, self.paths, strict=True)
+        ]
+        return dict(zip(("params", "state"), trees, strict=True)) if self.has_state else trees[0]
 
     @contextmanager
     def _intercepted(self, calls: Calls) -> Iterator[None]:

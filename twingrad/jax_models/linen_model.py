@@ -67,6 +67,10 @@ class LinenModel(JaxModel):
         with self._intercepted(handler) if handler else nullcontext():
             return only_loss(loss_fn(model, *batch)), after
 
+    def whole_tree(self, leaves: Mapping[str, object]) -> Tree:
+        """The variables, by collection."""
+        return jax.tree_util.tree_unflatten(self.form, [leaves[path] for path in self.paths])
+
     def _updates(self, collections: Mapping[str, Tree]) -> Tensors:
         """Updated state by path; collections that are new, as recorded outputs, are left out."""
         flat, _ = jax.tree_util.tree_flatten_with_path(dict(collections))

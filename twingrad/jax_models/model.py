@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 
@@ -90,14 +90,14 @@ class JaxModel(ABC):
         A dictionary of dictionaries where a kind of model has no other form, or where
         ``parameters`` are not all that it has.
         """
-        tree: dict[str, Tree] = {}
-        for path, x in parameters.items():
-            *words, last = path.split(".")
-            within = tree
-            for word in words:
-                within = within.setdefault(word, {})
-            within[last] = x
-        return tree
+        return _nested(parameters)
+
+    def whole_tree(self, leaves: Mapping[str, object]) -> Tree:
+        """All tensors as the pair gives them, for a checkpoint: ``leaves`` by path, in a tree.
+
+        With state it is a dictionary of two trees where parameters and state are two.
+        """
+        return _nested(leaves)
 
     def by_path(self, tree: Tree) -> Tensors:
         """The tensors of such a tree by path."""
@@ -198,9 +198,26 @@ def is_number(x: object) -> bool:
     return hasattr(x, "dtype") and bool(jnp.issubdtype(x.dtype, jnp.inexact))
 
 
+def _nested(leaves: Mapping[str, object]) -> Tree:
+    """A dictionary of dictionaries, a level for each word of a path."""
+    tree: dict[str, Tree] = {}
+    for path, x in leaves.items():
+        *words, last = path.split(".")
+        within = tree
+        for word in words:
+            within = within.setdefault(word, {})
+        within[last] = x
+    return tree
+
+
 def dotted(path: tuple[object, ...]) -> str:
     """A path in a tree as one name."""
-    return ".".join(
+    return ".".join(keys(path))
+
+
+def keys(path: tuple[object, ...]) -> tuple[str, ...]:
+    """The keys, indices and attributes that lead to a leaf of a tree."""
+    return tuple(
         str(getattr(part, "key", getattr(part, "idx", getattr(part, "name", part))))
         for part in path
     )
