@@ -147,3 +147,17 @@ def test_the_folder_of_orbax_can_be_moved(net, tmp_path):
     (tmp_path / "jax" / "orbax").rename(moved)
     done = convert("kind_linen", moved, "torch", tmp_path / "torch")
     assert done.status == 0, done.err
+
+
+def test_trained_numbers_put_beside_the_others_find_what_pytorch_alone_has(net, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file
+
+    _, weights = net
+    assert convert("kind_function", weights, "jax", tmp_path / "jax").status == 0
+    shutil.copytree(tmp_path / "jax" / "orbax", tmp_path / "jax" / "trained")
+    done = convert("kind_function", tmp_path / "jax" / "trained", "torch", tmp_path / "torch")
+    assert done.status == 0, done.err
+    back = load_file(tmp_path / "torch" / "model.safetensors")
+    assert back["norm.num_batches_tracked"].item() == 7

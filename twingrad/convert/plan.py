@@ -77,12 +77,12 @@ def require_known(source: Source, known: Iterable[str], framework: str) -> None:
         )
 
 
-def require_there(source: Source, missing: Sequence[str], what: str = "the map needs") -> None:
-    """Raise ``ValueError`` naming tensors that the file lacks."""
+def require_there(
+    source: Source, missing: Sequence[str], why: str = "the map needs: convert a whole checkpoint"
+) -> None:
+    """Raise ``ValueError`` naming tensors that the file lacks, with why they have to be there."""
     if missing:
-        raise ValueError(
-            f"{source.path} lacks {listed(missing)}, which {what}: convert a whole checkpoint"
-        )
+        raise ValueError(f"{source.path} lacks {listed(missing)}, which {why}")
 
 
 def is_computed(p: Partner) -> bool:

@@ -28,7 +28,10 @@ from twingrad.convert.writer import Output
 from twingrad.foreign import Array, DType
 from twingrad.partners import Partner
 
-_NOWHERE = "PyTorch alone has: they are in the folder that --to jax wrote, so give that one"
+_NOWHERE = (
+    "PyTorch alone has: --to jax keeps them in its folder, so convert what lies in that one, where "
+    "a folder that Orbax saved can be put"
+)
 
 
 def plan_to_torch(models: Models, source: Source, beside: Source | None, casting: Casting) -> Plan:
