@@ -16,8 +16,9 @@ from twingrad.casts.log import CastLog, watching
 from twingrad.diagnosis.finding import Note
 from twingrad.foreign import Array, Loss, Model, Untyped
 from twingrad.matching import match, matched, words
-from twingrad.pair import Pair, error_text
+from twingrad.pair import Pair
 from twingrad.partners import Leaf, Partner, jax_tensors
+from twingrad.user_code import refused
 
 T = TypeVar("T")
 ROOT = Key("")
@@ -271,14 +272,14 @@ def _require_finite(framework: str, loss: float) -> None:
 
 
 def run_foreign(what: str, run: Callable[[], T]) -> T:
-    """The result of ``run``; ``ValueError`` names ``what`` if the code of the pair raises.
+    """The result of ``run``; ``UserCodeError`` names ``what`` if the code of the pair raises.
 
     That it asks the process to end, with whatever status, is no verdict on the pair either.
     """
     try:
         return run()
     except (Exception, SystemExit) as error:  # whatever somebody's code raises
-        raise ValueError(f"the pair's {what} raised {error_text(error)}: fix it") from error
+        raise refused(f"the pair's {what}", error, "fix it") from error
 
 
 def named(key: Key) -> str:

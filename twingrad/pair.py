@@ -15,6 +15,7 @@ import numpy as np
 from twingrad.foreign import Array, Loss, Model, Optimizer, OptimizerOf
 from twingrad.stated import Names
 from twingrad.suggestions import nearby_file
+from twingrad.user_code import refused
 
 STARTER = '''"""A PyTorch model and its JAX port, for `twingrad compare` and `twingrad diagnose`."""
 
@@ -200,7 +201,7 @@ def load(path: Path) -> Pair:
         with importing_beside(path):
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{path} raised {error_text(error)}: fix the file") from error
+        raise refused(str(path), error, "fix the file") from error
     pair: object = getattr(module, "pair", None)
     if not isinstance(pair, Pair):
         raise ValueError(
@@ -208,15 +209,6 @@ def load(path: Path) -> Pair:
             "expected pair = twingrad.Pair(...)"
         )
     return pair
-
-
-def error_text(error: BaseException) -> str:
-    """The class of ``error``, which a pair's own code raised, and the first line of its message."""
-    try:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    except Exception:  # a class of the pair's own, whose message fails
-        lines = []
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
 def write_starter(path: Path) -> None:

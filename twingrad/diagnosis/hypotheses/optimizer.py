@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from twingrad.diagnosis.hypotheses import rules
 from twingrad.diagnosis.hypotheses.context import LOW_PRECISIONS
 from twingrad.diagnosis.hypotheses.rules import NamedRule, Params, Rule
 from twingrad.foreign import Array, Optimizer, Tensor
-from twingrad.live import LivePair
+from twingrad.live import LivePair, run_foreign
 
 # Factors of the gradients, step by step: some are clipped, and the sign changes.
 FACTORS = (0.5, -3.0, 200.0)
@@ -238,7 +239,8 @@ def compare(live: LivePair, seen: Pass) -> Iterator[Finding]:
     gradients = [{n: g * (f / norm) for n, g in raw.items()} for f in FACTORS]
     whole = [{n: g * (f / norm) for n, g in seen.gradients.items()} for f in FACTORS]
     trained = dict(live.torch.named_parameters())
-    optimizer = live.pair.torch_optimizer(trained.values())
+    make = live.pair.torch_optimizer
+    optimizer = run_foreign("torch_optimizer", lambda: make(trained.values()))
     start = _alone(live, torch_probe.copies(trained))
     rates: list[float] = []
     runs = Runs(
@@ -273,7 +275,7 @@ def _torch_steps(
     for step in gradients:
         torch_probe.set_gradients(trained, step)
         rates.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()
+        run_foreign("torch_optimizer", optimizer.step)
         steps.append(_alone(live, torch_probe.copies(trained)))
     torch_probe.write(trained, before)
     return steps
@@ -288,11 +290,12 @@ def _jax_steps(live: LivePair, gradients: list[Params]) -> list[Params]:
     trained = {p.jax for p in live.partners} & live.jax.trained
     model = live.jax.model
     params = model.own_tree({path: live.jax.tensors[path] for path in sorted(trained)})
-    state, steps = optimizer.init(params), []
+    state, steps = run_foreign("jax_optimizer", lambda: optimizer.init(params)), []
     for step in gradients:
         in_jax = live.in_jax(step, gradients=True)
         tree = model.own_tree({path: jax.numpy.asarray(in_jax[path]) for path in sorted(trained)})
-        updates, state = optimizer.update(tree, state, params)
+        update = partial(optimizer.update, tree, state, params)
+        updates, state = run_foreign("jax_optimizer", update)
         params = optax.apply_updates(params, updates)
         steps.append(live.in_torch({p: np.asarray(x) for p, x in model.by_path(params).items()}))
     return steps
