@@ -135,7 +135,7 @@ def test_an_error_of_the_pairs_own_code_is_shown_with_its_lines(project):
         [
             "twingrad: *broken.py raised KeyError: 'lost' (*broken.py, line 2): fix the file",
             "  *broken.py:4 in <module>: pair = width()",
-            "  *broken.py:2 in width: return {}['lost']",
+            "  *broken.py:2 in width: return *lost*",
         ],
         consecutive=True,
     )
