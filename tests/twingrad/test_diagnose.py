@@ -252,8 +252,12 @@ def test_nan_in_the_batch_is_refused():
 
 
 def test_a_loss_that_is_not_finite_is_refused():
-    said = _refused(torch_loss=lambda model, x, y: (model(x) - y).sum() / 0)
-    assert "PyTorch's loss is" in said
+    def infinite(model, x, y):
+        return (model(x) - y).sum() * float("inf")
+
+    said = _refused(torch_loss=infinite, jax_loss=infinite)
+    assert "PyTorch's loss is inf and JAX's inf" in said
+    assert "begins in the loss itself" in said
 
 
 def test_a_model_that_is_not_deterministic_is_refused():

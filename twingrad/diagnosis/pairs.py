@@ -77,6 +77,7 @@ def _in_float64(diagnosis: _Diagnosis) -> None:
         return
     torch, jax = comparison.values(run)
     diagnosis.oracle = torch
+    diagnosis.add(comparison.nowhere_a_number(torch, jax))
     failing = _failing(torch, jax, torch, "float64")
     say(f"{pair.name}, float64: every module from PyTorch's input")
     places = beyond_limits(run, diagnosis.scales)
@@ -103,7 +104,7 @@ def _in_float32(diagnosis: _Diagnosis) -> None:
     diagnosis.say(f"{pair.name}, float32: every module from PyTorch's input")
     like = diagnosis.exact.live if diagnosis.exact else None
     live = LivePair.build(pair, "float32", like=like)
-    run = ExactRun(live=live, seen=live.run_torch(), plain=live.run_jax())
+    run = ExactRun.once(live)
     torch, jax = comparison.values(run)
     failing = _failing(torch, jax, diagnosis.oracle, "float32")
     places = beyond_limits(run, diagnosis.scales)
