@@ -9,7 +9,7 @@ from twingrad import numerics
 from twingrad.alignment import placed
 from twingrad.calls import Pass
 from twingrad.casts import log
-from twingrad.diagnosis import state
+from twingrad.diagnosis import state, unaligned
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.diagnosis.hypotheses import optimizer
@@ -59,6 +59,7 @@ def compare(
         )  # fmt: skip
         outcomes.append(outcome)
         if not outcome.ok:
+            notes += unaligned.notes(exact)
             break  # float64 is what the others are judged by
     return outcomes, notes
 

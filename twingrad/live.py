@@ -1,6 +1,6 @@
 """Two live models of a pair in one dtype, with their parameters matched and their calls aligned."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -89,7 +89,7 @@ class LivePair:
             made = run_foreign("jax", lambda: jax_probe.made(pair.jax))
         subject = jax_probe.Subject(made, dtype, pair.train)
         live = cls(pair=pair, dtype=dtype, torch=model, jax=subject, lift=lift)
-        live._jax_paths()  # from then on the classes of all modules are known
+        live.jax_paths()  # from then on the classes of all modules are known
         hidden = sorted(live.jax.hidden[live.jax_loss])
         live.notes += [Note(name, HIDDEN) for name in hidden]
         return live
@@ -188,9 +188,9 @@ class LivePair:
 
     def names(self, torch: Pass) -> dict[Key, Key]:
         """For JAX's calls, PyTorch's."""
-        return align(torch, self._jax_paths(), self.partners)
+        return align(torch, self.jax_paths(), self.partners)
 
-    def _jax_paths(self) -> dict[Key, str]:
+    def jax_paths(self) -> dict[Key, str]:
         """JAX's calls and the classes of their modules."""
         with lifted("jax", self.lift, CastLog()):
             return run_foreign("jax_loss", lambda: self.jax.paths(self.jax_loss, self.jax_batch))
@@ -292,18 +292,20 @@ def align(
     """
     torch_calls = Counter(key.path for key in torch_side.calls)
     jax_calls = Counter(key.path for key in jax_side)
-    torch_held = {path: _held(path, partners, "torch") for path in torch_calls}
+    torch_held, inside = held_by_path(partners, "torch"), _by_path(partners, "jax")
+    # By the parameters in them; modules without any by the words of their paths.
+    likely: dict[object, list[str]] = defaultdict(list)
+    for other in torch_calls:
+        likely[torch_held.get(other) or words(other)].append(other)
     pairs: dict[Key, Key] = {}
     taken: set[str] = set()
     for path in sorted(jax_calls, key=len):
-        for layer, numbers in _layers(path, jax_calls[path], partners):
-            held = _held(path, layer, "jax")
+        for layer, numbers in _layers(inside.get(path, []), jax_calls[path]):
+            held = frozenset(p.name for p in layer)
             fits = [
                 other
-                for other in torch_calls
-                if other not in taken
-                and (path == "") == (other == "")
-                and (torch_held[other] == held if held else not torch_held[other])
+                for other in likely.get(held or words(path), ())
+                if other not in taken and (path == "") == (other == "")
             ]
             # A module may be called once more in one model; another one is no better for it.
             fits = [other for other in fits if torch_calls[other] == len(numbers)] or fits
@@ -320,33 +322,38 @@ def align(
     return {key: pairs[key] for key in jax_side if key in pairs}
 
 
-def _layers(
-    path: str, calls: int, partners: Sequence[Partner]
-) -> list[tuple[Sequence[Partner], list[int]]]:
-    """What a module at ``path`` is in its calls: the same in each, or a layer after the other.
+def _layers(inside: Sequence[Partner], calls: int) -> list[tuple[Sequence[Partner], list[int]]]:
+    """What a module is in its calls: the same in each, or a layer after the other.
 
-    A scan calls one module for all layers, whose parameters lie in it as in a stack.
+    A scan calls one module for all layers, whose parameters lie in it as in a stack; ``inside`` are
+    all that lie in it.
     """
-    start = f"{path}." if path else ""
-    inside = [p for p in partners if p.jax.startswith(start)]
     stacked = [p for p in inside if p.place is not None and p.place.stop is None]
     layers = sorted({p.place.start for p in stacked if p.place is not None})
     if not layers or len(stacked) < len(inside) or calls != len(layers):
-        return [(partners, list(range(calls)))]
+        return [(inside, list(range(calls)))]
     return [
         ([p for p in stacked if p.place is not None and p.place.start == layer], [number])
         for number, layer in enumerate(layers)
     ]
 
 
-def _held(
-    path: str, partners: Sequence[Partner], framework: Literal["torch", "jax"]
-) -> frozenset[str]:
-    start = f"{path}." if path else ""
-    return frozenset(
-        p.name
-        for p in partners
-        if any(
-            name.startswith(start) for name in (p.torch_names if framework == "torch" else [p.jax])
-        )
-    )
+def _by_path(
+    partners: Sequence[Partner], framework: Literal["torch", "jax"]
+) -> dict[str, list[Partner]]:
+    """For every path above a parameter of the framework's, the partners that lie under it."""
+    inside: dict[str, dict[int, Partner]] = defaultdict(dict)
+    for number, p in enumerate(partners):
+        for path in p.torch_names if framework == "torch" else (p.jax,):
+            while path:
+                path = path.rpartition(".")[0]
+                inside[path][number] = p
+    return {path: list(found.values()) for path, found in inside.items()}
+
+
+def held_by_path(
+    partners: Sequence[Partner], framework: Literal["torch", "jax"]
+) -> dict[str, frozenset[str]]:
+    """For every path above a parameter of the framework's, the parts that lie under it, by name."""
+    inside = _by_path(partners, framework)
+    return {path: frozenset(p.name for p in found) for path, found in inside.items()}

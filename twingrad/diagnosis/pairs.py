@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from twingrad import comparison, numerics
 from twingrad.calls import Key
-from twingrad.diagnosis import engine
+from twingrad.diagnosis import engine, unaligned
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.diagnosis.places import Place, beyond_limits
@@ -63,6 +63,8 @@ def diagnose(pair: Pair, say: Say = silent, every: bool = False) -> Findings:
             with arithmetic(dtype):
                 judge(diagnosis)
     found = diagnosis.findings
+    if found and diagnosis.exact is not None:
+        diagnosis.add(unaligned.notes(diagnosis.exact))
     return Findings(found if every else found[:1], pair.name, diagnosis.notes)
 
 
