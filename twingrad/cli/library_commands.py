@@ -142,6 +142,7 @@ PAIR_COMMANDS = (
             ("twingrad diagnose my_pair.py", "the first place where they differ"),
             ("twingrad diagnose my_pair.py --map", "which parameter is which, as code too"),
             ("twingrad diagnose my_pair.py --all --json found.json", "every place, for a program"),
+            ("twingrad diagnose my_pair.py --until h.3 --only attn", "a part of the model"),
         ),
         options=_diagnose_options,
         run=_diagnose,
