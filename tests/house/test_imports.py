@@ -216,6 +216,8 @@ LOADS_A_FRAMEWORK = (
     "twingrad.jax_probe",
     "twingrad.jax_replay",
     "twingrad.live",
+    "twingrad.timing.jax_calls",
+    "twingrad.timing.torch_calls",
     "twingrad.torch_probe",
     "twingrad.torch_replay",
 )

@@ -43,8 +43,8 @@ def _run(arguments: list[str]) -> int:
         raise ValueError(
             f"{' '.join(['twingrad', *arguments[:2]])!r} is about the built-in programs, which "
             "come with a checkout of the project: clone it, pip install -e '.[torch,jax,bench]' "
-            "there, and ask again; compare FILE.py, diagnose FILE.py and init-pair FILE.py work "
-            "everywhere"
+            "there, and ask again; compare FILE.py, diagnose FILE.py, bench FILE.py and init-pair "
+            "FILE.py work everywhere"
         )
     return library_commands.run(arguments, note)
 
