@@ -47,14 +47,23 @@ def compare(
 
 
 def diagnose(
-    pair: Pair | str | Path, *, every: bool = False, against: str | Path | None = None
+    pair: Pair | str | Path,
+    *,
+    every: bool = False,
+    until: str | None = None,
+    only: str | None = None,
+    against: str | Path | None = None,
 ) -> Findings:
     """Find where the two models of ``pair``, or of a pair file, first differ; empty if nowhere.
 
     Models are run in float64, then in float32. With ``every``, all places are returned and not the
-    first alone. ``against`` is a record of one side, made by ``twingrad record``, which the other
-    is judged by. Raises ``ValueError`` for a pair that cannot be judged, and where a framework that
-    is needed is missing.
+    first alone. ``until`` names a module, in either framework: what is computed up to the end of
+    its first call is looked at alone. ``only`` is a regular expression: modules in whose name, in
+    either framework, it is found are looked at alone. No divergence in a part says that its modules
+    compute the same from the same inputs, forward and backward, and nothing of the rest.
+    ``against`` is a record of one side, made by ``twingrad record``, which the other is judged by.
+    Raises ``ValueError`` for a pair that cannot be judged, for a name that is nowhere, and where a
+    framework that is needed is missing.
 
     Example::
 
@@ -64,7 +73,7 @@ def diagnose(
             print(finding.stage, finding.where, finding.cause)
     """
     with _beside(pair):
-        return _diagnosed(_loaded(pair, against), every)
+        return _diagnosed(_loaded(pair, against), every, until, only)
 
 
 def assert_equal(pair: Pair | str | Path, *, against: str | Path | None = None) -> None:
@@ -150,10 +159,12 @@ def _compared(pair: Pair, hint: str | None, dtypes: Sequence[str], causes: bool)
     )
 
 
-def _diagnosed(pair: Pair, every: bool) -> Findings:
+def _diagnosed(
+    pair: Pair, every: bool, until: str | None = None, only: str | None = None
+) -> Findings:
     from twingrad.diagnosis import pairs
 
-    return pairs.diagnose(pair, every=every)
+    return pairs.diagnose(pair, every=every, until=until, only=only)
 
 
 def _hint(pair: Pair | str | Path) -> str | None:

@@ -8,10 +8,10 @@ from twingrad.foreign import Untyped
 
 
 @contextmanager
-def arithmetic(dtype: str) -> Iterator[None]:
+def arithmetic(dtype: str, hurry: bool = True) -> Iterator[None]:
     """Within, JAX computes on the CPU, in ``dtype`` and in full precision.
 
-    Few passes are run of what is compiled, so the compiler is told to hurry.
+    Where few passes are run of what is compiled, the compiler is told to ``hurry``.
     """
     if not installed("jax"):
         yield  # JAX's numbers are recorded ones
@@ -23,7 +23,7 @@ def arithmetic(dtype: str) -> Iterator[None]:
         "jax_enable_x64": dtype == "float64",
         "jax_default_matmul_precision": "highest",
         "jax_default_device": jax.devices("cpu")[0],
-        "jax_disable_most_optimizations": True,
+        "jax_disable_most_optimizations": hurry,
     }
     # Options that also have a context manager are attributes, the others are read by name.
     before = {

@@ -9,7 +9,7 @@ from twingrad import numerics
 from twingrad.alignment import placed
 from twingrad.arithmetic import arithmetic
 from twingrad.calls import Pass, Plain
-from twingrad.diagnosis import state
+from twingrad.diagnosis import state, unaligned
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.diagnosis.hypotheses import optimizer
@@ -58,6 +58,7 @@ def compare(
         )  # fmt: skip
         outcomes.append(outcome)
         if not outcome.ok:
+            notes += unaligned.notes(exact)
             break  # float64 is what the others are judged by
     return outcomes, notes
 
@@ -66,7 +67,7 @@ def _in_float64(run: ExactRun, say: Say) -> tuple[list[Gate], list[Note], Values
     """All gates in float64, notes, and PyTorch's values."""
     torch, jax = values(run)
     first, notes = _decided("float64", _verdicts(torch, jax, torch, "float64"))
-    gates, notes = [first], [*run.notes, *notes]
+    gates, notes = [first], [*run.notes, *notes, *nowhere_a_number(torch, jax)]
     if first.ok:
         second = run.second(say)
         if isinstance(second, Note):
@@ -90,7 +91,7 @@ def _in_float32(exact: ExactRun, oracle: Values, say: Say) -> tuple[list[Gate], 
     pair = exact.live.pair
     say(f"{pair.name}, float32: forward and backward on both sides")
     live = LivePair.build(pair, "float32", like=exact.live)
-    run = ExactRun(live=live, seen=live.run_torch(), plain=live.run_jax())
+    run = ExactRun.once(live)
     torch, jax = values(run)
     verdicts = _verdicts(torch, jax, oracle, "float32")
     gate, notes = _decided("float32", verdicts)
@@ -144,6 +145,23 @@ def _failed(finding: Finding) -> Verdict:
         mutual_error_u=error, peak_error_u=error, limit_u=limit, peak_limit_u=limit,
         error_ratio=max(finding.size, 1.0), ok=False,
     )  # fmt: skip
+
+
+def nowhere_a_number(torch: Values, jax: Values) -> Iterator[Note]:
+    """Notes on outputs and gradients that are NaN in both models, where nothing is compared."""
+    for (kind, name), value in torch.items():
+        other = jax[kind, name]
+        whole = kind == "gradient" or name.partition("[")[0] == OUTPUT
+        if not whole or other.shape != value.shape:
+            continue
+        both = np.isnan(value) & np.isnan(other)
+        if both.any():
+            place = ", ".join(str(int(n)) for n in np.argwhere(both)[0])
+            yield Note(
+                f"gradient of {name}" if kind == "gradient" else name,
+                f"NaN in both models at {both.sum()} of {both.size} places, first at [{place}]: "
+                "nothing is compared there",
+            )
 
 
 OUTPUT = "output"  # the name of what the model as a whole returns
@@ -238,13 +256,16 @@ def fitting(
 
 
 def _verdicts(torch: Values, jax: Values, oracle: Values, dtype: str) -> list[Verdict]:
-    gradients = {name: value for (kind, name), value in oracle.items() if kind == "gradient"}
+    finite = numerics.finite
+    gradients = {name: finite(g) for (kind, name), g in oracle.items() if kind == "gradient"}
     scales = numerics.scales(gradients)
     verdicts = []
-    for (kind, name), value in torch.items():
-        truth = oracle[kind, name]
-        scale = scales[name] if kind == "gradient" else numerics.size(truth)
-        other = jax[kind, name]
+    for kind, name in torch:
+        # What is the same infinity in all of them, as in a mask, or NaN, is equal.
+        value, other, truth = numerics.without_shared(
+            torch[kind, name], jax[kind, name], oracle[kind, name]
+        )
+        scale = scales[name] if kind == "gradient" else numerics.size(finite(truth))
         if dtype == "float64":
             verdicts.append(judge_float64(name, kind, gaps(value, other), scale))
         else:

@@ -8,6 +8,7 @@ import numpy as np
 from twingrad import batches
 from twingrad.calls import Key, Pass, Plain
 from twingrad.diagnosis.finding import Note
+from twingrad.diagnosis.origin import require_finite
 from twingrad.live import ROOT, LivePair, named
 from twingrad.pair import Pair
 
@@ -56,6 +57,13 @@ class ExactRun:
         plain = deterministic(live, seen, say)
         return cls(live=live, seen=seen, plain=plain, notes=list(live.notes))
 
+    @classmethod
+    def once(cls, live: LivePair) -> "ExactRun":
+        """One pass of each. Raises ``ValueError`` where neither loss is finite."""
+        run = cls(live=live, seen=live.run_torch(), plain=live.run_jax())
+        require_finite(live, run.seen, run.plain)
+        return run
+
     def second(self, say: Say = silent) -> "ExactRun | Note":
         """The same two models on a second batch; a note where PyTorch's model takes none.
 
@@ -70,6 +78,8 @@ class ExactRun:
             seen = live.run_torch()
         except ValueError as error:
             return Note("model", f"{ONE_BATCH}: of one made from it, {error}")
+        if not np.isfinite(seen.loss):
+            return Note("model", f"{ONE_BATCH}: of one made from it, PyTorch's loss is {seen.loss}")
         return ExactRun(live=live, seen=seen, plain=live.run_jax())
 
     def cast_notes(self) -> Iterable[Note]:
@@ -96,24 +106,33 @@ class ExactRun:
 
 
 def deterministic(live: LivePair, once: Pass, say: Say) -> Plain:
-    """JAX's pass. Raises ``Unrepeatable`` where either model gives another loss when run again."""
+    """JAX's pass. Raises ``Unrepeatable`` where either model gives another loss when run again.
+
+    Raises ``ValueError`` where neither loss is finite.
+    """
     say(f"{live.pair.name}: running both twice")
     require_same_pass(once, live.run_torch())
     first, second = (live.run_jax() for _ in range(2))
     require_same_loss(first, second)
+    require_finite(live, once, second)
     return second
 
 
 def require_same_pass(once: Pass, again: Pass) -> None:
     """Raise ``Unrepeatable`` where two passes of PyTorch's have other losses."""
-    if once.loss != again.loss:
+    if not _same(once.loss, again.loss):
         raise Unrepeatable("torch", once.loss, again.loss, _strays(once, again))
 
 
 def require_same_loss(once: Plain, again: Plain) -> None:
     """Raise ``Unrepeatable`` where two passes of JAX's have other losses."""
-    if once.loss != again.loss:
+    if not _same(once.loss, again.loss):
         raise Unrepeatable("jax", once.loss, again.loss)
+
+
+def _same(loss: float, again: float) -> bool:
+    """Whether two losses are one; NaN is NaN again."""
+    return loss == again or bool(np.isnan(loss) and np.isnan(again))
 
 
 class Unrepeatable(ValueError):
@@ -136,7 +155,9 @@ def _strays(once: Pass, again: Pass) -> Key:
             call.inputs if way == "enter" else call.outputs
             for call in (once.calls[key], again.calls[key])
         )
-        if any(not np.array_equal(x, y) for x, y in zip(first, second, strict=True)):
+        if any(
+            not np.array_equal(x, y, equal_nan=True) for x, y in zip(first, second, strict=True)
+        ):
             return within[-1]
         if way == "enter":
             within.append(key)

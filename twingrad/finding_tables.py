@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from twingrad.diagnosis.finding import Finding, Note
+from twingrad.diagnosis.finding import Finding, Note, PartObject
 from twingrad.terminal import put, table
 
 TITLE = "Where the two part, the largest difference first"
@@ -16,14 +16,37 @@ EQUAL = (
 )
 
 
+MOST_MODULES = 6  # of a part, whose names are printed
+
+
+def equal(part: PartObject | None = None) -> str:
+    """The sentence that nothing differs, in a part or in the whole."""
+    if part is None:
+        return EQUAL
+    modules = part["modules"]
+    more = f" and {len(modules) - MOST_MODULES} more" if len(modules) > MOST_MODULES else ""
+    return (
+        f"no divergence in the part that was looked at: {', '.join(modules[:MOST_MODULES])}{more}. "
+        "Their own outputs and gradients agree, each from the same inputs; nothing is said of the "
+        "rest, of state and of updates."
+    )
+
+
 def findings(
-    console: Console, name: str, found: Sequence[Finding], its_notes: Sequence[Note] = ()
+    console: Console,
+    name: str,
+    found: Sequence[Finding],
+    its_notes: Sequence[Note] = (),
+    part: PartObject | None = None,
 ) -> None:
-    """Print what was ``found`` about the program or file ``name``, with its evidence, and notes."""
+    """Print what was ``found`` about the program or file ``name``, with its evidence, and notes.
+
+    ``part`` is the part of the models that was looked at, where it was not all.
+    """
     if found:
         _table_of(console, found)
     else:
-        console.print(f"{escape(name)}: {EQUAL}")
+        console.print(f"{escape(name)}: {escape(equal(part))}")
     notes(console, its_notes)
 
 

@@ -1,14 +1,14 @@
 """Two live models of a pair in one dtype, with their parameters matched and their calls aligned."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from twingrad import numerics, ties
+from twingrad.aligned_calls import align
 from twingrad.alignment import placed
 from twingrad.calls import LOSS as LOSS
 from twingrad.calls import Key, Pass, Plain
@@ -16,10 +16,11 @@ from twingrad.casts.lifting import lifted
 from twingrad.casts.log import CastLog
 from twingrad.diagnosis.finding import Note
 from twingrad.foreign import Array, Loss
-from twingrad.matching import match, matched, words
-from twingrad.pair import LoadedPair, Pair, error_text
+from twingrad.matching import match, matched
+from twingrad.pair import LoadedPair, Pair
 from twingrad.partners import Leaf, Partner, jax_tensors, torch_tensors
 from twingrad.sides import TITLES, Framework, JaxSide, RecordedModel, TorchSide
+from twingrad.user_code import refused
 
 if TYPE_CHECKING:
     from twingrad import jax_probe, torch_subject
@@ -113,7 +114,7 @@ class LivePair:
             pair=pair, dtype=dtype, torch=torch, jax=jax, lift=lift, torch_casts=torch_casts,
             jax_casts=jax_casts,
         )  # fmt: skip
-        live._jax_paths()  # from then on the classes of all modules are known
+        live.jax_paths()  # from then on the classes of all modules are known
         hidden = sorted(live.jax.out_of_reach(live.jax_loss))
         live.notes += [Note(name, HIDDEN) for name in hidden]
         return live
@@ -134,6 +135,10 @@ class LivePair:
         if trials is None:
             return
         truth = self.run_torch()
+        if not np.isfinite(truth.loss):  # no way could agree with it
+            self.partners = trials.ways()[0]
+            self._copy()
+            return
         last = self.channels_last(truth)
 
         def error(partners: list[Partner]) -> float:
@@ -216,18 +221,14 @@ class LivePair:
 
     def run_torch(self) -> Pass:
         """PyTorch's pass; its running statistics are then put back as they were."""
-        observed = self._torch_pass(self.torch_casts)
-        require_finite("PyTorch", observed.loss)
-        return observed
+        return self._torch_pass(self.torch_casts)
 
     def _torch_pass(self, log: CastLog) -> Pass:
         return self.on_torch(lambda: self.torch.observe(self.torch_loss, self.pair.batch), log)
 
     def run_jax(self) -> Plain:
         """JAX's own pass."""
-        plain = self._jax_pass(self.jax_casts)
-        require_finite("JAX", plain.loss)
-        return plain
+        return self._jax_pass(self.jax_casts)
 
     def _jax_pass(self, log: CastLog) -> Plain:
         return self.on_jax(lambda: self.jax.plain(self.jax_loss, self.jax_batch), log)
@@ -250,11 +251,11 @@ class LivePair:
         """For JAX's calls, PyTorch's; without those whose tensors a record does not have."""
         return {
             key: other
-            for key, other in align(torch, self._jax_paths(), self.partners).items()
+            for key, other in align(torch, self.jax_paths(), self.partners).items()
             if key not in self.jax.left_out and other not in torch.left_out
         }
 
-    def _jax_paths(self) -> dict[Key, str]:
+    def jax_paths(self) -> dict[Key, str]:
         """JAX's calls and the classes of their modules."""
         return self.on_jax(lambda: self.jax.paths(self.jax_loss, self.jax_batch))
 
@@ -317,92 +318,17 @@ def as_real(x: Array) -> Array:
     return np.stack([x.real, x.imag], axis=-1) if np.iscomplexobj(x) else x
 
 
-def require_finite(framework: str, loss: float) -> None:
-    """Raise ``ValueError`` for a loss that is NaN or infinite."""
-    if not np.isfinite(loss):
-        raise ValueError(f"{framework}'s loss is {loss}: give a batch with a finite loss")
-
-
 def run_foreign(what: str, run: Callable[[], T]) -> T:
-    """The result of ``run``; ``ValueError`` names ``what`` if the code of the pair raises.
+    """The result of ``run``; ``UserCodeError`` names ``what`` if the code of the pair raises.
 
     That it asks the process to end, with whatever status, is no verdict on the pair either.
     """
     try:
         return run()
     except (Exception, SystemExit) as error:  # whatever somebody's code raises
-        raise ValueError(f"the pair's {what} raised {error_text(error)}: fix it") from error
+        raise refused(f"the pair's {what}", error, "fix it") from error
 
 
 def named(key: Key) -> str:
     """A call as a sentence has it."""
     return str(key) if key.path else "the model"
-
-
-def align(
-    torch_side: Pass, jax_side: Mapping[Key, str], partners: Sequence[Partner]
-) -> dict[Key, Key]:
-    """For JAX's calls, PyTorch's calls of the same module.
-
-    A module is known by the parameters in it; one without any by its path.
-    """
-    torch_calls = Counter(key.path for key in (*torch_side.calls, *torch_side.left_out))
-    jax_calls = Counter(key.path for key in jax_side)
-    torch_held = {path: _held(path, partners, "torch") for path in torch_calls}
-    pairs: dict[Key, Key] = {}
-    taken: set[str] = set()
-    for path in sorted(jax_calls, key=len):
-        for layer, numbers in _layers(path, jax_calls[path], partners):
-            held = _held(path, layer, "jax")
-            fits = [
-                other
-                for other in torch_calls
-                if other not in taken
-                and (path == "") == (other == "")
-                and (torch_held[other] == held if held else not torch_held[other])
-            ]
-            # A module may be called once more in one model; another one is no better for it.
-            fits = [other for other in fits if torch_calls[other] == len(numbers)] or fits
-            same = [other for other in fits if words(other) == words(path)]
-            last = [o for o in fits if words(o)[-1:] == words(path)[-1:]] if held else []
-            choice = same or last or (fits if held and len(fits) == 1 else [])
-            if choice:
-                taken.add(choice[0])
-                pairs |= {
-                    Key(path, number): Key(choice[0], place)
-                    for place, number in enumerate(numbers)
-                    if place < torch_calls[choice[0]]
-                }
-    return {key: pairs[key] for key in jax_side if key in pairs}
-
-
-def _layers(
-    path: str, calls: int, partners: Sequence[Partner]
-) -> list[tuple[Sequence[Partner], list[int]]]:
-    """What a module at ``path`` is in its calls: the same in each, or a layer after the other.
-
-    A scan calls one module for all layers, whose parameters lie in it as in a stack.
-    """
-    start = f"{path}." if path else ""
-    inside = [p for p in partners if p.jax.startswith(start)]
-    stacked = [p for p in inside if p.place is not None and p.place.stop is None]
-    layers = sorted({p.place.start for p in stacked if p.place is not None})
-    if not layers or len(stacked) < len(inside) or calls != len(layers):
-        return [(partners, list(range(calls)))]
-    return [
-        ([p for p in stacked if p.place is not None and p.place.start == layer], [number])
-        for number, layer in enumerate(layers)
-    ]
-
-
-def _held(
-    path: str, partners: Sequence[Partner], framework: Literal["torch", "jax"]
-) -> frozenset[str]:
-    start = f"{path}." if path else ""
-    return frozenset(
-        p.name
-        for p in partners
-        if any(
-            name.startswith(start) for name in (p.torch_names if framework == "torch" else [p.jax])
-        )
-    )

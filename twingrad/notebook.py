@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from twingrad import finding_tables
-from twingrad.diagnosis.finding import Finding
+from twingrad.diagnosis.finding import Finding, PartObject
 from twingrad.numerics import Verdict
 from twingrad.outcome import Gate, Outcome, divergence_sentence
 from twingrad.outcome_tables import DEFINITIONS, ERRORS, WORST, error_cells, units_of
@@ -44,10 +44,11 @@ def comparison_html(
     return f"<div>{''.join(parts)}</div>"
 
 
-def findings_html(name: str, found: Sequence[Finding]) -> str:
+def findings_html(name: str, found: Sequence[Finding], part: PartObject | None = None) -> str:
     """The findings as a table, or the sentence that there are none."""
     if not found:
-        return f"<p>{_coloured('Equal', ok=True)}: {escape(f'{name}: {finding_tables.EQUAL}')}</p>"
+        sentence = finding_tables.equal(part)
+        return f"<p>{_coloured('Equal', ok=True)}: {escape(f'{name}: {sentence}')}</p>"
     rows = (
         [escape(f.stage), _code(f.where), escape(f.cause or finding_tables.UNKNOWN),
          f"<small>{escape(f.evidence)}</small>"]

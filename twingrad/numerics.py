@@ -82,6 +82,27 @@ def distance(x: Array, y: Array) -> Size:
     return norms if math.isfinite(norms.l2) else Size(math.inf, math.inf)
 
 
+def finite(x: Array) -> Array:
+    """``x`` with zeros in place of NaN and infinity."""
+    regular = np.isfinite(x)
+    return x if regular.all() else np.where(regular, x, 0)
+
+
+def without_shared(*arrays: Array) -> tuple[Array, ...]:
+    """Arrays with zeros where all have NaN, or all the same infinity; others as they are.
+
+    Two models that mask with -infinity agree there. Arrays of different shapes share nothing.
+    """
+    one, *others = arrays
+    regular = np.isfinite(one)
+    if regular.all() or any(x.shape != one.shape for x in others):
+        return arrays
+    shared = ~regular
+    for other in others:
+        shared &= (one == other) | (np.isnan(one) & np.isnan(other))
+    return tuple(np.where(shared, 0, x) for x in arrays)
+
+
 def blocks(shape: tuple[int, ...]) -> "Iterator[slice[int, int, None] | EllipsisType]":
     """Indices that cut an array of ``shape`` into rows few enough to stay in the cache."""
     elements = math.prod(shape)

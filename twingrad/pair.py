@@ -17,6 +17,7 @@ from twingrad.partners import Partner
 from twingrad.sides import Framework, RecordedModel
 from twingrad.stated import Names
 from twingrad.suggestions import nearby_file
+from twingrad.user_code import refused
 
 # Packages that come with one framework alone, and what to do where one of them is not there.
 OF_A_FRAMEWORK = ("torch", "jax", "jaxlib", "flax", "optax", "equinox", "haiku")
@@ -305,7 +306,7 @@ def load(path: Path) -> Pair:
     except (Exception, SystemExit) as error:
         name = error.name if isinstance(error, ModuleNotFoundError) else None
         fix = APART if (name or "").partition(".")[0] in OF_A_FRAMEWORK else "fix the file"
-        raise ValueError(f"{path} raised {error_text(error)}: {fix}") from error
+        raise refused(str(path), error, fix) from error
     pair: object = getattr(module, "pair", None)
     if not isinstance(pair, Pair):
         raise ValueError(
@@ -313,15 +314,6 @@ def load(path: Path) -> Pair:
             "expected pair = twingrad.Pair(...)"
         )
     return pair
-
-
-def error_text(error: BaseException) -> str:
-    """The class of ``error``, which a pair's own code raised, and the first line of its message."""
-    try:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    except Exception:  # a class of the pair's own, whose message fails
-        lines = []
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
 def write_starter(path: Path, side: Framework | None = None) -> None:

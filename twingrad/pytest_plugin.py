@@ -59,7 +59,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 def _hold(mark: pytest.Mark, item: pytest.Function) -> None:
-    """Hold the claim of one marker; a pair that cannot be judged fails the test in one sentence."""
+    """Hold the claim of one marker; a pair that cannot be judged fails the test in one sentence.
+
+    Of an error in the user's own code, the lines of that code stand under it.
+    """
     if len(mark.args) != 1 or not isinstance(mark.args[0], str | Path) or mark.kwargs:
         pytest.fail(
             f'pytest.mark.{PAIR} takes one pair file, as @pytest.mark.{PAIR}("my_pair.py"); for a '
@@ -67,12 +70,13 @@ def _hold(mark: pytest.Mark, item: pytest.Function) -> None:
             pytrace=False,
         )
     import twingrad
+    from twingrad import user_code
 
     reason = None
     try:
         twingrad.assert_equal(item.path.parent / mark.args[0])
     except ValueError as error:
-        reason = str(error)
+        reason = "\n".join(user_code.lines(error))
     if reason is not None:  # outside, so that the error is not shown as a second one
         pytest.fail(f"twingrad: {reason}", pytrace=False)
 

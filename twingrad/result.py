@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from twingrad import finding_tables, notebook, outcome_tables
-from twingrad.diagnosis.finding import Finding, Note, located
+from twingrad.diagnosis.finding import Finding, Note, PartObject, located
 from twingrad.outcome import Outcome
 
 WIDTH = 100  # columns of a table as text
@@ -17,7 +17,8 @@ class Findings(list[Finding]):
     """The places where two models first differ, in the order of computation; empty if nowhere.
 
     A list, so that it is false where the models are equal; ``ok`` is true there. ``notes`` say what
-    there is to know that makes no two models unequal. In a notebook it is shown as a table.
+    there is to know that makes no two models unequal. ``part`` is the part of the models that was
+    looked at, in words, where it was not all. In a notebook it is shown as a table.
 
     Example::
 
@@ -26,11 +27,16 @@ class Findings(list[Finding]):
     """
 
     def __init__(
-        self, findings: Iterable[Finding] = (), name: str = "pair", notes: Iterable[Note] = ()
+        self,
+        findings: Iterable[Finding] = (),
+        name: str = "pair",
+        notes: Iterable[Note] = (),
+        part: PartObject | None = None,
     ):
         super().__init__(findings)
         self.name = name
         self.notes = list(notes)
+        self.part = part
 
     @property
     def ok(self) -> bool:
@@ -39,11 +45,15 @@ class Findings(list[Finding]):
 
     def table(self, width: int = WIDTH) -> str:
         """Stage, place, cause and evidence of every finding as text, ``width`` columns wide."""
-        return _printed(lambda to: finding_tables.findings(to, self.name, self, self.notes), width)
+        return _printed(self.show, width)
+
+    def show(self, console: Console, name: str | None = None) -> None:
+        """Print the table on ``console``, calling the pair ``name``."""
+        finding_tables.findings(console, name or self.name, self, self.notes, self.part)
 
     def __repr__(self) -> str:
         if self.ok:
-            return f"<{self.name}: no divergence>"
+            return f"<{self.name}: no divergence{' in a part' if self.part else ''}>"
         more = f" and {len(self) - 1} more" if len(self) > 1 else ""
         return f"<{self.name}: {located(self)}{more}>"
 
@@ -51,7 +61,7 @@ class Findings(list[Finding]):
         return self.table()
 
     def _repr_html_(self) -> str:
-        return notebook.findings_html(self.name, self)
+        return notebook.findings_html(self.name, self, self.part)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

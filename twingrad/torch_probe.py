@@ -51,7 +51,16 @@ def mean_square(model: nn.Module, *batch: Tensor) -> Tensor:
 
 
 def prepare(model: nn.Module, dtype: str, train: bool) -> nn.Module:
-    """``model`` in ``dtype``, in training or evaluation mode, with nothing done in place.
+    """``model`` in ``dtype``, in training or evaluation mode, with nothing done in place."""
+    model = in_dtype(model, dtype, train)
+    for module in model.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
+    return model.requires_grad_()
+
+
+def in_dtype(model: nn.Module, dtype: str, train: bool) -> nn.Module:
+    """``model`` in ``dtype``, in training or evaluation mode.
 
     Complex numbers become those whose parts have ``dtype``.
     """
@@ -63,11 +72,7 @@ def prepare(model: nn.Module, dtype: str, train: bool) -> nn.Module:
         return x.to(kind) if x.is_floating_point() else x
 
     # Module.to(dtype) would drop the imaginary parts.
-    model = model._apply(cast).train(train)  # type: ignore[no-untyped-call]
-    for module in model.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False  # type: ignore[assignment]
-    return model.requires_grad_()
+    return model._apply(cast).train(train)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def leaves(model: nn.Module) -> list[Leaf]:

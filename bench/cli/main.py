@@ -12,9 +12,9 @@ from twingrad.cli.main import exit_status
 ABOUT = "The same programs in PyTorch and in JAX, tested equal, tensor by tensor."
 COMMANDS: tuple[Command, ...] = (
     *verify.COMMANDS,
-    *library_commands.PAIR_COMMANDS,
     *train.COMMANDS,
     *measure.COMMANDS,
+    *library_commands.PAIR_COMMANDS,  # of one name with a program's, the program's comes first
     library_commands.DOCTOR,
     completion_command(lambda: COMMANDS),
 )

@@ -17,8 +17,9 @@ def run(options: DiagnoseOptions, console: Console) -> int:
     """Diagnose the program; 0 if nothing diverges, else 1. Raises ``ValueError``."""
     if options.preset is not None and options.program != "gpt2":
         raise ValueError("--preset is for gpt2: say twingrad diagnose gpt2 --preset ...")
-    if options.map:
-        raise ValueError("--map is for a pair file: say twingrad diagnose FILE.py --map")
+    for name, value in (("map", options.map), ("until", options.until), ("only", options.only)):
+        if value:
+            raise ValueError(f"--{name} is for a pair file: say twingrad diagnose FILE.py --{name}")
     both = frameworks.both()  # raises where one is not installed
     from bench.diagnosis import builtin  # it loads both
 

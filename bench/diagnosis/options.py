@@ -43,6 +43,18 @@ class DiagnoseOptions:
         group="what is looked at",
         help="of a pair file: notes count as divergences, status 1 for one",
     )
+    until: str | None = option(
+        None,
+        group="what is looked at",
+        metavar="NAME",
+        help="of a pair file: what is computed up to the end of this module's first call alone",
+    )
+    only: str | None = option(
+        None,
+        group="what is looked at",
+        metavar="REGEX",
+        help="of a pair file: modules in whose name, in either framework, this is found, alone",
+    )
     json: Path | None = option(
         None, group="files to write", metavar="FILE", help="the findings as JSON"
     )

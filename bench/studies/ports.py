@@ -178,12 +178,13 @@ def diagnose(port: Port) -> Answer:
             return {"status": -1, "findings": [], "notes": [], "message": message}
         report = json.loads(path.read_text()) if path.exists() else {}
     said = ended.stderr.strip().splitlines()
+    # What stands before the sentence is progress.
+    start = max((n for n, line in enumerate(said) if line.startswith("twingrad:")), default=-3)
     return {
         "status": ended.returncode,
         "findings": report.get("findings", []),
         "notes": report.get("notes", []),
-        # The tail: what stands before it is progress.
-        "message": "" if ended.returncode < 2 else _printed(" ".join(said[-3:])),
+        "message": "" if ended.returncode < 2 else _printed(" ".join(said[start:])),
     }
 
 

@@ -96,8 +96,8 @@ def _read(source, parsed) -> None:
 
 
 def test_examples_name_bugs_and_contestants_that_exist():
-    calls = [call for c in COMMANDS if c.name == "mutants" for call, _ in c.examples]
-    (bug,) = re.findall(r"--only (\S+)", " ".join(calls))
+    calls = [call for command in COMMANDS for call, _ in command.examples]
+    (bug,) = re.findall(r"mutants --only (\S+)", " ".join(calls))
     assert bug in {mutant.name for mutant in MUTANTS}
 
 
@@ -142,7 +142,8 @@ def test_the_defaults_of_bench_are_those_that_it_resolves(monkeypatch, device):
     monkeypatch.setattr(setup, "pick_device", lambda name: device)
     monkeypatch.setattr(frameworks, "installed", lambda name: True)
     resolved = setup.resolve(BenchOptions(workload=("train",)))
-    declared = {one.name: one for c in COMMANDS if c.name == "bench" for one in c.declared()}
+    (bench, _) = [command for command in COMMANDS if command.name == "bench"]
+    declared = {one.name: one for one in bench.declared()}
     (stage,) = [stage for stage in resolved.stages if stage.program == "gpt2"]
     effective = {
         "preset": resolved.preset,
@@ -215,7 +216,7 @@ def test_options_without_a_value_are_known_where_a_pair_is_looked_for():
     flags = {
         one.flag
         for command in COMMANDS
-        if command.name in ("compare", "diagnose")
+        if command.name in library_commands.OF_FILES
         for one in command.declared()
         if one.kind is bool
     }

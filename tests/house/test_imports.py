@@ -223,6 +223,8 @@ LOADS_A_FRAMEWORK = (
     "twingrad.jax_observe",
     "twingrad.jax_probe",
     "twingrad.jax_replay",
+    "twingrad.timing.jax_calls",
+    "twingrad.timing.torch_calls",
     "twingrad.torch_feed",
     "twingrad.torch_probe",
     "twingrad.torch_replay",

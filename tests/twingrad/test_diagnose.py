@@ -214,12 +214,13 @@ def test_a_bad_pair_file_is_one_sentence(tmp_path, capsys, kind):
     text, said = BAD[kind]
     path = tmp_path / "mine.py"
     path.write_text(text)
-    assert main(["compare", str(path)]) == 2
-    assert main(["diagnose", str(path)]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
-    for line in lines:
-        assert said in line
+    for command in ("compare", "diagnose"):
+        assert main([command, str(path)]) == 2
+        sentence, *frames = capsys.readouterr().err.splitlines()
+        assert said in sentence
+        # Where the file's own code raised, its one line is shown, and nothing of anybody else's.
+        assert len(frames) == (said.partition(":")[0][-4:] in ("rror", "Exit"))
+        assert all(line.startswith(f"  {path}:1") and text in line for line in frames)
 
 
 def test_init_pair_overwrites_nothing(tmp_path, capsys):
@@ -254,8 +255,12 @@ def test_nan_in_the_batch_is_refused():
 
 
 def test_a_loss_that_is_not_finite_is_refused():
-    said = _refused(torch_loss=lambda model, x, y: (model(x) - y).sum() / 0)
-    assert "PyTorch's loss is" in said
+    def infinite(model, x, y):
+        return (model(x) - y).sum() * float("inf")
+
+    said = _refused(torch_loss=infinite, jax_loss=infinite)
+    assert "PyTorch's loss is inf and JAX's inf" in said
+    assert "begins in the loss itself" in said
 
 
 def test_a_model_that_is_not_deterministic_is_refused():

@@ -172,7 +172,7 @@ def test_the_logarithm_of_a_negative_number_is_said_to_be_that():
     x[2, 2] = -1.0
     with np.errstate(invalid="ignore"):
         cause = _cause(X, np.log(x), sources={"fc": x}, call=_call())
-    assert "fc is negative there" in cause
+    assert "fc is -1 at [2, 2]" in cause
 
 
 def _call():
@@ -197,4 +197,4 @@ def test_numbers_that_go_into_a_layer_are_no_indices():
     )  # fmt: skip
     assert not_finite.beyond_table(into) is None
     ids = replace(into, jax=np.full((2, 8), 9.0), before=replace(linear, integers=[np.ones(3)]))
-    assert "index 9 is out of range of a table of 1 rows" in not_finite.beyond_table(ids)
+    assert "index 9 at [0, 0] is out of range of a table of 1 rows" in not_finite.beyond_table(ids)

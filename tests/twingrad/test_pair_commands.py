@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[2]
         "compare --dtype float64 -- x.py",
         "diagnose --all x.py",
         "diagnose x.py --help",
+        "bench x.py",
+        "bench --json out x.py",
     ],
 )
 def test_a_call_about_a_file_is_the_librarys(call):
@@ -35,7 +37,8 @@ def test_a_call_about_a_file_is_the_librarys(call):
 @pytest.mark.parametrize(
     "call",
     ["", "--help", "compare", "compare gpt2", "compare --json x.py", "compare gpt2 --json x.py",
-     "diagnose --help", "train x.py", "bench x.py"],
+     "diagnose --help", "train x.py", "bench", "bench --check x.py",
+     "bench --workload train forward"],
 )  # fmt: skip
 def test_any_other_call_is_not(call):
     assert not library_commands.answers(call.split())
@@ -52,6 +55,10 @@ def test_any_other_call_is_not(call):
         ("compare x.py --json nowhere/at/all", "does not exist"),
         ("compare x.py --jsn y", "see twingrad"),
         ("compare x.py", "there is no pair file x.py"),
+        ("bench x.py --samples 2", "need 3 or more"),
+        ("bench x.py --modes quick", "unknown mode 'quick'"),
+        ("bench x.py --preset tiny", "--preset is for gpt2"),
+        ("bench x.py --json nowhere/at/all", "does not exist"),
         ("init-pair", "FILE"),
     ],
 )

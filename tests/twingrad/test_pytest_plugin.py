@@ -119,6 +119,28 @@ def test_claims_hold_or_fail_with_the_table(project):
     assert said.count("\n") < 100
 
 
+BROKEN = """
+@pytest.mark.pair("broken.py")
+def test_broken():
+    pass
+"""
+
+
+def test_an_error_of_the_pairs_own_code_is_shown_with_its_lines(project):
+    text = "def width():\n    return {}['lost']\n\npair = width()\n"
+    project.makepyfile(broken=text, test_broken=f"import pytest\n{BROKEN}")
+    result = _run(project, "test_broken.py")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "twingrad: *broken.py raised KeyError: 'lost' (*broken.py, line 2): fix the file",
+            "  *broken.py:4 in <module>: pair = width()",
+            "  *broken.py:2 in width: return *lost*",
+        ],
+        consecutive=True,
+    )
+
+
 def test_a_whole_traceback_is_shown_to_who_asks_for_it(project):
     said = _run(project, "--full-trace", "-k", "otherwise").stdout.str()
     assert "raise NotEqual(" in said

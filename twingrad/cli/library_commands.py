@@ -10,15 +10,17 @@ from twingrad.cli.options import read_options
 ABOUT = "Compare a PyTorch model with its JAX port, tensor by tensor, and find where they differ."
 NOTE = "The built-in programs, their training and benchmarks come with a checkout of the project."
 # Options of these commands that no value follows.
-FLAGS = ("-h", "--help", "--all", "--map", "--strict")
+FLAGS = ("-h", "--help", "--all", "--map", "--strict", "--render")
 _OF_GPT2 = ("preset", "weights", "tokens", "save")
+# Commands that are the library's where they are given a file, and the workbench's otherwise.
+OF_FILES = ("compare", "diagnose", "bench")
 
 
 def answers(arguments: Sequence[str]) -> bool:
     """Whether the call is the library's to answer: about a pair in a file, or the installation."""
     command, *words = arguments or [""]
     return command in ("init-pair", "record", "convert", "doctor") or (
-        command in ("compare", "diagnose") and _program(words).endswith(".py")
+        command in OF_FILES and _program(words).endswith(".py")
     )
 
 
@@ -35,7 +37,7 @@ def _program(words: Sequence[str]) -> str:
 
 def run(arguments: Sequence[str], note: str = NOTE) -> int:
     """Run a call; 0 if nothing differs, else 1. Raises ``ValueError`` for a wrong call."""
-    if arguments[:1] in (["compare"], ["diagnose"]):
+    if arguments[:1] and arguments[0] in OF_FILES:
         _refuse_options_of_gpt2(arguments)
     return run_command(COMMANDS, arguments, ABOUT, note)
 
@@ -111,6 +113,19 @@ def _convert(parsed: argparse.Namespace) -> int:
     from twingrad.terminal import new_console
 
     return command.run(read_options(command.ConvertOptions, parsed), new_console())
+
+
+def _bench_options() -> Sequence[OptionSource]:
+    from twingrad.timing.command import PairBenchOptions
+
+    return (PairBenchOptions,)
+
+
+def _bench(parsed: argparse.Namespace) -> int:
+    from twingrad.terminal import new_console
+    from twingrad.timing import command
+
+    return command.run(read_options(command.PairBenchOptions, parsed), new_console())
 
 
 def _doctor_options() -> Sequence[OptionSource]:
@@ -192,6 +207,7 @@ PAIR_COMMANDS = (
             ("twingrad diagnose my_pair.py --map", "which parameter is which, as code too"),
             ("twingrad diagnose my_pair.py --all --json found.json", "every place, for a program"),
             ("twingrad diagnose my_port.py --against rec", "the other side comes from a record"),
+            ("twingrad diagnose my_pair.py --until h.3 --only attn", "a part of the model"),
         ),
         options=_diagnose_options,
         run=_diagnose,
@@ -218,6 +234,22 @@ PAIR_COMMANDS = (
         ),
         options=_convert_options,
         run=_convert,
+    ),
+    Command(
+        name="bench",
+        listed="bench FILE.py",
+        group=PAIRS,
+        usage="FILE.py",
+        summary="time both models, checked to be equal",
+        about="Time both models of a pair file on the CPU: forward, forward and backward, and a "
+        "training step where the pair has optimizers, eager and compiled. Each framework has a "
+        "process of its own, and samples are taken in turn. The file is Python, and is run.",
+        examples=(
+            ("twingrad bench my_pair.py", "in float32"),
+            ("twingrad bench my_pair.py --json speed.json", "with every sample, for a program"),
+        ),
+        options=_bench_options,
+        run=_bench,
     ),
 )
 DOCTOR = Command(

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from twingrad import user_code
 from twingrad.cli import library_commands
 from twingrad.environment import checkout, install_command, missing_packages
 
@@ -42,8 +43,8 @@ def _run(arguments: list[str]) -> int:
         raise ValueError(
             f"{' '.join(['twingrad', *arguments[:2]])!r} is about the built-in programs, which "
             "come with a checkout of the project: clone it, pip install -e '.[torch,jax,bench]' "
-            "there, and ask again; compare FILE.py, diagnose FILE.py and init-pair FILE.py work "
-            "everywhere"
+            "there, and ask again; compare FILE.py, diagnose FILE.py, bench FILE.py and init-pair "
+            "FILE.py work everywhere"
         )
     return library_commands.run(arguments, note)
 
@@ -59,7 +60,10 @@ def _run_workbench(root: Path, arguments: list[str]) -> int:
 
 
 def exit_status(run: Callable[[], int]) -> int:
-    """The status that ``run`` returns; what it raises becomes one sentence on stderr and 2."""
+    """The status that ``run`` returns; what it raises becomes one sentence on stderr and 2.
+
+    Under the sentence about an error in the user's own code stand the lines of that code.
+    """
     # PyTorch asks the kernel for large pages, which spares thousands of faults a large tensor.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # Its threads sleep while they wait. By default they spin, and where JAX or another program
@@ -68,7 +72,8 @@ def exit_status(run: Callable[[], int]) -> int:
     try:
         return run()
     except ValueError as error:
-        print(f"twingrad: {' '.join(str(error).split())}", file=sys.stderr)
+        lines = user_code.lines(error)
+        print("\n".join(["twingrad: " + lines[0], *lines[1:]]), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("twingrad: interrupted", file=sys.stderr)

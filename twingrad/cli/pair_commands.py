@@ -153,6 +153,19 @@ class PairDiagnoseOptions:
         group="what is looked at",
         help="print which parameter holds which and what is left open, as code too, and stop",
     )
+    until: str | None = option(
+        None,
+        group="what is looked at",
+        metavar="NAME",
+        help="what is computed up to the end of this module's first call alone; a module by its "
+        "name in either framework",
+    )
+    only: str | None = option(
+        None,
+        group="what is looked at",
+        metavar="REGEX",
+        help="modules in whose name, in either framework, this is found, alone",
+    )
     json: Path | None = option(
         None, group="files to write", metavar="FILE", help="the findings as JSON"
     )
@@ -288,19 +301,23 @@ def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
     with _pair(options.file, options.against) as pair, progress(console) as say:
         from twingrad.diagnosis import pairs
 
-        findings = pairs.diagnose(pair, say, options.all)
+        findings = pairs.diagnose(pair, say, options.all, options.until, options.only)
     seconds = time.perf_counter() - started
     if options.json:
-        write_json(options.json, as_object(findings, seconds, _environment(), findings.notes))
-    finding_tables.findings(console, str(options.file), findings, findings.notes)
+        report = as_object(findings, seconds, _environment(), findings.notes)
+        if findings.part is not None:
+            report["part"] = findings.part
+        write_json(options.json, report)
+    findings.show(console, str(options.file))
     console.print(f"({seconds:.0f} s)")
     return 1 if findings or (options.strict and findings.notes) else 0
 
 
 def _show_map(options: PairDiagnoseOptions, console: Console) -> int:
     """Print the map of the pair's parameters; 1 if something is left open, else 0."""
-    if options.json:
-        raise ValueError("--map prints the map and diagnoses nothing: leave out --json")
+    for name, value in (("json", options.json), ("until", options.until), ("only", options.only)):
+        if value:
+            raise ValueError(f"--map prints the map and diagnoses nothing: leave out --{name}")
     with _pair(options.file, options.against) as pair:
         from twingrad import live
         from twingrad.arithmetic import arithmetic

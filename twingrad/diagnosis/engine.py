@@ -152,7 +152,8 @@ def finding_of(replay: Replay, place: Divergence, pair: Pair, dtype: str) -> Fin
     measured += ", in training mode" if pair.train else ""
     context = _context(replay, place, pair, dtype)
     reason = explain.explain(context)
-    evidence = f"{measured}; {statistics(place.torch, place.jax)}"
+    with np.errstate(all="ignore"):  # of numbers that are not finite
+        evidence = f"{measured}; {statistics(place.torch, place.jax)}"
     return Finding(
         stage=place.stage,
         where=_where(replay, place),
@@ -187,6 +188,8 @@ def _context(replay: Replay, place: Divergence, pair: Pair, dtype: str) -> Conte
         modules=_modules(replay, place) if is_forward else {},
         rows_before=_rows_of(replay, place.before) if place.before else None,
         trial=_trial(replay, place, dtype),
+        indices=replay.indices(place.owner),
+        nearby={} if is_forward else replay.inputs_of_parts(place.owner),
     )
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 import numpy as np
 
@@ -91,14 +91,23 @@ class NoteObject(TypedDict):
     note: str
 
 
+class PartObject(TypedDict):
+    """The part of the models that was looked at, as the JSON contract has it."""
+
+    until: str | None
+    only: str | None
+    modules: list[str]
+
+
 class Report(TypedDict):
-    """Everything that ``diagnose --json`` writes."""
+    """Everything that ``diagnose --json`` writes; ``part`` where a part alone was looked at."""
 
     ok: bool
     seconds: float
     findings: list[FindingObject]
     notes: list[NoteObject]
     environment: object
+    part: NotRequired[PartObject]
 
 
 def statistics(torch: Array, jax: Array) -> str:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from twingrad import comparison, numerics
 from twingrad.arithmetic import arithmetic
 from twingrad.calls import Key
-from twingrad.diagnosis import engine
+from twingrad.diagnosis import engine, part, unaligned
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
+from twingrad.diagnosis.part import Part
 from twingrad.diagnosis.places import Place, beyond_limits
 from twingrad.exact import ExactRun, Say, silent
 from twingrad.live import LivePair
@@ -39,6 +40,9 @@ class _Diagnosis:
     pair: Pair
     say: Say
     every: bool
+    until: str | None = None
+    only: str | None = None
+    part: Part | None = None
     findings: list[Finding] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     exact: ExactRun | None = None
@@ -50,8 +54,12 @@ class _Diagnosis:
         for result in results:
             if isinstance(result, Finding):
                 self.findings.append(result)
-            elif result not in self.notes:
+            elif result not in self.notes and (self.part is None or self.part.has_note(result)):
                 self.notes.append(result)
+
+    def looked_at(self, places: list[Place]) -> list[Place]:
+        """The places in the part that was asked for."""
+        return places if self.part is None else self.part.of(places)
 
     @property
     def done(self) -> bool:
@@ -59,18 +67,29 @@ class _Diagnosis:
         return bool(self.findings) and not self.every
 
 
-def diagnose(pair: Pair, say: Say = silent, every: bool = False) -> Findings:
+def diagnose(
+    pair: Pair,
+    say: Say = silent,
+    every: bool = False,
+    until: str | None = None,
+    only: str | None = None,
+) -> Findings:
     """The divergences of ``pair``, the largest over its limit first; only that, or ``every``.
 
-    Raises ``ValueError`` for a pair that cannot be judged.
+    With ``until`` or ``only``, those in a part of the modules: what each computes from the same
+    inputs, forward and backward. Raises ``ValueError`` for a pair that cannot be judged, and for a
+    part that is nowhere.
     """
-    diagnosis = _Diagnosis(pair=pair, say=say, every=every)
+    diagnosis = _Diagnosis(pair=pair, say=say, every=every, until=until, only=only)
     for dtype, judge in (("float64", _in_float64), ("float32", _in_float32)):
         if not diagnosis.findings:
             with arithmetic(dtype):
                 judge(diagnosis)
     found = diagnosis.findings
-    return Findings(found if every else found[:1], pair.name, diagnosis.notes)
+    if found and diagnosis.exact is not None:
+        diagnosis.add(unaligned.notes(diagnosis.exact))
+    looked_at = diagnosis.part.as_object() if diagnosis.part else None
+    return Findings(found if every else found[:1], pair.name, diagnosis.notes, looked_at)
 
 
 def _in_float64(diagnosis: _Diagnosis) -> None:
@@ -78,15 +97,18 @@ def _in_float64(diagnosis: _Diagnosis) -> None:
     pair, say = diagnosis.pair, diagnosis.say
     run = ExactRun.of(pair, say)
     diagnosis.exact = run
+    diagnosis.part = part.chosen(run, diagnosis.until, diagnosis.only)
     diagnosis.add(run.notes)
-    diagnosis.add(engine.of_values(run.live))
+    if diagnosis.part is None:
+        diagnosis.add(engine.of_values(run.live))
     if diagnosis.done:
         return
     torch, jax = comparison.values(run)
     diagnosis.oracle = torch
+    diagnosis.add(comparison.nowhere_a_number(torch, jax))
     failing = _failing(torch, jax, torch, "float64")
     say(f"{pair.name}, float64: every module from PyTorch's input")
-    places = beyond_limits(run, diagnosis.scales)
+    places = diagnosis.looked_at(beyond_limits(run, diagnosis.scales))
     second = None if failing else run.second(say)
     if not failing:
         diagnosis.add(_divisions(places, "float64"))
@@ -94,12 +116,13 @@ def _in_float64(diagnosis: _Diagnosis) -> None:
     if isinstance(second, ExactRun):
         torch, jax = comparison.values(second)
         failing = _failing(torch, jax, torch, "float64")
-        places = beyond_limits(second, {}) if failing else []
+        places = diagnosis.looked_at(beyond_limits(second, {})) if failing else []
     elif second is not None:
         diagnosis.add([second])
-    diagnosis.add(_ranked(places, failing, pair, "float64", diagnosis.every))
+    whole = failing if diagnosis.part is None else []
+    diagnosis.add(_ranked(places, whole, pair, "float64", diagnosis.every))
     for compared in (comparison.kept(run, second), comparison.updates(run, say)):
-        if not diagnosis.done:
+        if not diagnosis.done and diagnosis.part is None:
             diagnosis.add(compared)
     diagnosis.add(run.cast_notes())
 
@@ -110,15 +133,15 @@ def _in_float32(diagnosis: _Diagnosis) -> None:
     diagnosis.say(f"{pair.name}, float32: every module from PyTorch's input")
     like = diagnosis.exact.live if diagnosis.exact else None
     live = LivePair.build(pair, "float32", like=like)
-    run = ExactRun(live=live, seen=live.run_torch(), plain=live.run_jax())
+    run = ExactRun.once(live)
     torch, jax = comparison.values(run)
     failing = _failing(torch, jax, diagnosis.oracle, "float32")
-    places = beyond_limits(run, diagnosis.scales)
+    places = diagnosis.looked_at(beyond_limits(run, diagnosis.scales))
     if not failing:
         diagnosis.add(_divisions(places, "float32"))
     elif places:
         diagnosis.add(_ranked(places, failing, pair, "float32", diagnosis.every))
-    else:
+    elif diagnosis.part is None:
         diagnosis.add(map(comparison.rounding_alone, failing))
 
 

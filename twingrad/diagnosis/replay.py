@@ -42,9 +42,15 @@ class Divergence:
 
     @cached_property
     def error(self) -> float:
-        """Relative distance (L2), infinite where shapes differ or a value is not finite."""
-        gap = numerics.distance(self.torch, self.jax).l2
-        return gap / self.scale.l2 if self.scale.l2 else (0.0 if gap == 0 else float("inf"))
+        """Relative distance (L2), infinite where shapes differ or one value is not finite.
+
+        What is NaN, or the same infinity, in both is equal: it comes from elsewhere, or is meant.
+        """
+        gap = numerics.distance(*numerics.without_shared(self.torch, self.jax)).l2
+        scale = self.scale.l2
+        if not np.isfinite(scale):
+            scale = numerics.size(numerics.finite(self.torch)).l2
+        return gap / scale if scale else (0.0 if gap == 0 else float("inf"))
 
 
 @dataclass(kw_only=True)
@@ -205,7 +211,7 @@ class Replay:
         """Divergences of gradients, from the loss back to the parameters."""
         gradients = self.live.torch_parts(self.seen.gradients, gradients=True)
         jax_gradients = self.live.in_torch(self.replayed.gradients, gradients=True)
-        scales = numerics.scales(gradients)
+        scales = numerics.scales({n: numerics.finite(g) for n, g in gradients.items()})
 
         def of_parameter(name: str, owner: Key) -> Divergence:
             return Divergence(
@@ -259,7 +265,8 @@ class Replay:
 
     @cached_property
     def _largest_gradient(self) -> numerics.Size:
-        sizes = (numerics.size(g).l2 for g in self.replayed.torch_gradients.values())
+        gradients = map(numerics.finite, self.replayed.torch_gradients.values())
+        sizes = (numerics.size(g).l2 for g in gradients)
         return numerics.Size(max(sizes, default=0.0), 0.0)
 
     def _deepest(self, name: str) -> Key:
@@ -289,6 +296,20 @@ class Replay:
                 for x in self.seen.calls[key].outputs[:1]:
                     sources[str(key)] = x
         return sources
+
+    def indices(self, owner: Key) -> tuple[Array, ...]:
+        """The integers that JAX's call of the owner was given."""
+        called = self.jax_calls.get(owner)
+        sites = sorted(site for site in self.replayed.integers if site[0] == called)
+        return tuple(self.replayed.jax[site] for site in sites)
+
+    def inputs_of_parts(self, owner: Key) -> dict[str, Array]:
+        """The first input of each call that the owner made, by name, as PyTorch has it."""
+        return {
+            f"the input of {key}": self.seen.calls[key].inputs[0]
+            for key, within in self.enclosing.items()
+            if within == owner and self.seen.calls[key].inputs
+        }
 
     def own_values(self, owner: Key) -> dict[str, Array]:
         """The module's own parameters, by the last word of their names, as PyTorch keeps them."""

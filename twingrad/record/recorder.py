@@ -1,5 +1,6 @@
 """Runs one side of a pair, where its framework is, and keeps what the judgement needs of it."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from twingrad.diagnosis.hypotheses.sketches import Scene
 from twingrad.environment import installed_versions
 from twingrad.exact import Say, Unrepeatable, require_same_loss, require_same_pass, silent
 from twingrad.foreign import Array
-from twingrad.live import live_jax, live_torch, require_finite, run_foreign
+from twingrad.live import live_jax, live_torch, run_foreign
 from twingrad.pair import Pair
 from twingrad.record.codec import Tensors, encode
 from twingrad.record.content import Content, JaxFacts, Run, Steps, TorchFacts
@@ -224,7 +225,7 @@ class _Torch(_Live):
         seen = self.call(
             "torch", lambda: self.subject.observe(self.loss, of.batch, self.only), heard=True
         )
-        require_finite("PyTorch", seen.loss)
+        _require_finite("PyTorch", seen.loss)
         return seen
 
     def require_repeatable(self, once: Pass) -> None:
@@ -285,7 +286,7 @@ class _Jax(_Live):
 
     def _plain(self, of: Pair, heard: bool = False) -> Plain:
         plain = self.call("jax", lambda: self.subject.plain(self.loss, of.batch), heard)
-        require_finite("JAX", plain.loss)
+        _require_finite("JAX", plain.loss)
         return plain
 
     def require_repeatable(self, once: Pass) -> None:
@@ -344,3 +345,9 @@ def _moved(subject: "jax_probe.Subject") -> dict[str, Array]:
                 draw = draw + 1j * generator.uniform(-most, most, x.shape)
             moved[path] = np.asarray(x + draw, x.dtype)
     return moved
+
+
+def _require_finite(framework: str, loss: float) -> None:
+    """Raise ``ValueError`` for a loss that is NaN or infinite."""
+    if not math.isfinite(loss):
+        raise ValueError(f"{framework}'s loss is {loss}: record it with a batch of a finite loss")

@@ -49,7 +49,8 @@ class Context:
     key: rate, and key of two words, by path. ``modules`` are PyTorch's own parts of the module that
     give a tensor of this shape for one of this shape. ``trial`` computes PyTorch's tensor
     again with operations changed. ``rows_before`` is the length of the
-    table that indices go into.
+    table that indices go into. ``indices`` are the integers that JAX's call was given, ``nearby``
+    for a gradient the inputs of the parts of the module.
     """
 
     stage: str
@@ -72,6 +73,8 @@ class Context:
     modules: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
     trial: "Callable[[], Trial | Sketched | None] | None" = None
     rows_before: int | None = None
+    indices: tuple[Array, ...] = ()
+    nearby: Mapping[str, Array] = field(default_factory=dict)
 
     def same_shape(self) -> dict[str, Array]:
         """Sources that could be added to the values."""

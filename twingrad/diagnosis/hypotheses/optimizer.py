@@ -15,7 +15,7 @@ from twingrad.diagnosis.hypotheses import rules
 from twingrad.diagnosis.hypotheses.context import LOW_PRECISIONS
 from twingrad.diagnosis.hypotheses.rules import NamedRule, Params, Rule
 from twingrad.foreign import Array
-from twingrad.live import LivePair
+from twingrad.live import LivePair, run_foreign
 
 # Factors of the gradients, step by step: some are clipped, and the sign changes.
 FACTORS = (0.5, -3.0, 200.0)
@@ -243,7 +243,8 @@ def compare(live: LivePair, seen: Pass, heard: CastLog | None = None) -> Iterato
         return
     whole = live.step_gradients(scaled(seen.gradients))
     views = live.torch.views()
-    steps, rule = live.torch.stepped(live.pair.torch_optimizer, whole)
+    make = live.pair.torch_optimizer
+    steps, rule = run_foreign("torch_optimizer", lambda: live.torch.stepped(make, whole))
     runs = Runs(
         start=_alone(live, {name: views[name].copy() for name in live.torch.trained}),
         gradients=[_alone(live, step, gradients=True) for step in whole],
