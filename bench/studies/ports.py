@@ -3,9 +3,8 @@
 Each folder of ``tests/ports`` holds a PyTorch model with a right port and with wrong ones, and
 ``expected.toml`` says what is right of each file: the exit status, the stage and the place of the
 first finding, regular expressions that its cause must and must not hold, and the notes that it
-must have. ``python -m bench.studies.ports --json FILE`` diagnoses them all; the record keeps the
-first diagnosis of every file beside the last one, so that it shows what was right before anything
-was written for it. One case needs Equinox.
+must have. ``python -m bench.studies ports`` diagnoses them all, ``python -m bench.studies.ports
+--only NAME`` some of them. One case needs Equinox.
 """
 
 import json
@@ -22,7 +21,7 @@ from typing import TypedDict
 
 from bench.harness import frameworks, machine, records
 from bench.harness.records import Record
-from shared import files
+from bench.studies.study import Study, of_record
 from twingrad.cli.options import Parser, add_options, option, read_options
 from twingrad.diagnosis.finding import FindingObject, NoteObject
 
@@ -36,9 +35,7 @@ class PortsOptions:
     """Options of the study."""
 
     only: tuple[str, ...] = option((), metavar="NAME", help="the ports of these folders alone")
-    json: Path | None = option(
-        None, metavar="FILE", help="write the record here, and keep the first answers it has"
-    )
+    json: Path | None = option(None, metavar="FILE", help="write the record here")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +191,7 @@ def _printed(message: str) -> str:
 
 
 def measure(options: PortsOptions) -> Record:
-    """Diagnose every port, or those of ``--only``; keep the first answers of an earlier record."""
+    """Diagnose every port, or those of ``--only``."""
     ports = read()
     unknown = set(options.only) - {port.case for port in ports}
     if unknown:
@@ -202,26 +199,13 @@ def measure(options: PortsOptions) -> Record:
     chosen = [port for port in ports if not options.only or port.case in options.only]
     with ThreadPoolExecutor(max_workers=2) as pool:
         rows = list(pool.map(_judged, chosen))
-    earlier = _earlier(options.json)
-    first = {row["name"]: row for row in rows} | {row["name"]: row for row in earlier}
-    body = {"first": [first[row["name"]] for row in rows], "last": rows}
-    return Record(machine.environment(frameworks.both(), "cpu"), body)
+    return Record(machine.environment(frameworks.both(), "cpu"), {"ports": rows})
 
 
 def _judged(port: Port) -> Row:
     row = judge(port, diagnose(port))
     print(f"{row['name']}: {'right' if row['right'] else 'wrong'}, {_said(row)}", flush=True)
     return row
-
-
-def _earlier(path: Path | None) -> list[Row]:
-    """The first answers in the record at ``path``, judged by the expectations of today."""
-    if path is None or not path.exists():
-        return []
-    ports = {port.name: port for port in read()}
-    record = Record.of(files.read_object(path, "name another file"), str(path))
-    rows: list[Row] = record["first"]
-    return [judge(ports[row["name"]], row) for row in rows if row["name"] in ports]
 
 
 def rates(rows: Sequence[Row]) -> list[Rate]:
@@ -241,23 +225,24 @@ def rates(rows: Sequence[Row]) -> list[Rate]:
 
 
 def lines(record: Record) -> Iterator[str]:
-    """The first and the last rates, a line each."""
-    for first, last in zip(rates(record["first"]), rates(record["last"]), strict=True):
-        yield f"{last['kind']}: {last['right']} of {last['of']} (first run: {first['right']})"
+    """The rates, a line each."""
+    for rate in rates(record["ports"]):
+        yield f"{rate['kind']}: {rate['right']} of {rate['of']}"
 
 
 def markdown(record: Record) -> str:
-    """A table of the rates, the first beside the last."""
-    rows = ["| | right | of | in the first run |", "|---|---|---|---|"]
-    for first, last in zip(rates(record["first"]), rates(record["last"]), strict=True):
-        rows.append(f"| {last['kind']} | {last['right']} | {last['of']} | {first['right']} |")
+    """A table of the rates."""
+    rows = ["| | right | of |", "|---|---|---|"]
+    rows += [
+        f"| {rate['kind']} | {rate['right']} | {rate['of']} |" for rate in rates(record["ports"])
+    ]
     return "\n".join(rows)
 
 
 def missed(record: Record) -> str:
     """A table of the files whose diagnosis is not right or not named, and what it said."""
     rows = ["| port | what is true | what was said |", "|---|---|---|"]
-    for row in record["last"]:
+    for row in record["ports"]:
         if row["right"] and row["named"] is not False:
             continue
         cells = (f"`{row['name']}`", _claim(row["name"].split("/")[0]), _said(row))
@@ -276,6 +261,16 @@ def _said(row: Row) -> str:
         return f"status {row['status']}"
     finding = row["findings"][0]
     return f"{finding['stage']} of `{finding['where']}`: {finding['cause'] or 'no known cause'}"
+
+
+STUDY = Study(
+    name="ports",
+    claim="Diagnosis passes right ports of other people's models and finds what is wrong in others",
+    sources=("bench/studies/ports.py", "tests/ports/*/*", "twingrad/**/*.py"),
+    measure=lambda options: measure(PortsOptions()),
+    lines=lines,
+    blocks={"ports": of_record(markdown), "ports-missed": of_record(missed)},
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
