@@ -98,7 +98,8 @@ def _in_float32(exact: ExactRun, oracle: Values, say: Say) -> tuple[list[Gate], 
     if gate.ok or _is_rounded_too_much(exact, run, say):
         return [gate], notes
     held = [v for v in verdicts if v.ok]
-    return [Gate(name="float32", tensors=held)], [rounding_alone(v) for v in verdicts if not v.ok]
+    over = [v for v in verdicts if not v.ok]
+    return [Gate(name="float32", tensors=held)], rounding_alone(over)
 
 
 def _is_rounded_too_much(exact: ExactRun, run: ExactRun, say: Say) -> bool:
@@ -110,13 +111,24 @@ def _is_rounded_too_much(exact: ExactRun, run: ExactRun, say: Say) -> bool:
     return bool(beyond_limits(run, scales))
 
 
-def rounding_alone(verdict: Verdict) -> Note:
-    """The note on a tensor over its float32 limit in models whose modules all keep theirs."""
-    return Note(
-        verdict.name,
-        f"rounded in float32 to {verdict.error_ratio:.3g} times what the other framework's error "
-        "allows; every module, from the same inputs, is within float32's rounding",
-    )
+def rounding_alone(over: Sequence[Verdict]) -> list[Note]:
+    """A note on the tensors ``over`` their float32 limit where all modules keep theirs: the worst.
+
+    A deep model may have hundreds of them.
+    """
+    if not over:
+        return []
+    worst = max(over, key=lambda verdict: verdict.error_ratio)
+    others = len(over) - 1
+    more = f"; {others} more tensor{'s are' if others > 1 else ' is'} over the limit by less"
+    return [
+        Note(
+            worst.name,
+            f"rounded in float32 to {worst.error_ratio:.3g} times what the other framework's error "
+            "allows; every module, from the same inputs, is within float32's rounding"
+            + (more if others else ""),
+        )
+    ]
 
 
 def _decided(name: str, verdicts: list[Verdict]) -> tuple[Gate, list[Note]]:

@@ -7,10 +7,10 @@ leave open has to be stated, and is never guessed.
 
 import itertools
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from twingrad import layouts
 from twingrad.partners import Leaf, Partner, Range
@@ -77,7 +77,7 @@ def matched(
 
 
 def _same_paths(torch: Sequence[Leaf], jax: Sequence[Leaf]) -> list[Partner]:
-    return _mutual(torch, jax, lambda a, b: int(words(a.path) == words(b.path)))
+    return _mutual(torch, jax, lambda a, b: 1, lambda leaf: words(leaf.path))
 
 
 def _same_stacks(torch: Sequence[Leaf], jax: Sequence[Leaf]) -> list[Partner]:
@@ -94,8 +94,8 @@ def _same_stacks(torch: Sequence[Leaf], jax: Sequence[Leaf]) -> list[Partner]:
         found = [stack for stack in found if stack]
         if len(found) == 1:
             partners += found[0]
-    taken = [p.torch for p in partners]
-    return [p for p in partners if taken.count(p.torch) == 1]
+    taken = Counter(p.torch for p in partners)
+    return [p for p in partners if taken[p.torch] == 1]
 
 
 def _stack(members: Sequence[Leaf], target: Leaf) -> list[Partner]:
@@ -127,7 +127,7 @@ def _same_endings(torch: Sequence[Leaf], jax: Sequence[Leaf]) -> list[Partner]:
         same = alike(a, b) and numbers(a.path) == numbers(b.path)
         return 2 * common + same if common > 1 else 0
 
-    return _mutual(torch, jax, rank)
+    return _mutual(torch, jax, rank, lambda leaf: words(leaf.path)[-2:])
 
 
 def _same_shapes(torch: Sequence[Leaf], jax: Sequence[Leaf]) -> list[Partner]:
@@ -135,11 +135,9 @@ def _same_shapes(torch: Sequence[Leaf], jax: Sequence[Leaf]) -> list[Partner]:
     alike = _counted_alike(torch, jax, lambda leaf: (words(leaf.path)[-1], *sorted(leaf.shape)))
 
     def rank(a: Leaf, b: Leaf) -> int:
-        if words(a.path)[-1] != words(b.path)[-1]:
-            return 0
         return 1 + (alike(a, b) and numbers(a.path) == numbers(b.path) != ())
 
-    return _mutual(torch, jax, rank)
+    return _mutual(torch, jax, rank, lambda leaf: words(leaf.path)[-1:])
 
 
 def _layer(leaf: Leaf) -> tuple[str, ...]:
@@ -150,19 +148,38 @@ def _counted_alike(
     torch: Sequence[Leaf], jax: Sequence[Leaf], group: Callable[[Leaf], tuple[object, ...]]
 ) -> Callable[[Leaf, Leaf], bool]:
     """Whether the groups that two leaves belong to have the same numbers in either model."""
-    sides = []
+    sides: list[dict[tuple[object, ...], set[tuple[int, ...]]]] = []
+    groups: dict[int, tuple[object, ...]] = {}
     for leaves in (torch, jax):
         counted: dict[tuple[object, ...], set[tuple[int, ...]]] = defaultdict(set)
         for leaf in leaves:
-            counted[group(leaf)].add(numbers(leaf.path))
+            groups[id(leaf)] = group(leaf)
+            counted[groups[id(leaf)]].add(numbers(leaf.path))
         sides.append(counted)
-    return lambda a, b: sides[0][group(a)] == sides[1][group(b)]
+
+    @cache
+    def alike(first: tuple[object, ...], second: tuple[object, ...]) -> bool:
+        return sides[0][first] == sides[1][second]
+
+    return lambda a, b: alike(groups[id(a)], groups[id(b)])
 
 
-def _mutual(left: Sequence[Leaf], free: Sequence[Leaf], rule: Rule) -> list[Partner]:
-    """Partners that the rule ranks first for both, alone."""
-    ranks = [(a, b, rank) for a in left for b in free if (rank := rule(a, b))]
-    fits = [(a, b, rank) for a, b, rank in ranks if layouts.fits(a, b)]
+def _mutual(
+    left: Sequence[Leaf],
+    free: Sequence[Leaf],
+    rule: Rule,
+    group: Callable[[Leaf], tuple[object, ...]],
+) -> list[Partner]:
+    """Partners that the rule ranks first for both, alone; it is asked about those of one group."""
+    grouped: dict[tuple[object, ...], list[Leaf]] = defaultdict(list)
+    for b in free:
+        grouped[group(b)].append(b)
+    pairs = ((a, b) for a in left for b in grouped.get(group(a), ()))
+    ranks = [(a, b, rank) for a, b in pairs if (rank := rule(a, b))]
+    # Of all layers alike, one is asked: nothing but the path tells them apart.
+    kinds = {id(leaf): replace(leaf, path="") for leaf in (*left, *free)}
+    fit = cache(layouts.fits)
+    fits = [(a, b, rank) for a, b, rank in ranks if fit(kinds[id(a)], kinds[id(b)])]
     best: dict[tuple[str, str], int] = {}
     for a, b, rank in fits:
         for key in (("torch", a.path), ("jax", b.path)):
@@ -172,13 +189,9 @@ def _mutual(left: Sequence[Leaf], free: Sequence[Leaf], rule: Rule) -> list[Part
         for a, b, rank in fits
         if rank == best["torch", a.path] and rank == best["jax", b.path]
     ]
-    torch_paths = [a.path for a, _ in tops]
-    jax_paths = [b.path for _, b in tops]
-    made = [
-        layouts.partner(a, b)
-        for a, b in tops
-        if torch_paths.count(a.path) == jax_paths.count(b.path) == 1
-    ]
+    torch_paths = Counter(a.path for a, _ in tops)
+    jax_paths = Counter(b.path for _, b in tops)
+    made = [layouts.partner(a, b) for a, b in tops if torch_paths[a.path] == jax_paths[b.path] == 1]
     return [p for p in made if p is not None]
 
 

@@ -86,6 +86,7 @@ COMMANDS = (
                 "training next to a checkout of nanoGPT",
             ),
             ("twingrad bench --check speed.json", "judge a record that somebody made"),
+            ("twingrad bench my_pair.py", "a pair of your own"),
         ),
         options=_bench_options,
         run=run_bench,

@@ -5,6 +5,7 @@ it is given. A dispatch mode sees every operation below autograd: what would mak
 precision makes one of float64 here, so that the code's own formula is judged and not its rounding.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +24,24 @@ _HEARD = (torch.float64, torch.int64, torch.int32)
 
 class _Lifted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Operations whose results have float64 where a lower precision was asked for."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """PyTorch's answer is yes, and loads its compiler for it: a second that few pairs need."""
+        return False
+
+    def __torch_dispatch__(  # type: ignore[no-untyped-def]
+        self, func, types, args=(), kwargs=None
+    ) -> Tree:
+        return _run(func, args, dict(kwargs or {}))
+
+
+class _LiftedUncompiled(_Lifted):  # type: ignore[no-untyped-call]
+    """The same for models that PyTorch's compiler may look at, which it then leaves alone."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return True
 
     def __torch_dispatch__(  # type: ignore[no-untyped-def]
         self, func, types, args=(), kwargs=None
@@ -56,7 +75,7 @@ def left_out() -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with _Lifted():  # type: ignore[no-untyped-call]
+        with (_LiftedUncompiled if "torch._dynamo" in sys.modules else _Lifted)():  # type: ignore[no-untyped-call]
             yield
     finally:
         torch.set_default_dtype(before)

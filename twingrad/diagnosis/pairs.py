@@ -142,7 +142,7 @@ def _in_float32(diagnosis: _Diagnosis) -> None:
     elif places:
         diagnosis.add(_ranked(places, failing, pair, "float32", diagnosis.every))
     elif diagnosis.part is None:
-        diagnosis.add(map(comparison.rounding_alone, failing))
+        diagnosis.add(comparison.rounding_alone(failing))
 
 
 def _failing(

@@ -4,6 +4,7 @@ PyTorch runs once and is recorded. JAX is then run with every module given PyTor
 caller PyTorch's output, so that no error is passed on: each value is judged by itself.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -172,8 +173,9 @@ class Replay:
 
     def _entered(self, key: Key) -> Iterator[Divergence]:
         owner = self.enclosing[key]
-        for site, ids in self.replayed.integers.items():
-            if site[0] == self.jax_calls[key]:
+        for site in self._sites.get((self.jax_calls[key], "index"), ()):
+            if site in self.replayed.integers:
+                ids = self.replayed.integers[site]
                 yield Divergence(
                     stage="forward",
                     what="in",
@@ -193,8 +195,9 @@ class Replay:
     def _exchanged(
         self, key: Key, way: Literal["in", "out"], owner: Key, name: str
     ) -> Iterator[Divergence]:
-        for site, value in self.replayed.torch.items():
-            if site[:2] == (self.jax_calls[key], way):
+        for site in self._sites.get((self.jax_calls[key], way), ()):
+            if site in self.replayed.torch:
+                value = self.replayed.torch[site]
                 yield Divergence(
                     stage="forward",
                     what=way,
@@ -206,6 +209,15 @@ class Replay:
                     call=self.seen.calls.get(owner),
                     before=key if way == "in" else None,
                 )
+
+    @cached_property
+    def _sites(self) -> dict[tuple[Key, str], list[jax_replay.CallSite]]:
+        """The sites of each call, its inputs, outputs and indices apart, in their order."""
+        sites: dict[tuple[Key, str], list[jax_replay.CallSite]] = defaultdict(list)
+        recorded = self.replayed
+        for site in dict.fromkeys([*recorded.integers, *recorded.torch, *recorded.torch_gradients]):
+            sites[site[:2]].append(site)
+        return sites
 
     def backward(self) -> Iterator[Divergence]:
         """Divergences of gradients, from the loss back to the parameters."""
@@ -225,7 +237,10 @@ class Replay:
                 call=self.seen.calls.get(owner),
             )
 
-        owners = {p.name: self._deepest(p.torch) for p in self.live.partners}
+        owned: dict[Key, list[str]] = defaultdict(list)
+        for p in self.live.partners:
+            if p.name in gradients:
+                owned[self._deepest(p.torch)].append(p.name)
         done: set[str] = set()
         for way, key in reversed(self.seen.events):
             if key not in self.jax_calls:
@@ -235,8 +250,8 @@ class Replay:
                 yield from self._gradients(key, "out", self._user(key), "at the output of")
                 continue
             yield from self._gradients(key, "in", key, "behind")
-            for name in gradients:
-                if name not in done and owners[name] == key and name in jax_gradients:
+            for name in owned[key]:
+                if name not in done and name in jax_gradients:
                     done.add(name)
                     yield of_parameter(name, key)
         for name in gradients:
@@ -246,8 +261,9 @@ class Replay:
     def _gradients(
         self, key: Key, way: Literal["in", "out"], owner: Key, preposition: str
     ) -> Iterator[Divergence]:
-        for site, gradient in self.replayed.torch_gradients.items():
-            if site[:2] == (self.jax_calls[key], way) and site in self.replayed.jax_gradients:
+        for site in self._sites.get((self.jax_calls[key], way), ()):
+            gradient = self.replayed.torch_gradients.get(site)
+            if gradient is not None and site in self.replayed.jax_gradients:
                 scale = numerics.size(gradient)
                 if scale.l2 <= numerics.NOISE * self._largest_gradient.l2:
                     scale = self._largest_gradient
