@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from twingrad import numerics
-from twingrad.calls import Call, Key, Pass, Plain, Replayed
+from twingrad.calls import Call, CallSite, Key, Pass, Plain, Replayed
 from twingrad.diagnosis.finding import Stage
 from twingrad.foreign import Array
 from twingrad.live import LOSS, ROOT, LivePair, named
@@ -211,9 +211,9 @@ class Replay:
                 )
 
     @cached_property
-    def _sites(self) -> dict[tuple[Key, str], list[jax_replay.CallSite]]:
+    def _sites(self) -> dict[tuple[Key, str], list[CallSite]]:
         """The sites of each call, its inputs, outputs and indices apart, in their order."""
-        sites: dict[tuple[Key, str], list[jax_replay.CallSite]] = defaultdict(list)
+        sites: dict[tuple[Key, str], list[CallSite]] = defaultdict(list)
         recorded = self.replayed
         for site in dict.fromkeys([*recorded.integers, *recorded.torch, *recorded.torch_gradients]):
             sites[site[:2]].append(site)
