@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from twingrad.convert.dtypes import BY_NAME, NAMES
 from twingrad.convert.source import Parts, Source, Stored, listed
@@ -141,14 +141,14 @@ def _guarded(path: Path, read: Callable[[], "dict[str, Tree]"]) -> "dict[str, Tr
     """What ``read`` returns; ``ValueError`` in one sentence for a file that cannot be read."""
     try:
         return read()
-    except ValueError:
+    except (ValueError, MemoryError):
         raise
     except pickle.UnpicklingError:
         raise ValueError(
             f"{path} holds more than tensors, which is code to run and is not read: save "
             "model.state_dict() alone, as safetensors if you can"
         ) from None
-    except (SafetensorError, RuntimeError, OSError, EOFError, KeyError) as error:
+    except Exception as error:  # what is damaged makes the readers raise whatever there is
         lines = str(error).splitlines() or [type(error).__name__]
         raise ValueError(
             f"{path} is no whole checkpoint ({lines[0]:.200}): save or download it again"
