@@ -256,7 +256,7 @@ def _claim(case: str) -> str:
 
 def _said(row: Row) -> str:
     if row["message"]:
-        return f"status {row['status']}: {row['message'][-200:]}"
+        return f"status {row['status']}: {row['message'][:200]}"
     if not row["findings"]:
         return f"status {row['status']}"
     finding = row["findings"][0]

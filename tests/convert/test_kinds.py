@@ -96,6 +96,7 @@ LOADERS = {
 }
 
 
+@pytest.mark.slow("equinox", "haiku", "function")
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_orbax_restores_computes_what_pytorch_does(kind, net, tmp_path):
     model, weights = net
