@@ -101,9 +101,10 @@ def jax_loss(model, ids, types, attention_mask, labels):
 
 
 random = np.random.default_rng(0)
-ids = random.integers(0, CONFIG.vocab_size, (4, 9))
-types = (np.arange(9) >= np.array([4, 5, 3, 6])[:, None]).astype(np.int64)
 attention_mask = (np.arange(9) < np.array([9, 7, 8, 6])[:, None]).astype(np.int64)
+# The embedding of the padding token has no gradient in PyTorch: no word is that token.
+ids = random.integers(1, CONFIG.vocab_size, (4, 9)) * attention_mask
+types = (np.arange(9) >= np.array([4, 5, 3, 6])[:, None]).astype(np.int64)
 labels = np.where((random.random((4, 9)) < 0.4) & (attention_mask == 1), ids, IGNORED)
 LAYER, OURS = r"re:bert\.encoder\.layer\.(\d+)\.", r"layers.\1."
 pair = Pair(
