@@ -37,7 +37,8 @@ class Pass:
     """A forward and a backward pass.
 
     ``events`` are in the order in which they happened. ``statistics`` are running ones and other
-    buffers of numbers, as they stand afterwards.
+    buffers of numbers, as they stand afterwards; ``fixed`` are tensors handed to modules or
+    returned by them that no parameter went into.
     """
 
     loss: float
@@ -45,6 +46,7 @@ class Pass:
     events: list[Event]
     gradients: dict[str, Array]
     statistics: dict[str, Array] = field(default_factory=dict)
+    fixed: list[Array] = field(default_factory=list)
 
 
 def only_loss(result: Tree) -> Tensor:

@@ -13,6 +13,7 @@ from twingrad import jax_probe, numerics, ties, torch_probe
 from twingrad.alignment import placed
 from twingrad.calls import Key, Pass
 from twingrad.casts.log import CastLog, watching
+from twingrad.casts.originals import Originals
 from twingrad.diagnosis.finding import Note
 from twingrad.foreign import Array, Loss, Model, Untyped
 from twingrad.matching import match, matched, words
@@ -29,8 +30,9 @@ HIDDEN = "not compared by itself: JAX calls it in a long loop or in a function t
 class LivePair:
     """Two live models in one dtype, with their parameters matched.
 
-    With ``lift`` casts to a lower precision are left out while the models are made and run;
-    ``torch_casts`` and ``jax_casts`` then say which modules had them.
+    With ``lift`` casts to a lower precision are left out while the models are made and run, and
+    JAX's constants have the digits that ``Originals`` give back; ``torch_casts`` and ``jax_casts``
+    then say which modules had them.
     """
 
     pair: Pair
@@ -38,7 +40,7 @@ class LivePair:
     torch: Model
     jax: jax_probe.Subject
     partners: list[Partner] = field(default_factory=list)
-    lift: bool = False
+    lift: bool | Originals = False
     torch_casts: CastLog = field(default_factory=CastLog)
     jax_casts: CastLog = field(default_factory=CastLog)
     notes: list[Note] = field(default_factory=list)
@@ -105,7 +107,6 @@ class LivePair:
         if trials is None:
             return
         truth = self.run_torch()
-        last = self.channels_last(truth)
 
         def error(partners: list[Partner]) -> float:
             self.partners = partners
@@ -114,11 +115,15 @@ class LivePair:
                 plain = run_foreign(
                     "jax_loss", lambda: self.jax.plain(self.jax_loss, self.jax_batch)
                 )
-            return max(_distances(truth, plain, last, self.dtype))
+            return self.distance(truth, plain)
 
         self.partners, assumed = ties.settle(trials, error, self.dtype)
         self.notes += [Note(name, text) for name, text in assumed]
         self._copy()
+
+    def distance(self, torch: Pass, jax: jax_probe.Plain) -> float:
+        """How far JAX's loss and output are from PyTorch's, relative: the larger of the two."""
+        return max(_distances(torch, jax, self.channels_last(torch), self.dtype))
 
     @property
     def torch_loss(self) -> Loss:
@@ -202,18 +207,27 @@ class LivePair:
 
 
 @contextmanager
-def lifted(framework: Literal["torch", "jax"], lift: bool, log: CastLog) -> Iterator[None]:
+def lifted(
+    framework: Literal["torch", "jax"], lift: bool | Originals, log: CastLog
+) -> Iterator[None]:
     """With ``lift``, code run within casts to no lower precision; ``log`` hears where it would."""
     if not lift:
         yield
         return
-    left_out: Callable[[], AbstractContextManager[None]]
-    if framework == "torch":
-        from twingrad.casts.torch_casts import left_out
-    else:
-        from twingrad.casts.jax_casts import left_out
-    with watching(log), left_out():
+    with watching(log), _left_out(framework, lift if isinstance(lift, Originals) else None):
         yield
+
+
+def _left_out(
+    framework: Literal["torch", "jax"], originals: Originals | None
+) -> AbstractContextManager[None]:
+    if framework == "torch":
+        from twingrad.casts import torch_casts
+
+        return torch_casts.left_out()
+    from twingrad.casts import jax_casts
+
+    return jax_casts.left_out(originals)
 
 
 @contextmanager

@@ -158,6 +158,8 @@ def observe(model: nn.Module, loss_fn: Loss, batch: Sequence[Array], dtype: str)
     A module's own input is a copy of what it was given, so that the gradient at it is what flows
     back through this module alone, and not through the residual path beside it; its caller gets a
     copy of its output. What is done in place later changes neither value nor gradient of a record.
+    Where a caller has no use for an output that the module itself goes on from, as a model that
+    returns logits and a loss of them, the gradient at that output is the one inside.
     """
     watch = _Watch()
     handles = [handle for name, m in model.named_modules() for handle in watch.hook(name, m)]
@@ -179,6 +181,7 @@ def observe(model: nn.Module, loss_fn: Loss, batch: Sequence[Array], dtype: str)
         events=watch.events,
         gradients=gradients,
         statistics=statistics(model),
+        fixed=[_array(x) for x in watch.fixed],
     )
 
 
@@ -230,6 +233,7 @@ class _OpenCall:
         self.inputs: list[Tensor] = []
         self.integers: list[Tensor] = []
         self.outputs: list[Tensor] = []
+        self.computed: list[Tensor] = []  # what the module made, of which outputs are copies
         self.lent: list[_Lent] = []
 
     def finished(self) -> Call:
@@ -241,7 +245,10 @@ class _OpenCall:
             integers=[_array(x) for x in self.integers],
             outputs=[_array(x) for x in self.outputs],
             input_gradients=[_gradient(x) for x in self.inputs],
-            output_gradients=[_gradient(x) for x in self.outputs],
+            output_gradients=[
+                _gradient(inside if x.grad is None and not inside.is_leaf else x)
+                for x, inside in zip(self.outputs, self.computed, strict=True)
+            ],
         )
 
 
@@ -252,6 +259,7 @@ class _Watch:
         self.calls: dict[Key, _OpenCall] = {}
         self.events: list[Event] = []
         self.counts: Counter[str] = Counter()
+        self.fixed: list[Tensor] = []
         self.open: dict[str, list[_OpenCall]] = {}
 
     def hook(self, name: str, module: nn.Module) -> list[RemovableHandle]:
@@ -285,6 +293,7 @@ class _Watch:
             return x
         record = x.clone()
         if not record.requires_grad:
+            self.fixed.append(record)
             record = record.detach().requires_grad_()
         record.retain_grad()
         call.inputs.append(record)
@@ -312,7 +321,11 @@ class _Watch:
         record = x.clone()
         if record.requires_grad:
             record.retain_grad()
+            x.retain_grad()
+        else:
+            self.fixed.append(record)
         call.outputs.append(record)
+        call.computed.append(x)
         return record.clone()
 
 

@@ -72,7 +72,9 @@ class BertMLM(nnx.Module):
     def __init__(self, config, rngs):
         C = config.hidden_size
         self.embeddings = Embeddings(config, rngs)
-        self.layers = nnx.List([EncoderLayer(config, rngs) for _ in range(config.num_hidden_layers)])
+        self.layers = nnx.List(
+            [EncoderLayer(config, rngs) for _ in range(config.num_hidden_layers)]
+        )
         self.transform = nnx.Linear(C, C, rngs=rngs)
         self.transform_norm = layer_norm(config, rngs)
         self.bias = nnx.Param(jnp.zeros(config.vocab_size))
