@@ -38,7 +38,8 @@ class Pass:
     """A forward and a backward pass.
 
     ``events`` are in the order in which they happened. ``statistics`` are running ones and other
-    buffers of numbers, as they stand afterwards. ``left_out`` are calls whose tensors are not kept.
+    buffers of numbers, as they stand afterwards. ``left_out`` are calls whose tensors are not kept;
+    ``fixed`` are tensors handed to modules or returned by them that no parameter went into.
     """
 
     loss: float
@@ -47,6 +48,7 @@ class Pass:
     gradients: dict[str, Array]
     statistics: dict[str, Array] = field(default_factory=dict)
     left_out: list[Key] = field(default_factory=list)
+    fixed: list[Array] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

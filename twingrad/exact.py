@@ -5,14 +5,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from twingrad import batches
+from twingrad import batches, numerics
 from twingrad.calls import Key, Pass, Plain
+from twingrad.casts.log import CastLog
+from twingrad.casts.originals import Originals
 from twingrad.diagnosis.finding import Note
 from twingrad.diagnosis.origin import require_finite
 from twingrad.live import ROOT, LivePair, named
 from twingrad.pair import Pair
 
 Say = Callable[[str], None]
+# By how much digits of a table may bring two models apart that differ by more than them.
+FARTHER = 1e-4
 ONE_BATCH = "judged on the pair's own batch alone"
 
 
@@ -55,7 +59,38 @@ class ExactRun:
     def _run(cls, live: LivePair, say: Say) -> "ExactRun":
         seen = live.run_torch()
         plain = deterministic(live, seen, say)
-        return cls(live=live, seen=seen, plain=plain, notes=list(live.notes))
+        run = cls(live=live, seen=seen, plain=plain, notes=list(live.notes))
+        return run._with_all_digits() if live.jax_casts.constants else run
+
+    def _with_all_digits(self) -> "ExactRun":
+        """The run in which JAX's constants have the digits that they lost to float32.
+
+        Tables are those of PyTorch's pass. A number that could be a literal may be rounded in
+        PyTorch too: it is read again only where the models are nearer then.
+        """
+        tensors = [*self.seen.fixed, *self.seen.statistics.values()]
+        run = self._with_originals(Originals(tensors))
+        if run is self or not run.live.jax_casts.constants:
+            return run
+        literals = run._with_originals(Originals(tensors, literals=True))
+        return literals if literals.distance < run.distance / 2 else run
+
+    @property
+    def distance(self) -> float:
+        """How far JAX's loss and output are from PyTorch's, relative."""
+        return self.live.distance(self.seen, self.plain)
+
+    def _with_originals(self, originals: Originals) -> "ExactRun":
+        """The run with these numbers; this one where it is no farther, or they agree as it is.
+
+        Where both models have the same rounded numbers, they do.
+        """
+        if self.distance <= numerics.FLOAT64_RELATIVE:
+            return self
+        casts = CastLog(seen=dict(self.live.jax_casts.seen))
+        live = replace(self.live, lift=originals, jax_casts=casts)
+        other = replace(self, live=live, plain=live.run_jax())
+        return other if other.distance <= self.distance * (1 + FARTHER) else self
 
     @classmethod
     def once(cls, live: LivePair) -> "ExactRun":

@@ -14,6 +14,7 @@ from twingrad.calls import LOSS as LOSS
 from twingrad.calls import Key, Pass, Plain
 from twingrad.casts.lifting import lifted
 from twingrad.casts.log import CastLog
+from twingrad.casts.originals import Originals
 from twingrad.diagnosis.finding import Note
 from twingrad.foreign import Array, Loss
 from twingrad.matching import match, matched
@@ -34,8 +35,9 @@ HIDDEN = "not compared by itself: JAX calls it in a long loop or in a function t
 class LivePair:
     """Two models in one dtype, with their parameters matched; one of them may be a recorded one.
 
-    With ``lift`` casts to a lower precision are left out while the models are made and run;
-    ``torch_casts`` and ``jax_casts`` then say which modules had them.
+    With ``lift`` casts to a lower precision are left out while the models are made and run, and
+    JAX's constants have the digits that ``Originals`` give back; ``torch_casts`` and ``jax_casts``
+    then say which modules had them.
     """
 
     pair: Pair
@@ -43,7 +45,7 @@ class LivePair:
     torch: TorchSide
     jax: JaxSide
     partners: list[Partner] = field(default_factory=list)
-    lift: bool = False
+    lift: bool | Originals = False
     torch_casts: CastLog = field(default_factory=CastLog)
     jax_casts: CastLog = field(default_factory=CastLog)
     notes: list[Note] = field(default_factory=list)
@@ -139,17 +141,20 @@ class LivePair:
             self.partners = trials.ways()[0]
             self._copy()
             return
-        last = self.channels_last(truth)
 
         def error(partners: list[Partner]) -> float:
             self.partners = partners
             self._copy()
             seen = self._torch_pass(CastLog()) if self.jax.recorded else truth
-            return max(_distances(seen, self._jax_pass(CastLog()), last, self.dtype))
+            return self.distance(seen, self._jax_pass(CastLog()))
 
         self.partners, assumed = ties.settle(trials, error, self.dtype, by_name)
         self.notes += [Note(name, text) for name, text in assumed]
         self._copy()
+
+    def distance(self, torch: Pass, jax: Plain) -> float:
+        """How far JAX's loss and output are from PyTorch's, relative: the larger of the two."""
+        return max(_distances(torch, jax, self.channels_last(torch), self.dtype))
 
     @property
     def torch_loss(self) -> Loss:
@@ -209,7 +214,7 @@ class LivePair:
         """
         if not isinstance(self.pair.jax, RecordedModel):
             return [dict(step) for step in torch]
-        given = self.pair.jax.jax_side(self.dtype, self.lift).step_gradients()
+        given = self.pair.jax.jax_side(self.dtype, bool(self.lift)).step_gradients()
         return [
             torch_tensors(self.partners, step, own, gradients=True)
             for step, own in zip(given, torch, strict=True)

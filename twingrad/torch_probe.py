@@ -169,6 +169,8 @@ def observe(
     A module's own input is a copy of what it was given, so that the gradient at it is what flows
     back through this module alone, and not through the residual path beside it; its caller gets a
     copy of its output. What is done in place later changes neither value nor gradient of a record.
+    Where a caller has no use for an output that the module itself goes on from, as a model that
+    returns logits and a loss of them, the gradient at that output is the one inside.
     """
     watch = _Watch(only)
     handles = [handle for name, m in model.named_modules() for handle in watch.hook(name, m)]
@@ -191,6 +193,7 @@ def observe(
         gradients=gradients,
         statistics=statistics(model),
         left_out=watch.left_out,
+        fixed=[_array(x) for x in watch.fixed],
     )
 
 
@@ -252,6 +255,7 @@ class _OpenCall:
         self.inputs: list[Tensor] = []
         self.integers: list[Tensor] = []
         self.outputs: list[Tensor] = []
+        self.computed: list[Tensor] = []  # what the module made, of which outputs are copies
         self.lent: list[_Lent] = []
 
     def finished(self) -> Call:
@@ -263,7 +267,10 @@ class _OpenCall:
             integers=[_array(x) for x in self.integers],
             outputs=[_array(x) for x in self.outputs],
             input_gradients=[_gradient(x) for x in self.inputs],
-            output_gradients=[_gradient(x) for x in self.outputs],
+            output_gradients=[
+                _gradient(inside if x.grad is None and not inside.is_leaf else x)
+                for x, inside in zip(self.outputs, self.computed, strict=True)
+            ],
         )
 
 
@@ -276,6 +283,7 @@ class _Watch:
         self.calls: dict[Key, _OpenCall] = {}
         self.events: list[Event] = []
         self.counts: Counter[str] = Counter()
+        self.fixed: list[Tensor] = []
         self.open: dict[str, list[_OpenCall]] = {}
 
     def hook(self, name: str, module: nn.Module) -> list[RemovableHandle]:
@@ -322,6 +330,7 @@ class _Watch:
             return x
         record = x.clone()
         if not record.requires_grad:
+            self.fixed.append(record)
             record = record.detach().requires_grad_()
         record.retain_grad()
         call.inputs.append(record)
@@ -349,7 +358,11 @@ class _Watch:
         record = x.clone()
         if record.requires_grad:
             record.retain_grad()
+            x.retain_grad()
+        else:
+            self.fixed.append(record)
         call.outputs.append(record)
+        call.computed.append(x)
         return record.clone()
 
 

@@ -104,6 +104,30 @@ def test_a_module_that_returns_its_input_has_a_gradient_for_each():
     np.testing.assert_allclose(call.input_gradients[0], through + 5)
 
 
+class WithItsLoss(torch.nn.Module):
+    """A model that returns a loss and what it is made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(3, 2)
+
+    def forward(self, x):
+        logits = self.fc(x)
+        return (logits**2).sum(), logits
+
+
+@pytest.mark.parametrize(("more", "factor"), [(0.0, 2.0), (3.0, 3.0)])
+def test_an_output_that_only_the_model_itself_uses_has_the_gradient_inside(more, factor):
+    def loss(model, x):
+        inner, logits = model(x)
+        return inner + more * (logits**2).sum() / 2 if more else inner
+
+    seen = torch_probe.observe(WithItsLoss().double(), loss, [np.eye(3)], "float64")
+    call = seen.calls[Key("")]
+    assert np.allclose(call.output_gradients[0], 1.0, rtol=0, atol=0)
+    assert np.allclose(call.output_gradients[1], factor * call.outputs[1], rtol=1e-14, atol=0)
+
+
 def test_complex_parameters_keep_their_imaginary_parts():
     class Turned(nn.Module):
         def __init__(self):

@@ -13,10 +13,12 @@ WHOLE = ""  # the path of the model itself
 class CastLog:
     """For each module that casts to a lower precision, to which; ``WHOLE`` is the model.
 
-    Numbers that are cast are of float64, or integers.
+    Numbers that are cast are of float64, or integers. ``constants`` says whether numbers were met
+    that were rounded to float32 before.
     """
 
     seen: dict[str, set[str]] = field(default_factory=dict)
+    constants: bool = False
     _open: list[str] = field(default_factory=list)
 
     def enter(self, path: str) -> None:
@@ -62,6 +64,12 @@ def add(dtype: str) -> None:
     """Tell the log, if there is one, of a cast to ``dtype``."""
     if _logs:
         _logs[-1].add(dtype)
+
+
+def add_constant() -> None:
+    """Tell the log, if there is one, of a constant whose numbers are float32's."""
+    if _logs:
+        _logs[-1].constants = True
 
 
 @contextmanager

@@ -102,7 +102,7 @@ class Replay:
 
         subject = live.torch
         assert isinstance(subject, torch_subject.Subject)
-        jax_pass = record.jax_side(live.dtype, live.lift).observe(live.jax_batch)
+        jax_pass = record.jax_side(live.dtype, bool(live.lift)).observe(live.jax_batch)
         feed = torch_feed.Feed(
             jax=jax_pass,
             torch=seen,

@@ -68,7 +68,7 @@ def trial(replay: Replay, place: Divergence) -> PlaceTrial | None:
         given=given,
     )
     backward = place.stage == "backward"
-    with _quietly(live.lift):
+    with _quietly(bool(live.lift)):
         try:
             with replay.feeding():
                 rerun.prepare()
@@ -82,7 +82,7 @@ def trial(replay: Replay, place: Divergence) -> PlaceTrial | None:
             found = layout(value)
             if found is not None and _is_same(found, place.torch):
                 return PlaceTrial(
-                    rerun=rerun, site=site, layout=layout, backward=backward, lift=live.lift
+                    rerun=rerun, site=site, layout=layout, backward=backward, lift=bool(live.lift)
                 )
     return None
 
