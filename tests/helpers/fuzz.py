@@ -17,6 +17,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 
 from shared.config import GPTConfig
+from twingrad.user_code import UserCodeError
 
 EXAMPLES = int(os.environ.get("TWINGRAD_EXAMPLES", "0"))
 # Parts of a hundred; calls of ``main`` and records cost the most.
@@ -108,7 +109,9 @@ def tried(part: str, ground: Path, read: Callable[[], Any], *others: type[Except
     count["read" if refusal is None else "refused"] += 1
     if refusal is not None:
         said = f"{type(refusal).__name__}: {refusal}"
-        assert type(refusal) in (ValueError, *others), f"nobody put into words: {said}"
+        assert type(refusal) in (ValueError, UserCodeError, *others), (
+            f"nobody put into words: {said}"
+        )
         assert str(refusal).strip(), "a refusal says what is wrong"
     assert listing(ground) == before, "a reader wrote a file"
     return found
