@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from twingrad import Pair, comparison
+from twingrad.arithmetic import arithmetic
 from twingrad.casts import jax_casts, log
 from twingrad.casts.originals import Originals, is_rounded
 from twingrad.diagnosis import pairs
-from twingrad.live import arithmetic
 
 ANGLES = np.outer(np.arange(6), 10.0 ** -np.arange(0, 6, 1.5))  # (positions, half of a head)
 COSINES = np.cos(ANGLES)
