@@ -3,7 +3,7 @@
 Each is called twice with a fresh folder for what JAX compiles: the first call fills it, the second
 finds it filled. Importing the frameworks is timed beside them, since no call can take less. Every
 time comes with the cores that other work kept busy meanwhile: a record of a busy machine is
-worthless. It is registered once there is a record of an idle machine.
+worthless.
 """
 
 import os
