@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 
 from bench.harness import records
@@ -49,7 +50,7 @@ def digest(patterns: Sequence[str], root: Path | None = None) -> str:
         before = len(found)
         for path in paths:
             text = path.read_text(encoding="utf-8")
-            found += [form for own, form in _parts(path, text) if name in ("", own)]
+            found += [form for own, form in _parts(path.suffix, text) if name in ("", own)]
         if len(found) == before:
             raise ValueError(f"there is no source {pattern}: correct the study that names it")
     return of_forms(found)
@@ -61,9 +62,10 @@ def of_forms(forms: Sequence[str]) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
-def _parts(path: Path, text: str) -> Iterator[tuple[str, str]]:
+@cache  # several records are of one file
+def _parts(suffix: str, text: str) -> list[tuple[str, str]]:
     """The definitions of a Python file; another file is one part."""
-    return definitions(text) if path.suffix == ".py" else iter([("", text)])
+    return list(definitions(text)) if suffix == ".py" else [("", text)]
 
 
 def definitions(text: str) -> Iterator[tuple[str, str]]:

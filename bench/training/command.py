@@ -15,7 +15,7 @@ from bench.harness.frameworks import Framework
 from bench.training import launcher, processes, run_folder, setup
 from bench.training.config import DEFAULT_PRESET
 from bench.training.framework_run import NonFiniteLoss
-from bench.training.session import Session
+from bench.training.session import Session, require_device
 from bench.training.setup import RunSetup, TrainOptions
 from shared.rendezvous import Rendezvous
 from shared.world import World
@@ -39,6 +39,8 @@ def run(options: TrainOptions, console: Console) -> int:
         console = Console(quiet=True)  # rank 0 speaks for all
     if options.framework is None and len(chosen) == 1:
         console.print(f"Training in {TITLES[chosen[0].name]}: the other is not installed.")
+    if options.settings.dtype == "tf32" and world.size == 1:  # before the data take their time
+        require_device("tf32", frameworks.pick_device(options.device, chosen))
     with processes.report_setup_error(options, world):
         prepared = setup.prepare(options, out, chosen, world, console)
     meeting = processes.meet(options, prepared, world, console)

@@ -32,6 +32,12 @@ from twingrad.files import write_json
 _TIMED_STEPS = 10
 
 
+def require_device(dtype: str | None, device: str) -> None:
+    """``ValueError`` where ``device`` has no such ``dtype``."""
+    if dtype == "tf32" and device != "cuda":
+        raise ValueError("dtype tf32 needs a cuda device: TF32 is a mode of NVIDIA's GPUs")
+
+
 @dataclass(kw_only=True)
 class Session:
     """Training in this process: the setup, one or two frameworks' runs, and the step they are at.
@@ -56,8 +62,7 @@ class Session:
         console: Console,
     ) -> "Session":
         """Build everything; nothing is written before all of it is there."""
-        if setup.config.train.dtype == "tf32" and device != "cuda":
-            raise ValueError("dtype tf32 needs a cuda device: TF32 is a mode of NVIDIA's GPUs")
+        require_device(setup.config.train.dtype, device)
         runs = [FrameworkRun.build(one, setup, device, meeting.world) for one in chosen]
         step = runs[0].trainer.steps
         session = cls(setup=setup, runs=runs, meeting=meeting, console=console, step=step)

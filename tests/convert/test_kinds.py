@@ -96,7 +96,7 @@ LOADERS = {
 }
 
 
-@pytest.mark.slow("equinox", "haiku", "function")
+@pytest.mark.slow("equinox", "haiku", "function", "nnx")
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_orbax_restores_computes_what_pytorch_does(kind, net, tmp_path):
     model, weights = net
@@ -108,6 +108,7 @@ def test_what_orbax_restores_computes_what_pytorch_does(kind, net, tmp_path):
     np.testing.assert_allclose(np.asarray(port(x)), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow("haiku-jax*", "equinox-jax", "equinox-jax/orbax", "linen-jax/*", "function-jax/*")
 @pytest.mark.parametrize("source", ["jax", "jax/model.safetensors", "jax/orbax"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_gives_back_the_file_that_went_in(kind, source, net, tmp_path):

@@ -60,6 +60,7 @@ def _there_and_back(weights, tmp_path, *options, source="jax"):
     return tmp_path / "torch" / "model.safetensors"
 
 
+@pytest.mark.slow("float16*", "bfloat16-jax/orbax", "float64-jax", "float32-jax/orbax")
 @pytest.mark.parametrize("source", ["jax", "jax/orbax"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_way_to_lie_in_jax_is_undone_bit_for_bit(dtype, source, given, tmp_path):
@@ -136,6 +137,7 @@ def test_both_ways_end_in_models_that_compare_equal(given, tmp_path):
     assert "every gate holds" in done.out
 
 
+@pytest.mark.slow("torch-left", "torch-scaled", "torch-first", "jax-sum", "jax-both", "jax-scaled")
 @pytest.mark.parametrize(
     ("to", "name"),
     [

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ def configurations(draw: Any) -> tuple[GPTConfig, tuple[int, int]]:
     return config, (draw(st.integers(1, 4)), draw(st.integers(1, config.context_length)))
 
 
+@pytest.mark.slow
 @settings_of(EXAMPLES // 50 or 3)
 @given(drawn=configurations(), seed=st.integers(0, 2**31))
 def test_every_configuration_passes_the_float64_gate(frameworks, drawn, seed):

@@ -35,6 +35,7 @@ def _record(result: TaskResult) -> object:
     return objects, [outcome.settings for outcome in outcomes], result.demonstrations.as_object()
 
 
+@pytest.mark.slow("simple-net")
 @pytest.mark.parametrize("name", ["sigmoid-bce", "simple-net"])
 def test_numbers_and_settings_are_the_same_with_jax_beside(
     frameworks: Frameworks, name: str

@@ -331,6 +331,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence_and_status_2(tmp_path, ca
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow("torch-jax")
 @pytest.mark.parametrize(("present", "absent"), [("torch", "jax"), ("jax", "torch")])
 def test_a_missing_framework_is_named_with_what_to_install(present, absent):
     pytest.importorskip(present)

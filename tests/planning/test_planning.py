@@ -51,6 +51,7 @@ def batch(one: StepPlan):
 # State
 
 
+@pytest.mark.slow("small-jax")
 @each_framework
 @pytest.mark.parametrize("name", ["tiny", "small"])
 def test_parameters_and_moments_weigh_what_the_trainer_exports(framework, name):
@@ -322,7 +323,7 @@ def test_a_record_without_ceilings_is_refused_by_its_path(capsys, tmp_path, cont
     assert f"{path} has no ceilings" in line
 
 
-@pytest.mark.slow("jax")
+@pytest.mark.slow
 @each_framework
 def test_bandwidth_between_processes_is_measured(framework):
     if not frameworks.installed(framework):

@@ -79,6 +79,7 @@ def test_without_records_only_the_sources_are_left(records):
     assert sections_of(read(html.make())) == ["sources"]
 
 
+@pytest.mark.slow("speed-small-cpu", "defaults-cpu", "diagnosis-cpu", "training-cpu")
 @pytest.mark.parametrize("name", sorted(set(RECORDS.values())))
 def test_a_record_brings_its_own_section_and_its_machine(records, name):
     shutil.copy(markdown.ROOT / "bench" / "results" / f"{name}.json", records)
@@ -189,6 +190,7 @@ def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
     assert "does not exist" in line
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not all(frameworks.installed(name) for name in frameworks.NAMES),
     reason="a comparison has two sides",

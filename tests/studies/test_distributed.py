@@ -88,7 +88,7 @@ def test_every_layout_computes_what_one_process_does(framework, size, tmp_path):
         _assert_same(arrays, _alone(framework.name))
 
 
-@pytest.mark.slow("jax")
+@pytest.mark.slow("jax", "torch")
 def test_the_run_of_one_process_learns_and_is_clipped_at_some_steps_only(framework):
     losses, norms = _alone(framework.name)["figures"].T
     assert (losses[1:] < losses[0]).mean() > 0.9, "nothing was learned"
@@ -152,6 +152,7 @@ def test_processes_that_fail_are_reported_and_none_is_left(framework, tmp_path):
         distributed.run(framework.name, 1, ["3x1"], tmp_path)
 
 
+@pytest.mark.slow("jax")
 def test_the_state_comes_tensor_by_tensor_in_canonical_order(framework):
     made = [(part, name, value.shape) for part, name, value in _trained(framework).export_each()]
     shapes = gpt2_shapes(distributed_worker.MODEL)

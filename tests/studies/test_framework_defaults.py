@@ -13,6 +13,7 @@ each_row = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow("convolution", "adamw", "batch_norm", "gelu", "saturated")
 @each_row
 def test_the_defaults_differ_and_the_advice_ends_it(difference):
     row = framework_defaults.in_float64(difference)

@@ -74,6 +74,7 @@ def test_a_wrong_call_is_one_sentence_and_status_2(capsys, call, message):
     assert message in line
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="a difference has two sides"
 )

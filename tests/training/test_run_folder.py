@@ -32,6 +32,7 @@ def test_the_run_folder_holds_what_it_promises(both):
     assert config["corpus"]["sha256"]
 
 
+@pytest.mark.slow("jax")
 def test_a_folder_that_holds_a_run_is_not_overwritten(begun, framework, text, capsys):
     before = (begun / run_folder.CONFIG).read_bytes()
     said = refused(capsys, "--framework", framework.name, "--data", text, "--out", begun)
@@ -46,6 +47,7 @@ def _damage(path: Path, how: str) -> None:
     path.write_bytes(content if how == "flip" else content[: len(content) // 2])
 
 
+@pytest.mark.slow("jax-flip", "torch-truncate")
 @pytest.mark.parametrize("how", ["flip", "truncate"])
 def test_a_damaged_checkpoint_is_passed_over_and_said(begun, framework, capsys, how):
     folder = begun / framework.name / "checkpoints"

@@ -120,7 +120,7 @@ def test_an_interrupted_run_saves_itself_and_goes_on(text, tmp_path, number):
     assert [row["step"] for row in rows_of(tmp_path, "torch")] == list(range(1, step + 2))
 
 
-@pytest.mark.slow("torch")
+@pytest.mark.slow("torch", "jax")
 def test_training_loads_the_one_framework_that_it_uses(framework, text, tmp_path):
     other = {"torch": "jax", "jax": "torch"}[framework.name]
     asked = ["train", *SMALL, "--framework", framework.name, "--steps", "1", "--data", str(text)]
@@ -146,6 +146,7 @@ def test_a_source_of_known_entropy_is_learnt_never_beaten(framework, tmp_path):
     assert rate - 3 * error < loss < 1.02 * rate
 
 
+@pytest.mark.slow("jax")
 def test_a_run_that_compiles_says_so_before_its_first_step(framework, text, tmp_path, capsys):
     asked = ("--framework", framework.name, *SMALL, "--data", text, "--steps", 2)
     assert train(*asked, "--out", tmp_path / "run") == 0

@@ -88,6 +88,7 @@ def test_resuming_where_there_is_no_run_is_refused(one, text, capsys, tmp_path):
     assert train(*asked, "--begin", "--out", tmp_path / "wrong") == 0
 
 
+@pytest.mark.slow("jax")
 def test_resuming_without_a_checkpoint_keeps_the_metrics(begun, framework, capsys):
     shutil.rmtree(begun / framework.name / "checkpoints")
     path = begun / framework.name / metrics.FILE
@@ -99,6 +100,7 @@ def test_resuming_without_a_checkpoint_keeps_the_metrics(begun, framework, capsy
     assert [row["step"] for row in rows_of(begun, framework.name)] == [1]
 
 
+@pytest.mark.slow
 def test_a_run_made_longer_follows_the_longer_schedule_in_both_frameworks(both, tmp_path, capsys):
     for name in NAMES:
         out = shutil.copytree(both, tmp_path / name)

@@ -50,13 +50,21 @@ def _linear_pair(**changed):
 # Models that are not the project's own.
 
 
-@pytest.mark.slow("hf", "tower")
+@pytest.mark.slow("hf", "tower", "recurrent")
 @each_port
 def test_a_right_port_has_no_divergence(name):
     assert diagnose.diagnose(PORTS[name]()) == []
 
 
-@pytest.mark.slow("hf-epsilon", "hf-gelu", "recurrent-head", "recurrent-update", "tower-sum")
+@pytest.mark.slow(
+    "hf-epsilon",
+    "hf-gelu",
+    "recurrent-head",
+    "recurrent-update",
+    "tower-sum",
+    "hf-scale",
+    "tower-epsilon",
+)
 @pytest.mark.parametrize(("name", "bug"), EVERY)
 def test_a_planted_bug_of_a_port_is_located_and_named(name, bug):
     where, cause = BUGS[name][bug]
@@ -138,6 +146,7 @@ PLANTED = [
 ]
 
 
+@pytest.mark.slow("clip-by-value-torch", "dropout-unscaled-jax", "layer-norm-epsilon-1e-6-torch")
 @pytest.mark.parametrize(("name", "side"), PLANTED)
 def test_a_planted_bug_of_the_twins_is_located_and_named(both, name, side):
     stage, where, cause = LOCATED[name]
@@ -159,7 +168,9 @@ RECIPES = {
 }
 
 
-@pytest.mark.slow("resume-without-schedule", "dropout-mask-every-layer", "rate-per-micro-batch")
+@pytest.mark.slow(
+    "resume-without-schedule", "dropout-mask-every-layer", "rate-per-micro-batch", "mean-of-means"
+)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_training_run_is_told_by_its_recipe(both, name):
     runs = trajectory.TrainingRuns(mutation_programs.PROGRAMS["gpt2"](), both)

@@ -125,6 +125,7 @@ MODULES = (
 )
 
 
+@pytest.mark.slow("haiku_net-False", "linen_net-False", "filtered_equinox_net-*")
 @pytest.mark.parametrize("bug", BUGS)
 @pytest.mark.parametrize("kind", MODULES, ids=lambda kind: kind.__name__)
 def test_a_model_of_modules_is_compared_module_by_module(kind, bug):
@@ -239,7 +240,7 @@ def jitted_nnx_tower(bug):
 TOWERS = (scanned_linen_tower, mapped_equinox_tower, jitted_nnx_tower)
 
 
-@pytest.mark.slow("jitted_nnx_tower-*", "mapped_equinox_tower-*")
+@pytest.mark.slow("jitted_nnx_tower-*", "mapped_equinox_tower-*", "scanned_linen_tower-True")
 @pytest.mark.parametrize("bug", BUGS)
 @pytest.mark.parametrize("kind", TOWERS, ids=lambda kind: kind.__name__)
 def test_modules_are_seen_inside_scans_maps_and_compiled_functions(kind, bug):

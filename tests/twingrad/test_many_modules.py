@@ -66,6 +66,7 @@ class Port(nnx.Module):
         return x
 
 
+@pytest.mark.slow("1.0")
 @pytest.mark.parametrize("factor", [1.0, 1.1])
 def test_a_pass_that_is_not_compiled_gives_the_same_findings(factor, monkeypatch):
     pair = Pair(

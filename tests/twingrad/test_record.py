@@ -239,6 +239,7 @@ def _sgd():
     return optax.sgd(0.1)
 
 
+@pytest.mark.slow("jax")
 @pytest.mark.parametrize("side", ["torch", "jax"])
 def test_updates_of_a_parameter_without_axes_are_compared(tmp_path, side):
     class Scaled(Net):
@@ -284,6 +285,7 @@ def test_numbers_of_another_record_are_taken_as_they_are(tmp_path, whole):
     np.testing.assert_array_equal(of_jax.tensors["last.bias"], torch_numbers["last.bias"])
 
 
+@pytest.mark.slow("torch")
 @pytest.mark.parametrize("side", ["torch", "jax"])
 def test_only_some_modules_are_recorded_and_the_rest_agrees_as_a_whole(tmp_path, side):
     given = pair(jax=lambda: Port(epsilon=1e-3))

@@ -15,7 +15,7 @@ BUGS = {
 }
 
 
-@pytest.mark.slow("bert", "llama")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", third_party.names())
 def test_a_right_port_is_equal(name):
     path = third_party.PORTS / name / f"{third_party.RIGHT}.py"

@@ -23,7 +23,7 @@ def _layer(framework, key):
     return lambda x: framework.params.to_numpy(layer(runtime.batch(x)[0]))
 
 
-@pytest.mark.slow("jax-shape1", "jax-shape3")
+@pytest.mark.slow("jax-shape1", "jax-shape3", "jax-shape2")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_units_that_fall_are_those_of_the_generator(framework, shape):
     key = threefry.fold_in(threefry.key(1), 2)

@@ -51,6 +51,7 @@ def _assert_close(ours, exact, relative=numerics.FLOAT64_RELATIVE, what=""):
     assert apart.peak <= relative * scale.peak, what
 
 
+@pytest.mark.slow("jax-cpu-tied*")
 @each_config
 def test_cached_logits_equal_uncached_at_every_position(framework, model, config):
     made, runtime = model(framework, config=config)
@@ -236,6 +237,7 @@ def test_bfloat16_cached_logits_are_within_the_ceiling(framework, model):
         _assert_close(logits, rounded[:, position], relative, f"position {position}")
 
 
+@pytest.mark.slow("cpu-float32-untied*")
 @each_config
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_greedy_texts_agree_with_transformers_and_each_other(
@@ -261,6 +263,7 @@ def test_greedy_texts_agree_with_transformers_and_each_other(
             assert np.array_equal(whole[0, len(prompt) :], text), prompt
 
 
+@pytest.mark.slow("cpu-{'temperature': 0.7*", "cpu-{'temperature': 2.5*")
 @pytest.mark.parametrize(
     "asked",
     [
@@ -329,6 +332,7 @@ def test_prompts_that_the_model_cannot_take_are_refused_at_once(
 LONG = [np.random.default_rng(9).integers(97, size=n).tolist() for n in (30, 5, 24)]
 
 
+@pytest.mark.slow("jax-cpu-tied*")
 @each_config
 def test_every_token_is_of_the_last_context_of_its_text(framework, model, monkeypatch, config):
     """The logits, too: of the whole forward pass over the last 24 tokens."""

@@ -94,12 +94,13 @@ def test_fused_attention_is_the_reference_in_float64(observed, framework, device
     assert_same64(fused, reference)
 
 
+@pytest.mark.slow("jax-cpu")
 def test_fused_attention_passes_the_float32_rule(observed, framework, device):
     fused, reference = (observed(framework, "float32", device, name) for name in ATTENTIONS)
     _assert_within_float32_rule(fused, reference, observed(framework, "float64", device))
 
 
-@pytest.mark.slow("jax-cpu-reference_attention")
+@pytest.mark.slow("jax-cpu-reference_attention", "jax-cpu-fused*")
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_future_tokens_get_no_gradient(build, framework, device, attention):
     """From the logits at one position back to the embeddings of all."""
@@ -180,6 +181,7 @@ def test_at_initialisation_every_token_is_about_as_likely(build, framework):
 # Dropout
 
 
+@pytest.mark.slow("jax")
 def test_dropout_acts_in_train_mode_only(build, framework):
     model, runtime = build(framework, _program(), "float32", "cpu")
     (tokens,) = runtime.batch(_program().batches[0][0])
@@ -208,6 +210,7 @@ def test_float64_is_float64_in_every_activation(build, framework, device):
     assert np.array_equal(seen.activations["wte"], start["wte.weight"][tokens])
 
 
+@pytest.mark.slow("jax-cpu-bfloat16")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_lower_precision_is_that_precision_in_every_activation(
     observed, framework, device, dtype
@@ -241,6 +244,7 @@ def _untraced(framework, model, batch):
     return loss, framework.params.export_tensors(gradients)
 
 
+@pytest.mark.slow("jax-cpu")
 def test_tracing_changes_neither_loss_nor_gradients(
     build, observed, framework, device, assert_same64
 ):
@@ -361,6 +365,7 @@ def _step(framework, model, optimizer, batch):
     return step(model, optimizer, framework.gpt2.loss_fn, batch)
 
 
+@pytest.mark.slow("jax")
 def test_train_is_train_step_over_and_over_dropout_included(trained, framework, assert_same64):
     _, whole, stepwise = trained(framework)
     assert_same64(whole, stepwise, relative=numerics.FLOAT64_TRAJECTORY_RELATIVE)

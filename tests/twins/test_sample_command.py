@@ -28,6 +28,7 @@ def _run(framework, device, *, vocab_size=CONFIG.vocab_size, config=CONFIG, samp
     return sample.write(options, config, make_program(config).params, Letters(vocab_size))
 
 
+@pytest.mark.slow("jax-cpu-tied*")
 @each_config
 def test_one_text_is_printed_as_it_grows(framework, texts, device, capsys, config):
     asked = Sampling(seed=2, top_k=30)

@@ -42,6 +42,7 @@ def test_first_tokens_are_drawn_from_the_softmax(framework, model):
     _assert_drawn_from(chosen, _softmax(logits / 3.0))
 
 
+@pytest.mark.slow("*-1")
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("limits", "kept"), [({}, 40), ({"top_k": 12}, 12), ({"top_p": 0.75}, 19)], ids=str

@@ -104,7 +104,7 @@ def test_half_in_either_framework_is_the_whole_run(frameworks, hundred, first):
     _assert_same(trainer.export(), state, 1e-10)
 
 
-@pytest.mark.slow("jax-float64-matched")
+@pytest.mark.slow("jax-float64-matched", "jax-*")
 @pytest.mark.parametrize(
     ("dtype", "dropout"),
     [
@@ -125,6 +125,7 @@ def test_resuming_from_a_state_is_exact(framework, dtype, dropout):
     _assert_same(second.export(), whole.export(), 0)
 
 
+@pytest.mark.slow("jax")
 def test_a_state_is_a_copy(framework):
     trainer = _trainer(framework, _config())
     _train(trainer, 0, 1)
@@ -140,6 +141,7 @@ def plain(framework):
     return _train(_trainer(framework, _config(), NO_DROPOUT), 0, 4)
 
 
+@pytest.mark.slow("jax-{'loss_chunk*", "jax-{'recompute*")
 @pytest.mark.parametrize(
     "option",
     [
@@ -216,6 +218,7 @@ def _head_loss(
     return {name: framework.params.to_numpy(a) for name, a in zip(names, made, strict=True)}
 
 
+@pytest.mark.slow("jax-1", "jax-7", "jax-1000")
 @pytest.mark.parametrize("chunk", [1, 7, pytest.param(13, marks=slow), N, 1000])
 def test_the_chunked_loss_equals_the_whole_loss_and_gradients(framework, chunk):
     """Whether or not the chunks come out even, and also where nothing is differentiated."""
@@ -238,6 +241,7 @@ def test_the_factor_of_chunked_gradients_keeps_its_digits(framework):
         assert made == pytest.approx(1.0, abs=2**-10), name
 
 
+@pytest.mark.slow("jax")
 def test_the_one_at_the_target_rounds_nothing_away_in_chunks(framework):
     """In one product with softmax minus one, it outweighs the rest of a sum over the vocabulary."""
     exact = numerical_traps.features_gradient(framework, "float64", 0)
@@ -280,7 +284,7 @@ def test_barriers_between_blocks_outlive_the_compiler(framework):
     assert text.count(" opt-barrier(") >= 2 * TWO_LAYERS.n_layers - 1
 
 
-@pytest.mark.slow("jax-tied")
+@pytest.mark.slow("jax-tied", "jax-*")
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_chunks_change_no_gradient_of_the_model(framework, tied):
     model = replace(NO_DROPOUT, tie_embeddings=tied)
@@ -293,6 +297,7 @@ def test_chunks_change_no_gradient_of_the_model(framework, tied):
     _assert_close(chunked[1], whole[1])
 
 
+@pytest.mark.slow("jax")
 def test_gradients_are_those_of_the_step_and_move_nothing(framework):
     config = _config(loss_chunk=20, micro_batches=2)
     trainer, batch = _trainer(framework, config), _batch(0, 2)
@@ -326,6 +331,7 @@ def test_one_micro_batch_equals_a_loop_over_it(framework):
     _assert_close(one[1], loop[1])
 
 
+@pytest.mark.slow("jax")
 def test_recomputing_draws_the_same_dropout_again(framework):
     expected = _train(_trainer(framework, _config()), 0, 4)
     made = _train(_trainer(framework, _config(recompute=True)), 0, 4)
@@ -353,7 +359,7 @@ def test_a_target_that_is_ignored_may_be_anything(framework):
     assert made[0] == made[1]
 
 
-@pytest.mark.slow("jax-float32")
+@pytest.mark.slow("jax-float32", "jax-*")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_parameters_and_moments_are_kept_in_float32(framework, dtype):
     trainer = _trainer(framework, _config(dtype=dtype))
@@ -378,6 +384,7 @@ def test_in_bfloat16_steps_smaller_than_its_grid_still_add_up(framework):
     assert (moved > 1e-6).mean() > 0.9
 
 
+@pytest.mark.slow("jax")
 def test_bfloat16_computes_what_float64_does_but_for_rounding(framework, plain):
     rounded = _train(_trainer(framework, _config(dtype="bfloat16"), NO_DROPOUT), 0, 4)
     assert rounded[:, 0] == pytest.approx(plain[:, 0], rel=2**-8)
@@ -401,6 +408,7 @@ def test_native_dropout_differs_from_step_to_step(framework):
     assert len(losses) == 4
 
 
+@pytest.mark.slow("jax")
 def test_nothing_moves_where_the_gradients_are_not_finite(framework):
     huge = params.init_gpt2(MODEL)
     huge["ln_f.weight"] *= np.float32(1e38)

@@ -63,6 +63,7 @@ def _observed(build, framework, device, config, start):
     return framework.trace.observe(model, framework.gpt2.loss_fn, program.batches[0], runtime)
 
 
+@pytest.mark.slow("jax-cpu-tied")
 def test_logits_and_every_gradient_are_those_of_transformers(
     saved, build, framework, device, assert_same64
 ):
@@ -106,6 +107,7 @@ def test_16_bit_weights_of_transformers_load_as_float32(tmp_path):
             assert np.array_equal(value, p.detach().float()), name
 
 
+@pytest.mark.slow("jax-without*")
 @tied_or_not
 @pytest.mark.parametrize("qkv_bias", [True, False], ids=["with biases", "without"])
 def test_transformers_loads_our_export_with_the_same_logits(
