@@ -15,6 +15,7 @@ COMMANDS: tuple[Command, ...] = (
     *train.COMMANDS,
     *measure.COMMANDS,
     *library_commands.PAIR_COMMANDS,  # of one name with a program's, the program's comes first
+    library_commands.PHRASES,
     library_commands.DOCTOR,
     completion_command(lambda: COMMANDS),
 )

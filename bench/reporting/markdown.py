@@ -8,6 +8,7 @@ from bench.harness.machine import measured_on
 from bench.harness.records import ROOT, showing
 from bench.planning import command
 from bench.reporting.figures import digest, draw, files
+from bench.reporting.phrasebook import phrases
 from bench.reporting.source_diff import twins
 from bench.studies import registry
 
@@ -23,6 +24,7 @@ PAGES = (
     "docs/porting.md",
     "docs/diagnoses.md",
     "docs/security.md",
+    "docs/phrasebook.md",
 )
 _BLOCK = re.compile(r"(<!-- from (?P<name>[\w.:-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -71,4 +73,5 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "machine": measured_on,
     "twins": twins,
     "example": command.example,
+    "phrases": phrases,
 }

@@ -37,6 +37,7 @@ ORDER = (
     "docs/tutorial-2-tensors.md",
     "docs/tutorial-3-gradients.md",
     "docs/tutorial-4-gpt2.md",
+    "docs/phrasebook.md",
     "docs/porting.md",
     "docs/training.md",
     "docs/distributed.md",

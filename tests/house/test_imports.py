@@ -223,6 +223,8 @@ LOADS_A_FRAMEWORK = (
     "twingrad.jax_observe",
     "twingrad.jax_probe",
     "twingrad.jax_replay",
+    "twingrad.phrases.jax_code.",
+    "twingrad.phrases.torch_code.",
     "twingrad.timing.jax_calls",
     "twingrad.timing.torch_calls",
     "twingrad.torch_feed",

@@ -1,9 +1,16 @@
-"""The library's own commands, which need no checkout: pairs in files, doctor and completion."""
+"""The library's own commands, which need no checkout: phrases, pairs, doctor, completion."""
 
 import argparse
 from collections.abc import Sequence
 
-from twingrad.cli.commands import INSTALLATION, PAIRS, Command, OptionSource, run_command
+from twingrad.cli.commands import (
+    FRAMEWORKS,
+    INSTALLATION,
+    PAIRS,
+    Command,
+    OptionSource,
+    run_command,
+)
 from twingrad.cli.completion import completion_command
 from twingrad.cli.options import read_options
 
@@ -17,9 +24,9 @@ OF_FILES = ("compare", "diagnose", "bench")
 
 
 def answers(arguments: Sequence[str]) -> bool:
-    """Whether the call is the library's to answer: about a pair in a file, or the installation."""
+    """Whether the call is the library's to answer: about a pair, phrases, or the installation."""
     command, *words = arguments or [""]
-    return command in ("init-pair", "record", "convert", "doctor") or (
+    return command in ("init-pair", "record", "convert", "doctor", "phrases") or (
         command in OF_FILES and _program(words).endswith(".py")
     )
 
@@ -139,6 +146,19 @@ def _doctor(parsed: argparse.Namespace) -> int:
     from twingrad.terminal import new_console
 
     return command.run(read_options(command.DoctorOptions, parsed), new_console())
+
+
+def _phrases_options() -> Sequence[OptionSource]:
+    from twingrad.phrases.command import PhrasesOptions
+
+    return (PhrasesOptions,)
+
+
+def _phrases(parsed: argparse.Namespace) -> int:
+    from twingrad.phrases import command
+    from twingrad.terminal import new_console
+
+    return command.run(read_options(command.PhrasesOptions, parsed), new_console())
 
 
 PAIR_COMMANDS = (
@@ -266,7 +286,24 @@ DOCTOR = Command(
     options=_doctor_options,
     run=_doctor,
 )
+PHRASES = Command(
+    name="phrases",
+    group=FRAMEWORKS,
+    usage="[WORD...]",
+    summary="look up an idiom in both frameworks",
+    about="Print the idioms of the phrasebook that have all words: PyTorch's code, JAX's, what "
+    "differs and what it costs. Without a word, list all titles. It needs neither framework, "
+    "unless they are to be run.",
+    examples=(
+        ("twingrad phrases torch.gather", "what JAX has for it"),
+        ("twingrad phrases top k", "phrases that have both words"),
+        ("twingrad phrases scan --run", "run here too: 1 if a phrase's halves differ"),
+    ),
+    options=_phrases_options,
+    run=_phrases,
+)
 COMMANDS: tuple[Command, ...] = (
+    PHRASES,
     *PAIR_COMMANDS,
     DOCTOR,
     completion_command(lambda: COMMANDS),

@@ -1,0 +1,1 @@
+"""PyTorch's half of the phrasebook: a module a family, a function a phrase."""
