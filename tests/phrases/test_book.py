@@ -130,6 +130,6 @@ def test_a_word_that_is_in_code_alone_is_found():
     ],
 )
 def test_a_question_without_an_answer_is_refused_in_a_sentence(question, said):
-    with pytest.raises(ValueError, match="phrase|word") as error:
+    with pytest.raises(ValueError, match=r"phrase|word") as error:
         book.find(question.split())
     assert said in str(error.value)

@@ -147,7 +147,7 @@ def inputs_sentence(phrase: Phrase) -> str:
 
 def plain(note: str) -> str:
     """A note without the links of a page."""
-    return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", note)
+    return re.sub(r"\[([^]]*)\]\(\w+\.md[^)]*\)", r"\1", note)
 
 
 def _print(console: Console, text: str, indent: str = "") -> None:

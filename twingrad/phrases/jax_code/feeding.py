@@ -45,8 +45,8 @@ def to_a_device(x):
 
 
 def without_copying(x):
-    y = jnp.from_dlpack(np.asarray(x))  # anything that has __dlpack__
-    return y, y.unsafe_buffer_pointer() == x.unsafe_buffer_pointer()
+    array = np.array(x)  # anything that has __dlpack__
+    return jnp.from_dlpack(array)
 
 
 def bytes_of_an_array(x):

@@ -73,7 +73,7 @@ def buffer(x):
 def shared_weights(tokens, table):
     class Tied(nnx.Module):
         def __init__(self, table, rngs):
-            self.embed = nnx.Embed(5, 3, rngs=rngs)
+            self.embed = nnx.Embed(5, 3, dtype=table.dtype, rngs=rngs)
             self.embed.embedding = nnx.Param(table)
 
         def __call__(self, tokens):
@@ -172,7 +172,7 @@ def by_name():
 
 
 def embedding(tokens, table):
-    embed = nnx.Embed(5, 3, rngs=nnx.Rngs(0))
+    embed = nnx.Embed(5, 3, dtype=table.dtype, rngs=nnx.Rngs(0))
     embed.embedding = nnx.Param(table)
     gradients = nnx.grad(lambda embed: jnp.square(embed(tokens)).sum())(embed)
     return embed(tokens), gradients["embedding"][...]

@@ -9,6 +9,7 @@ FAMILY = Family(
         Phrase(
             name="find_nan",
             title="Find where a NaN comes from",
+            untraceable=True,
             words="detect_anomaly debug_nans nan inf FloatingPointError",
             inputs={"x": normal(4)},
             differs="Anomaly mode looks at gradients, and names the forward line. "
@@ -20,6 +21,7 @@ FAMILY = Family(
         Phrase(
             name="print_inside",
             title="Print inside a compiled function",
+            untraceable=True,
             words="print debug jit tracer callback logging",
             inputs={"x": normal(4)},
             differs="Python's `print` under `jit` prints a tracer, once, while tracing. "

@@ -187,9 +187,11 @@ FAMILY = Family(
             words="scaled_dot_product_attention sdpa flash dot_product_attention heads causal",
             inputs={"q": normal(1, 2, 4, 3), "k": normal(1, 2, 4, 3), "v": normal(1, 2, 4, 3)},
             gradient=("q", "k", "v"),
+            bound=1e-6,
+            because="JAX takes the softmax in float32, whatever the dtype; float32 rounds by 6e-8",
             differs="(batch, heads, time, size) in PyTorch, (batch, time, heads, size) in JAX. "
             "Both divide by the root of the size. With fewer queries than keys the causal mask is "
-            "aligned at the upper left in both.",
+            "aligned at the upper left in both. JAX takes the softmax in float32, even of float64.",
             costs="PyTorch picks flash attention by itself where it can; JAX on a GPU only with "
             "`implementation='cudnn'`.",
         ),

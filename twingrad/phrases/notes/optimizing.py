@@ -109,6 +109,8 @@ FAMILY = Family(
             title="Add up gradients over several small batches",
             words="gradient accumulation MultiSteps micro-batch large batch",
             inputs={"x": normal(6, 3), "y": normal(6), "weight": normal(3)},
+            bound=1e-7,
+            because="MultiSteps finds the share of each batch in float32, which rounds by 6e-8",
             differs="`backward` adds to `.grad` by itself, so that the loss is divided by the "
             "number of batches. `MultiSteps` averages, and updates by zeros in between.",
             costs="One buffer of gradients. Batches of unequal numbers of tokens have to be "

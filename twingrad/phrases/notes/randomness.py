@@ -57,8 +57,7 @@ FAMILY = Family(
             title="Uniform numbers",
             words="rand uniform uniform_ range",
             bound=_MOMENTS,
-            because="the deviation agrees to a few thousandths, and the means, which are nearly "
-            "0, are left to the words below",
+            because=_BECAUSE,
             differs="Both leave out the upper end.",
             costs="The same.",
         ),

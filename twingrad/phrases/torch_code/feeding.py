@@ -35,8 +35,8 @@ def to_a_device(x):
 
 
 def without_copying(x):
-    y = torch.from_dlpack(x.numpy())  # anything that has __dlpack__
-    return y, y.data_ptr() == x.data_ptr()
+    array = x.numpy()  # anything that has __dlpack__
+    return torch.from_dlpack(array)
 
 
 def bytes_of_an_array(x):

@@ -80,7 +80,7 @@ def count(index):
 
 
 def buckets(x, edges):
-    return torch.bucketize(x, edges)
+    return torch.bucketize(x, edges, out_int32=True)
 
 
 def clip(x):
