@@ -16,7 +16,8 @@ FAMILY = Family(
             "CPU. What NumPy sees of a JAX array is read-only. Under `jit` there is no array yet "
             "to convert, and `np.asarray` raises.",
             costs="On the CPU PyTorch shares the memory in both directions, so that writing to "
-            "one writes to the other. JAX shares on the way out and copies on the way in.",
+            "one writes to the other. `np.asarray` of a JAX array shares it too; `jnp.array` "
+            "copies, and `jnp.asarray` may do either.",
         ),
         Phrase(
             name="same_dtype",

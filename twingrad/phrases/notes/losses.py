@@ -2,10 +2,7 @@
 
 from twingrad.phrases.phrase import Family, Phrase, given, integers, normal, positive
 
-_REDUCED = (
-    "A loss of PyTorch is a mean unless `reduction` says otherwise; one of optax is a number for "
-    "each example, which you average yourself"
-)
+_REDUCED = "A loss of PyTorch is a mean unless `reduction` says otherwise; one of optax is a number for each example, which you average yourself"
 
 FAMILY = Family(
     name="losses",
@@ -18,8 +15,8 @@ FAMILY = Family(
             inputs={"logits": normal(5, 4), "labels": integers(5, below=4)},
             gradient=("logits",),
             differs=_REDUCED
-            + ". Both take logits, no probabilities. Classes are on the second axis "
-            "in PyTorch, and on the last in optax.",
+            + ". Both take logits, no probabilities. Classes are on the second axis in PyTorch, and "
+            "on the last in optax.",
             costs="Log-softmax and one element of each row; PyTorch keeps the log-probabilities.",
         ),
         Phrase(
@@ -74,8 +71,9 @@ FAMILY = Family(
             words="bce sigmoid binary_cross_entropy_with_logits",
             inputs={"logits": normal(5), "labels": given(0.0, 1.0, 1.0, 0.0, 1.0)},
             gradient=("logits",),
-            differs=_REDUCED + ". From probabilities PyTorch stops the logarithm at -100, with a "
-            "gradient of 0; JAX gives inf and NaN. Logits avoid both.",
+            differs=_REDUCED
+            + ". From probabilities PyTorch stops the logarithm at -100, with a gradient of 0; JAX "
+            "gives inf and NaN. Logits avoid both.",
             costs="The same.",
         ),
         Phrase(
@@ -124,9 +122,8 @@ FAMILY = Family(
             words="cosine_similarity angle normalize epsilon",
             inputs={"x": normal(4, 3), "y": normal(4, 3)},
             gradient=("x", "y"),
-            differs="PyTorch bounds the product of the norms by `eps`, optax each norm by "
-            "`epsilon`: they differ for vectors that are nearly 0. `optax.cosine_similarity` has "
-            "an epsilon of 0 by default.",
+            differs="Both bound each norm from below: PyTorch by `eps`, 1e-8 if left out; optax "
+            "by `epsilon`, 0 if left out, so that a vector of zeros gives NaN.",
             costs="The same.",
         ),
         Phrase(
@@ -145,8 +142,7 @@ FAMILY = Family(
             words="logsumexp stable overflow softmax normaliser",
             inputs={"x": normal(4, 3)},
             gradient=("x",),
-            differs="The same. `jax.nn.logsumexp` also takes factors `b` and a mask `where`. Rows "
-            "that are all -inf give -inf in both, with gradients of NaN in PyTorch.",
+            differs="The same. `jax.nn.logsumexp` also takes factors `b` and a mask `where`.",
             costs="Two passes.",
         ),
         Phrase(

@@ -137,8 +137,8 @@ FAMILY = Family(
             words="topk top_k largest beam",
             inputs={"x": normal(4, 5)},
             gradient=("x",),
-            differs="The last axis alone in JAX, the largest alone, and always sorted. Places are "
-            "int32. `k` is a shape, so that it has to be static.",
+            differs="The largest alone in JAX, and always sorted; PyTorch also finds the "
+            "smallest. Places are int32 in JAX. `k` is a shape, so that it has to be static.",
             costs="On a TPU `jax.lax.approx_max_k` is far quicker.",
         ),
         Phrase(

@@ -25,8 +25,8 @@ FAMILY = Family(
             inputs={"x": normal(2, 3, 4)},
             gradient=("x",),
             differs="A false friend: `x.transpose(0, 1)` in PyTorch swaps two axes, in JAX it "
-            "gives the order of all of them, which PyTorch calls `permute`. `x.T` is for matrices "
-            "alone in PyTorch, and turns all axes round in JAX.",
+            "gives the order of all of them, which PyTorch calls `permute`. `x.T` is meant for "
+            "matrices alone in PyTorch, and turns all axes round in JAX.",
             costs="A view in PyTorch, whose strides may slow what reads it; in JAX a copy unless "
             "`jit` chooses the layout.",
         ),
