@@ -44,6 +44,7 @@ READING_ORDER = (
     "dropout",
     "params",
     "trace",
+    "graph",
     "runtime",
 )
 OPEN_AT_FIRST = "gpt2"
