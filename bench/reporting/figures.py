@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench.harness.records import RESULTS, load
 from bench.speed.markdown import growth_figure, ladder_figure
+from bench.studies import tutorial_pictures
 from bench.studies.training_runs import training_figure
 from twingrad import outcome as twingrad_outcome
 from twingrad.numerics import FLOAT64_RELATIVE, UNIT_ROUNDOFF
@@ -21,6 +22,7 @@ PICTURES = {
     "training": ("training-cpu",),
     "ladder": ("speed-ladder-cpu",),
     "growth": ("speed-growth-cpu",),
+    **dict.fromkeys(tutorial_pictures.drawings(), (tutorial_pictures.RECORD,)),
 }
 # Each picture is drawn for a light and for a dark page, of which README and docs show the fitting.
 INKS = {"": ("#1f2328", "#ffffff"), "-dark": ("#e6edf3", "#0d1117")}
@@ -39,6 +41,10 @@ def files(folder: Path) -> dict[Path, tuple[str, str]]:
 
 def draw(name: str, ink: str, path: Path) -> None:
     """Draw the picture called ``name``, marked with a digest of its records."""
+    note = f"records {digest(name)}"
+    if drawing := tutorial_pictures.drawings().get(name):
+        path.write_text(drawing(ink, note), encoding="utf-8")
+        return
     import matplotlib
 
     matplotlib.use("svg")
@@ -59,7 +65,7 @@ def draw(name: str, ink: str, path: Path) -> None:
             "growth": growth_figure,
         }
         figure = figures[name]()
-        metadata = {"Date": None, "Description": f"records {digest(name)}"}
+        metadata = {"Date": None, "Description": note}
         figure.savefig(path, format="svg", metadata=metadata)
 
 

@@ -13,6 +13,7 @@ from bench.studies import (
     ports,
     scan_or_unroll,
     training_runs,
+    tutorial_pictures,
     writing,
 )
 from bench.studies.study import Block, Study
@@ -33,6 +34,7 @@ STUDIES: dict[str, Study] = {
         scan_or_unroll.STUDY,
         module_times.STUDY,
         decoding.STUDY,
+        tutorial_pictures.STUDY,
         commands.PLAN,
         *commands.SPEED,
         commands.FUZZ,

@@ -26,6 +26,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from bench.tutorial.pages import FRAMEWORKS, blocks, column, pasted
+
+__all__ = ["FRAMEWORKS", "blocks", "column", "pasted"]
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 # The order in which a reader meets the pages, and what is done on them.
@@ -36,7 +39,9 @@ ORDER = (
     "docs/tutorial-1-models.md",
     "docs/tutorial-2-tensors.md",
     "docs/tutorial-3-gradients.md",
-    "docs/tutorial-4-gpt2.md",
+    "docs/tutorial-4-networks.md",
+    "docs/tutorial-5-gpt2.md",
+    "docs/tutorial-6-training.md",
     "docs/phrasebook.md",
     "docs/porting.md",
     "docs/training.md",
@@ -51,12 +56,10 @@ ORDER = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 )
-FRAMEWORKS = ("torch", "jax")
 # Run as it stands; run as the marker says; not run, and why.
 RUN = ("run", "small", "compare", "test")
 NOT_RUN = ("gpu", "network", "hosts", "peer", "long")
 _SOME_TESTS = "tests/shared/test_schedule.py"
-_FENCE = re.compile(r"```(\w*)")
 _SPAN = re.compile(r"`([^`]+)`", re.DOTALL)
 # A span of these words is a command, and no name of a program or a package.
 _COMMAND = re.compile(
@@ -67,16 +70,6 @@ _FILE = re.compile(r"<!-- file: (\S+) -->")
 _OUTPUT = re.compile(r"<!-- output: (screen|alike|rows) of (.*?) -->", re.DOTALL)
 _NEEDS = re.compile(r"needs (torch|jax|both)")
 _STATUS = re.compile(r"status (\d+)")
-
-
-@dataclass(frozen=True)
-class Block:
-    """One fenced block: ``side`` is the framework of its column, or "" outside of tables."""
-
-    language: str
-    side: str
-    line: int
-    text: str
 
 
 @dataclass(frozen=True)
@@ -135,40 +128,6 @@ class Command:
                 inside = True
                 calls.append([])
         return [call for call in calls if call]
-
-
-def blocks(page: Path) -> Iterator[Block]:
-    """The fenced blocks of a page: the first cell of a row is PyTorch's, the second JAX's."""
-    cell, language, inside = 0, None, False
-    first, lines = 0, []
-    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
-        if language is not None:
-            if line == "```":
-                side = FRAMEWORKS[cell - 1] if inside else ""
-                yield Block(language, side, first, "".join(f"{row}\n" for row in lines))
-                language = None
-            else:
-                lines.append(line)
-        elif fence := _FENCE.fullmatch(line):
-            language, first, lines = fence[1], number + 1, []
-        elif line in ("<table>", "</table>"):
-            inside = line == "<table>"
-        elif line == "<tr>":
-            cell = 0
-        elif line == "<td>":
-            cell += 1
-    if language is not None:
-        raise ValueError(f"{page.name}: a block that begins at line {first} does not end")
-
-
-def column(page: Path, side: str) -> list[Block]:
-    """What a reader of one column meets: its own blocks, and those that are both columns'."""
-    return [block for block in blocks(page) if block.side in ("", side)]
-
-
-def pasted(page: Path, side: str) -> str:
-    """The Python of a column as it is pasted, with Enter after each block."""
-    return "".join(f"{b.text}\n" for b in column(page, side) if b.language == "python")
 
 
 @dataclass(frozen=True)

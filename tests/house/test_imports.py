@@ -26,7 +26,7 @@ ROWS = (
     ("bench.cli",),
     ("bench.reporting",),
     ("bench.studies",),
-    ("bench.planning", "bench.mutation", "bench.diagnosis"),
+    ("bench.planning", "bench.mutation", "bench.diagnosis", "bench.tutorial"),
     ("bench.speed", "bench.training", "bench.parity"),
     ("bench.harness",),
 )

@@ -29,12 +29,18 @@ def test_every_picture_has_a_light_and_a_dark_file_of_the_same_records():
         assert background in text
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/benchmark.md", "docs/training.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        *("README.md", "docs/benchmark.md", "docs/training.md", "docs/tutorial-1-models.md"),
+        *("docs/tutorial-3-gradients.md", "docs/tutorial-4-networks.md", "docs/tutorial-5-gpt2.md"),
+    ],
+)
 def test_a_page_offers_the_dark_picture_to_readers_in_the_dark(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     pairs = re.findall(
-        r'<picture>\n<source media="\(prefers-color-scheme: dark\)" srcset="([\w/]+)-dark\.svg">\n'
-        r'<img alt="[^"]+" src="([\w/]+)\.svg">\n</picture>',
+        r'<picture>\n<source media="\(prefers-color-scheme: dark\)" srcset="([\w/-]+)-dark\.svg">\n'
+        r'<img alt="[^"]+" src="([\w/-]+)\.svg">\n</picture>',
         text,
     )
     assert len(pairs) == text.count(".svg") / 2 > 0
