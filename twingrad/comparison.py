@@ -13,7 +13,7 @@ from twingrad.diagnosis import state, unaligned
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.diagnosis.hypotheses import optimizer
-from twingrad.diagnosis.places import beyond_limits
+from twingrad.diagnosis.places import beyond_limits, rounded_too_much
 from twingrad.exact import ExactRun, Say, silent
 from twingrad.foreign import Array
 from twingrad.live import LivePair
@@ -107,8 +107,9 @@ def _is_rounded_too_much(exact: ExactRun, run: ExactRun, say: Say) -> bool:
     say(f"{exact.live.pair.name}, float32: every module from PyTorch's input")
     scales: Scales = {}
     with arithmetic("float64"):
-        beyond_limits(exact, scales)  # a gradient that is zero but for rounding has its size here
-    return bool(beyond_limits(run, scales))
+        # A gradient that is zero but for rounding has its size here.
+        divided = beyond_limits(exact, scales)
+    return bool(rounded_too_much(beyond_limits(run, scales), divided))
 
 
 def rounding_alone(over: Sequence[Verdict]) -> list[Note]:
@@ -194,12 +195,22 @@ def kept(run: ExactRun, second: ExactRun | Note | None) -> Iterator[Finding | No
     yield from state.compare(run.live, run.seen, both)
 
 
-def updates(run: ExactRun, say: Say) -> Iterator[Finding]:
-    """Where the updates of the pair's optimizers differ, both given PyTorch's gradients."""
+def updates(run: ExactRun, say: Say) -> Iterator[Finding | Note]:
+    """Where the updates of the pair's optimizers differ, both given PyTorch's gradients.
+
+    A note names what is not compared: parameters of which JAX has the sum alone.
+    """
     pair = run.live.pair
     if run.live.has_optimizers:
         say(f"{pair.name}, float64: updates by the same gradients")
         yield from optimizer.compare(run.live, run.seen, run.live.jax_casts)
+        sums = dict.fromkeys((p.torch, *p.added) for p in run.live.partners if p.added)
+        for first, *others in sums:
+            yield Note(
+                f"updates of {first}",
+                f"not compared: JAX has the sum of it and {' and '.join(others)} as one parameter, "
+                "and in PyTorch each takes a step of its own",
+            )
 
 
 def _is_whole(verdict: Verdict) -> bool:

@@ -34,7 +34,9 @@ class StudyOptions:
     side: str | None = option(
         None, choices=frameworks.NAMES, help="diagnosis: plant bugs on this side alone"
     )
-    most: int | None = option(None, metavar="N", help="diagnosis: stop after N bugs")
+    most: int | None = option(
+        None, metavar="N", help="diagnosis: stop after N bugs; random-pairs: after N pairs"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

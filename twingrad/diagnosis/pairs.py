@@ -19,7 +19,7 @@ from twingrad.diagnosis import engine, part, unaligned
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.diagnosis.part import Part
-from twingrad.diagnosis.places import Place, beyond_limits
+from twingrad.diagnosis.places import Place, beyond_limits, rounded_too_much
 from twingrad.exact import ExactRun, Say, silent
 from twingrad.live import LivePair
 from twingrad.numerics import Verdict
@@ -48,6 +48,7 @@ class _Diagnosis:
     exact: ExactRun | None = None
     oracle: comparison.Values = field(default_factory=dict)
     scales: Scales = field(default_factory=dict)
+    divided: list[Place] = field(default_factory=list)
 
     def add(self, results: Iterable[Finding | Note]) -> None:
         """Sort what a stage says into findings and notes, each once."""
@@ -112,7 +113,7 @@ def _in_float64(diagnosis: _Diagnosis) -> None:
     second = None if failing else run.second(say)
     if not failing:
         diagnosis.add(_divisions(places, "float64"))
-        places = []
+        diagnosis.divided, places = places, []
     if isinstance(second, ExactRun):
         torch, jax = comparison.values(second)
         failing = _failing(torch, jax, torch, "float64")
@@ -139,7 +140,9 @@ def _in_float32(diagnosis: _Diagnosis) -> None:
     places = diagnosis.looked_at(beyond_limits(run, diagnosis.scales))
     if not failing:
         diagnosis.add(_divisions(places, "float32"))
-    elif places:
+        return
+    places = rounded_too_much(places, diagnosis.divided)
+    if places:
         diagnosis.add(_ranked(places, failing, pair, "float32", diagnosis.every))
     elif diagnosis.part is None:
         diagnosis.add(comparison.rounding_alone(failing))

@@ -1,5 +1,6 @@
 """Places where two models part that were given the same numbers."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from twingrad import numerics
@@ -7,6 +8,7 @@ from twingrad.diagnosis import engine
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.replay import Divergence, Replay
 from twingrad.exact import ExactRun
+from twingrad.foreign import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,11 @@ class Place:
         torch, jax, what = self.divergence.torch, self.divergence.jax, self.divergence.what
         return torch.shape != jax.shape and (what == "in" or torch.size == jax.size)
 
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What stands there, the same in every dtype."""
+        return self.divergence.stage, self.divergence.what, self.divergence.name
+
 
 def beyond_limits(run: ExactRun, scales: Scales) -> list[Place]:
     """Every divergence over the limit, in the order of computation.
@@ -41,3 +48,32 @@ def beyond_limits(run: ExactRun, scales: Scales) -> list[Place]:
         for place in engine.scaled(places, scales)
         if not place.error <= limit
     ]
+
+
+def rounded_too_much(places: Iterable[Place], divided: Sequence[Place]) -> list[Place]:
+    """Of float32's places those where the precision is at fault.
+
+    At ``divided``, places of float64, the work is divided otherwise in models that agree as a
+    whole: other numbers stand there in float32 too. What counts there is whether each model's are
+    near its own of float64: within the limit, or within ``numerics.RATIO`` times what the other
+    model's are away.
+    """
+    exact = {place.identity: place.divergence for place in divided}
+    kept = []
+    for place in places:
+        known = exact.get(place.identity)
+        if known is not None:
+            torch = _moved(place.divergence.torch, known.torch)
+            jax = _moved(place.divergence.jax, known.jax)
+            least = numerics.OWN_RELATIVE["float32"]
+            if max(torch, jax) <= max(least, numerics.RATIO * min(torch, jax)):
+                continue
+        kept.append(place)
+    return kept
+
+
+def _moved(rounded: Array, exact: Array) -> float:
+    """How far a tensor of float32 is from that of float64, relative to its size (L2)."""
+    size = numerics.size(numerics.finite(exact)).l2
+    gap = numerics.distance(*numerics.without_shared(rounded, exact)).l2
+    return gap / size if size else (0.0 if gap == 0 else float("inf"))

@@ -14,11 +14,14 @@ from twingrad.diagnosis.hypotheses import (
     dropout,
     factors,
     focal,
+    gated,
     layers,
     loss,
     masked,
     not_finite,
+    readout,
     relations,
+    tables,
 )
 from twingrad.diagnosis.hypotheses.attention import attention
 from twingrad.diagnosis.hypotheses.context import (
@@ -45,6 +48,9 @@ FORWARD: tuple[Family, ...] = (
     layers.cells,
     attention,
     separate,
+    tables.rotary,
+    gated.gated,
+    readout.readouts,
     layers.activations,
     layers.heads,
     layers.sums,

@@ -14,7 +14,8 @@ from twingrad.foreign import Array
 class Head:
     """Logits and targets; features and table of the logits where the head is a table [V, C].
 
-    Arrays are flat over positions: logits [N, V], targets [N], features [N, C].
+    Arrays are flat over positions: logits [N, V], targets [N], features [N, C]. ``shifted`` says
+    that each position's target is the next one's.
     """
 
     logits: Array
@@ -23,6 +24,7 @@ class Head:
     shape: tuple[int, ...]
     features: Array | None = None
     table: Array | None = None
+    shifted: bool = False
 
     @property
     def counts(self) -> Array:
@@ -68,8 +70,10 @@ def heads(context: Context) -> Iterator[Head]:
     inputs = inputs if inputs.shape == targets.shape else targets
     head_of = partial(Head, targets=targets.ravel(), inputs=inputs.ravel(), shape=targets.shape)
     called = context.call.outputs if context.what == "loss" and context.call else []
-    if called and called[0].shape[:-1] == targets.shape:
-        yield head_of(logits=called[0].reshape(-1, called[0].shape[-1]))
+    logits = next((x for x in called if x.ndim and x.shape[:-1] == targets.shape), None)
+    if logits is not None:
+        yield head_of(logits=logits.reshape(-1, logits.shape[-1]))
+        yield from _of_next(logits, targets, inputs)
         return
     x = context.features
     if x is None or x.shape[:-1] != targets.shape:
@@ -80,12 +84,27 @@ def heads(context: Context) -> Iterator[Head]:
             yield head_of(logits=features @ table.T, features=features, table=table)
 
 
+def _of_next(logits: Array, targets: Array, inputs: Array) -> Iterator[Head]:
+    """Each position's target is the next, as models have it that shift labels themselves."""
+    if targets.ndim != 2 or targets.shape[1] < 2:
+        return
+    later, width = targets[:, 1:], logits.shape[-1]
+    yield Head(
+        logits=logits[:, :-1].reshape(-1, width),
+        targets=later.ravel(),
+        inputs=inputs[:, :-1].ravel(),
+        shape=later.shape,
+        shifted=True,
+    )
+
+
 def losses(context: Context) -> Iterator[Hypothesis]:
     """Cross-entropy, by divisor and ignored targets."""
     for head in heads(context) if context.what == "loss" else ():
+        which = ", each position's target the next" if head.shifted else ""
         for name, value in _sums(head, head.targets):
-            yield name, np.asarray(value)
-        for name, value in _sums(head, head.inputs):
+            yield name + which, np.asarray(value)
+        for name, value in () if head.shifted else _sums(head, head.inputs):
             yield f"{name} of the inputs as targets", np.asarray(value)
         yield from _low(head)
 

@@ -65,10 +65,15 @@ def _varies(x: Array, context: Context) -> bool:
 
 def _close(predicted: Array, actual: Array, context: Context) -> bool:
     """Whether ``predicted`` is ``actual``, and nearer to it by far than the other model's is."""
-    size = float(np.linalg.norm(actual.ravel()))
-    error = float(np.linalg.norm((predicted - actual).ravel()))
-    gap = float(np.linalg.norm((context.torch - context.jax).ravel()))
+    size = _norm(actual)
+    error = _norm(predicted.astype(np.float64) - actual)
+    gap = _norm(context.torch.astype(np.float64) - context.jax)
     return error <= min(FIT[context.dtype] * size, 1e-3 * gap)
+
+
+def _norm(x: Array) -> float:
+    """The norm, which is finite for the lowest numbers of float32 that stand in masks."""
+    return float(np.linalg.norm(x.astype(np.float64).ravel()))
 
 
 def _orders(x: Array) -> Iterator[Relation]:

@@ -8,10 +8,13 @@ from typing import Literal
 
 import numpy as np
 
+from twingrad.diagnosis.hypotheses import tables
 from twingrad.diagnosis.hypotheses.context import Context, Hypothesis
 from twingrad.foreign import Array
 
 MOST = 1 << 20  # numbers of scores that are worked out for a hypothesis
+BASES = (10000.0, 500000.0, 1e6)
+OTHER_BASES = (100.0, 1000.0, 5000.0, 50000.0, 1e5, 1e7)
 Rotary = Literal["none", "halves", "pairs"]
 _ROTARY: dict[Rotary, str] = {
     "none": "no rotary embedding",
@@ -22,7 +25,10 @@ _ROTARY: dict[Rotary, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Separate:
-    """Attention of queries, keys and values, each [B, T, heads D]."""
+    """Attention of queries, keys and values, each [B, T, heads D].
+
+    ``keys`` [B, T] says which keys are seen; without it, all.
+    """
 
     heads: int
     rotary: Rotary = "none"
@@ -34,10 +40,15 @@ class Separate:
     causal: bool = True
     scale: float | None = None
     tiled: bool = False
-    merge: Literal["hd", "dh"] = "hd"
+    merge: Literal["hd", "dh", "time"] = "hd"
+    axis: int = -1  # of the softmax
+    order: str = "qkv"  # in which the three are read
+    keys: Array | None = None
 
     def compute(self, q: Array, k: Array, v: Array) -> Array:
         """The output before its projection, [B, T, heads D]."""
+        parts = dict(zip(self.order, (q, k, v), strict=True))
+        q, k, v = (parts[name] for name in "qkv")
         D = q.shape[-1] // self.heads
         q, k, v = (self._heads(name, x, D) for name, x in (("q", q), ("k", k), ("v", v)))
         k, v = self._grouped(k), self._grouped(v)
@@ -46,8 +57,13 @@ class Separate:
             queries, keys = scores.shape[-2:]
             seen = np.tri(queries, keys, keys - queries, dtype=bool)
             scores = np.where(seen, scores, -np.inf)
-        exp = np.exp(scores - scores.max(-1, keepdims=True))
-        y = exp / exp.sum(-1, keepdims=True) @ v  # (B, H, T, D)
+        if self.keys is not None:
+            scores = np.where(self.keys[:, None, None, :], scores, -np.inf)
+        top = scores.max(self.axis, keepdims=True)
+        exp = np.exp(scores - np.where(np.isfinite(top), top, 0))
+        y = exp / exp.sum(self.axis, keepdims=True) @ v  # (B, H, T, D)
+        if self.merge == "time":
+            return np.asarray(y.reshape(y.shape[0], y.shape[2], -1))
         order = (0, 2, 1, 3) if self.merge == "hd" else (0, 2, 3, 1)
         return np.asarray(y.transpose(order).reshape(y.shape[0], y.shape[2], -1))
 
@@ -133,19 +149,39 @@ def _plain(context: Context, q: Array, k: Array, v: Array) -> Separate | None:
             if rotary != "none" and D % 2:
                 continue
             kind = Separate(heads=heads, rotary=rotary, causal=causal, scale=scale)
-            for base in (10000.0, 500000.0, 1e6) if rotary != "none" else (10000.0,):
+            for base in _bases(context) if rotary != "none" else (10000.0,):
                 guess = replace(kind, base=base)
                 for tiled in (False, True) if groups > 1 else (False,):
-                    choice = replace(guess, tiled=tiled)
-                    if context.fits(choice.compute(q, k, v), context.torch):
-                        return choice
+                    for keys in _key_masks(context, k):
+                        choice = replace(guess, tiled=tiled, keys=keys)
+                        if context.fits(choice.compute(q, k, v), context.torch):
+                            return choice
     return None
+
+
+def _bases(context: Context) -> list[float]:
+    """Bases of rotary embeddings: those of tables that the module is given, and the usual ones."""
+    given = [tables.base_of(x) for x in context.sources.values() if x.ndim > 1]
+    found = [base for base in given if base is not None]
+    return list(dict.fromkeys((*found, *BASES)))
+
+
+def _key_masks(context: Context, k: Array) -> Iterator[Array | None]:
+    """No mask, and arrays of the batch that mark some of the keys."""
+    yield None
+    for array in context.batch:
+        marks = array.shape == k.shape[:2] and array.dtype.kind in "biu"
+        if marks and set(np.unique(array).tolist()) == {0, 1}:
+            yield array.astype(bool)
 
 
 def _changes(plain: Separate, width: int, key_width: int) -> Iterator[Separate]:
     """Everything that differs in one choice."""
     D = width // plain.heads
     yield replace(plain, causal=not plain.causal)
+    if plain.keys is not None:
+        yield replace(plain, keys=None)
+        yield replace(plain, keys=~plain.keys)
     if width != key_width:
         yield replace(plain, tiled=not plain.tiled)
     for rotary in _ROTARY:
@@ -153,7 +189,7 @@ def _changes(plain: Separate, width: int, key_width: int) -> Iterator[Separate]:
             yield replace(plain, rotary=rotary)
     if plain.rotary != "none":
         yield replace(plain, sign=-plain.sign)
-        for base in (10000.0, 500000.0, 1e6, 100.0, 1000.0):
+        for base in (*BASES, *OTHER_BASES):
             yield replace(plain, base=base)
         yield replace(plain, first=1)
         for turns in ("q", "k", "qkv"):
@@ -163,6 +199,10 @@ def _changes(plain: Separate, width: int, key_width: int) -> Iterator[Separate]:
     for scale in (1 / math.sqrt(D), 1.0, 1 / D, 1 / math.sqrt(width), math.sqrt(D)):
         yield replace(plain, scale=scale)
     yield replace(plain, merge="dh")
+    yield replace(plain, merge="time")
+    yield replace(plain, axis=-2)
+    for order in ("kqv", "qvk", "vkq", "kvq", "vqk") if width == key_width else ():
+        yield replace(plain, order=order)
     for heads in (n for n in range(1, 65) if width % n == 0 and n != plain.heads):
         even = heads % (width // key_width) == 0
         if even and (plain.rotary == "none" or (width // heads) % 2 == 0):
@@ -176,6 +216,7 @@ def _named(kind: Separate, plain: Separate) -> str:
         words += [f"{plain.heads} heads", _ROTARY[plain.rotary]]
         words += ["KV heads tiled (0 1 0 1)" if plain.tiled else "KV heads repeated (0 0 1 1)"]
         words += ["a causal mask" if plain.causal else "no mask"]
+        words += ["padding hidden"] if plain.keys is not None else []
         words += ["scores not divided by sqrt(D)"] if plain.scale == 1.0 else []
         return f"attention with {', '.join(words)}"
     words += [_ROTARY[kind.rotary]] if kind.rotary != plain.rotary else []
@@ -188,7 +229,15 @@ def _named(kind: Separate, plain: Separate) -> str:
         words += ["KV heads tiled (0 1 0 1)" if kind.tiled else "KV heads repeated (0 0 1 1)"]
     if kind.causal != plain.causal:
         words += ["a causal mask" if kind.causal else "no mask"]
+    if kind.keys is not plain.keys:
+        words += ["padding seen" if kind.keys is None else "its mask of padding turned round"]
     words += [f"scores times {kind.scale:.6g}"] if kind.scale != plain.scale else []
-    words += ["heads merged as (D, H)"] if kind.merge != plain.merge else []
+    words += ["heads merged as (D, H)"] if kind.merge == "dh" else []
+    words += ["heads merged before they go behind time"] if kind.merge == "time" else []
+    words += ["its softmax over queries"] if kind.axis != plain.axis else []
+    if kind.order != plain.order:
+        names = {"q": "queries", "k": "keys", "v": "values"}
+        read = ", ".join(names[letter] for letter in kind.order)
+        words += [f"queries, keys and values taken for {read}"]
     words += [f"{kind.heads} heads"] if kind.heads != plain.heads else []
     return f"attention with {', '.join(words)}"

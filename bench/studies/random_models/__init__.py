@@ -1,0 +1,1 @@
+"""Models drawn at random, each written in PyTorch and in one of the ways to write JAX."""
