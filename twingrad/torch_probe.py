@@ -292,8 +292,8 @@ class _Watch:
             return []  # it does nothing
         if name and self.only is not None and not re.search(self.only, name):
             return [
-                module.register_forward_pre_hook(self._go_by(name)),
-                module.register_forward_hook(lambda *_: log.leave()),
+                module.register_forward_pre_hook(self._go_by(name), with_kwargs=True),
+                module.register_forward_hook(self._come_back),
             ]
         return [
             module.register_forward_pre_hook(self._enter(name), with_kwargs=True),
@@ -301,12 +301,22 @@ class _Watch:
         ]
 
     def _go_by(self, name: str) -> ModuleCall:
-        def go_by(module: nn.Module, args: Tree) -> None:
+        def go_by(module: nn.Module, args: Tree, kwargs: Tree) -> None:
             self.left_out.append(Key(name, self.counts[name]))
             self.counts[name] += 1
+            self._keep_fixed((args, kwargs))
             log.enter(name)
 
         return go_by
+
+    def _come_back(self, module: nn.Module, args: Tree, output: Tree) -> None:
+        self._keep_fixed(output)
+        log.leave()
+
+    def _keep_fixed(self, tree: Tree) -> None:
+        for x in pytree.tree_leaves(tree):
+            if isinstance(x, Tensor) and x.is_floating_point() and not x.requires_grad:
+                self.fixed.append(x.clone())
 
     def _enter(self, name: str) -> ModuleCall:
         def enter(module: nn.Module, args: Tree, kwargs: Tree) -> Tree:

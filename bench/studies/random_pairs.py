@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from twingrad.result import Findings
 
 PAIRS, EVERY = 200, 4
+KEPT = 25  # diagnoses between two times that what JAX has compiled is forgotten
 TITLES = {
     "nnx": "Flax NNX",
     "linen": "Flax Linen",
@@ -102,8 +103,13 @@ def _jobs(done: int) -> Iterator[Callable[[], Row]]:
 
 def diagnosed(number: int, planted: bool) -> Row:
     """Diagnose the pair with this number, with its change if one is ``planted``."""
+    import jax
+
     from bench.studies.random_models import building  # with which both frameworks come
     from twingrad.diagnosis import pairs
+
+    if number % KEPT == 0:
+        jax.clear_caches()
 
     spec = drawing.specification(number)
     change = drawing.change(spec) if planted else None
@@ -143,8 +149,9 @@ def line(row: Row) -> str:
     """A row for a terminal."""
     planted = f", {row['planted']} at {row['place']}" if row["planted"] else ""
     verdict = "right" if row["right"] else "wrong"
-    return f"{row['number']} {row['model']}{planted}: {verdict}{', ' if row['said'] else ''}" + (
-        row["said"]
+    return (
+        f"{row['number']} {row['model']}{planted}: {verdict}{', ' if row['said'] else ''}"
+        + (row["said"])
     )
 
 

@@ -12,6 +12,7 @@ from twingrad.arithmetic import arithmetic
 from twingrad.casts import jax_casts, log
 from twingrad.casts.originals import Originals, is_rounded
 from twingrad.diagnosis import pairs
+from twingrad.record import against, files, recorder
 
 ANGLES = np.outer(np.arange(6), 10.0 ** -np.arange(0, 6, 1.5))  # (positions, half of a head)
 COSINES = np.cos(ANGLES)
@@ -116,6 +117,13 @@ def test_a_port_with_a_table_of_float32_is_equal_with_a_note():
     assert all(outcome.ok for outcome in outcomes)
     assert any("JAX computes in float32 by design" in note.note for note in notes)
     assert pairs.diagnose(_pair()) == []
+
+
+@pytest.mark.parametrize("only", [None, "^fc$"])
+def test_a_port_with_a_table_of_float32_is_equal_to_a_record_of_pytorch(only, tmp_path):
+    files.write(tmp_path, recorder.record(_pair(), "torch", only=only), 1.0)
+    judged = against.against(_pair(), against.recorded(tmp_path), tmp_path)
+    assert pairs.diagnose(judged) == []
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,31 @@ def test_an_output_that_only_the_model_itself_uses_has_the_gradient_inside(more,
     assert np.allclose(call.output_gradients[1], factor * call.outputs[1], rtol=1e-14, atol=0)
 
 
+class Turns(nn.Module):
+    """A part that is handed a table, and one that makes another."""
+
+    def forward(self, x, table):
+        return x * table, table + 1
+
+
+class WithTable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.turns = nn.Linear(3, 3), Turns()
+
+    def forward(self, x):
+        return self.turns(self.fc(x), table=torch.arange(3.0, dtype=x.dtype))[0]
+
+
+@pytest.mark.parametrize("only", [None, "^fc$"])
+def test_tables_that_modules_are_handed_and_return_are_kept_also_of_those_left_out(only):
+    model = torch_probe.prepare(WithTable(), "float64", train=False)
+    seen = torch_probe.observe(model, lambda model, x: model(x).sum(), [X], "float64", only)
+    kept = [x.tolist() for x in seen.fixed if x.shape == (3,)]
+    assert kept == [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
+    assert (Key("turns") in seen.left_out) == (only is not None)
+
+
 def test_complex_parameters_keep_their_imaginary_parts():
     class Turned(nn.Module):
         def __init__(self):

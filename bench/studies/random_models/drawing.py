@@ -1,6 +1,6 @@
 """Draws models at random, and changes that are planted in one of their two versions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -227,6 +227,3 @@ def _changed(block: Block, length: int, draw: Draw) -> list[tuple[str, str, Bloc
 def others(choices: Sequence[T], but: T) -> list[T]:
     """All choices but one."""
     return [choice for choice in choices if choice != but]
-
-
-Seeded = Callable[[int], Specification]
