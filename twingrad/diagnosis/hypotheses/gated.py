@@ -17,8 +17,11 @@ def gated(context: Context) -> Iterator[Hypothesis]:
     sources = context.same_shape()
     if not 2 <= len(sources) <= MOST:
         return
-    for (gate, x), (other, y) in itertools.permutations(sources.items(), 2):
+    for gate, x in sources.items():
         for name, function in ACTIVATIONS.items():
-            yield f"{name} of {gate} times {other}", function(x) * y
+            activated = function(x)
+            for other, y in sources.items():
+                if other != gate:
+                    yield f"{name} of {gate} times {other}", activated * y
     for (one, x), (other, y) in itertools.combinations(sources.items(), 2):
         yield f"{one} times {other}, without an activation", x * y

@@ -16,6 +16,7 @@ LAYOUTS: dict[Layout, str] = {
 }
 FUNCTIONS: dict[str, Callable[[Array], Array]] = {"cosines": np.cos, "sines": np.sin}
 _LONGEST = 1 << 16  # positions times frequencies that are worked out
+_NEAR = 1e-5  # how near a table has to be: float32's rounding of a base grows with the position
 
 
 def rotary(context: Context) -> Iterator[Hypothesis]:
@@ -31,7 +32,7 @@ def of_table(table: Array) -> Iterator[tuple[str, float, Array]]:
     The angle of position t and pair i is t s b^(-2i/D), of base b and scale s.
     Source: Su et al., RoFormer, 2021, equation 15.
     """
-    if table.ndim < 2 or table.dtype.kind != "f" or table.shape[-2] < 3:
+    if table.ndim < 2 or not table.size or table.dtype.kind != "f" or table.shape[-2] < 3:
         return
     T, D = table.shape[-2:]
     if D < 2 or T * D > _LONGEST:
@@ -49,16 +50,15 @@ def of_table(table: Array) -> Iterator[tuple[str, float, Array]]:
                 base, scale = known
                 count = pairs.shape[1]
                 angles = np.outer(np.arange(T) + first, scale * base ** (-np.arange(count) / count))
-                values = np.broadcast_to(_laid_out(function(angles), layout), table.shape)
-                yield _named(name, base, scale, first, words), base, values
+                values = _laid_out(function(angles), layout)
+                if np.linalg.norm(values - rows) <= _NEAR * np.linalg.norm(rows):
+                    whole = np.broadcast_to(values, table.shape)
+                    yield _named(name, base, scale, first, words), base, whole
 
 
 def base_of(table: Array) -> float | None:
     """The base of a rotary table; nothing for another tensor."""
-    for _, base, values in of_table(table):
-        if np.linalg.norm(values - table) <= 1e-6 * np.linalg.norm(values):
-            return base
-    return None
+    return next((base for _, base, _ in of_table(table)), None)
 
 
 def _pairs(rows: Array, layout: Layout) -> Array | None:
