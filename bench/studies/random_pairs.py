@@ -74,7 +74,7 @@ def _run(options: StudyOptions, path: Path) -> int:
         report["rows"].append(row)
         print(line(row), flush=True)
         records.write_json(path, {**report})
-    for text in lines(Record({}, {"rows": report["rows"]})):  # type: ignore[typeddict-item]
+    for text in told(report["rows"]):
         print(text)
     return 0 if all(row["right"] for row in report["rows"]) else 1
 
@@ -169,9 +169,9 @@ def counts(rows: Sequence[Row]) -> list[Count]:
     return made
 
 
-def lines(record: Record) -> Iterator[str]:
+def told(rows: Sequence[Row]) -> Iterator[str]:
     """The counts, a line for each kind of model."""
-    for title, equal, pairs, located, changes in counts(record["rows"]):
+    for title, equal, pairs, located, changes in counts(rows):
         yield f"{title}: {equal} of {pairs} equal, {located} of {changes} changes located"
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from bench.harness.foreign import Array
 from bench.studies.random_models import (
     equinox_model,
     function_model,
@@ -128,11 +129,11 @@ def _of_block(block: Block, spec: Specification, torch: str, own: str) -> Iterat
                 )
 
 
-def batch(spec: Specification) -> tuple[np.ndarray, np.ndarray]:
+def batch(spec: Specification) -> tuple[Array, Array]:
     """Inputs and targets, with images' channels first."""
     random = np.random.default_rng((spec.number, 2))
     B, T = spec.batch, spec.length
-    x: np.ndarray = random.normal(size=(B, T, spec.width))
+    x: Array = random.normal(size=(B, T, spec.width))
     if spec.input == "tokens":
         x = random.integers(0, spec.vocabulary, (B, T))
     elif spec.input == "images":

@@ -13,6 +13,7 @@ from bench.studies.random_models.specification import (
     BlockKind,
     Input,
     Norm,
+    Readout,
     Specification,
     Style,
     image_sizes,
@@ -61,11 +62,11 @@ def specification(number: int) -> Specification:
         number=number,
         kind=kind,
         input=source,
-        batch=draw.number(2, 5),
-        length=draw.one((8, 10, 12)) if source == "images" else draw.number(4, 10),
-        width=draw.one((3, 4)) if source == "images" else draw.one((8, 12, 16, 24)),
-        vocabulary=draw.number(17, 50),
-        outputs=draw.number(3, 7),
+        batch=draw.one((2, 4)),
+        length=draw.one((8, 11)) if source == "images" else draw.one((5, 8)),
+        width=draw.one((3, 4)) if source == "images" else draw.one((8, 12, 24)),
+        vocabulary=draw.one((19, 37)),
+        outputs=draw.one((3, 6)),
         blocks=(),
         torch=torch,
         jax=jax,
@@ -75,7 +76,7 @@ def specification(number: int) -> Specification:
 
 def _styles(draw: Draw) -> tuple[Style, Style]:
     """How the two versions are written: precision floors on both sides, on one, or on none."""
-    floors = {}
+    floors: dict[str, tuple[bool, bool]] = {}
     for name in ("low_norm", "low_softmax", "low_activation", "low_tables"):
         floors[name] = draw.one([(False, False), (False, False), (True, True), (True, False),
                                  (False, True)])  # fmt: skip
@@ -151,8 +152,8 @@ def _convolution(draw: Draw, channels: int) -> Block:
 
 def _block(draw: Draw, kind: BlockKind, width: int) -> Block:
     heads = draw.one([n for n in (1, 2, 3, 4) if width % n == 0])
-    size = draw.one((4, 6, 8))
-    hidden = heads * size if kind == "attention" else draw.one((8, 12, 20, 32))
+    size = draw.one((4, 6))
+    hidden = heads * size if kind == "attention" else draw.one((8, 20))
     norm: Norm = draw.one(("layer", "layer", "rms", "rms", "none"))
     return Block(
         kind=kind,
@@ -183,7 +184,7 @@ def change(spec: Specification) -> Change:
             place = f"blocks.{number}{part}"
             options.append(Change(replace(spec, blocks=blocks), place, words))
     if spec.readout != "every" and spec.input != "images":
-        other = "last" if spec.readout == "mean" else "mean"
+        other: Readout = "last" if spec.readout == "mean" else "mean"
         options.append(Change(replace(spec, readout=other), "model", f"the {other} is read out"))
     options.append(Change(replace(spec, summed=True), "loss", "the loss is a sum"))
     return draw.one(options)

@@ -110,7 +110,10 @@ class Model(eqx.Module):
         if spec.final_norm:
             x = over_rows(parts["final_norm"])(x)
         x = jax_blocks.read_out(spec, x, channels_first=True)
-        return x @ parts["embed"].weight.T if spec.tied else over_rows(parts["head"])(x)
+        logits: jax.Array = (
+            x @ parts["embed"].weight.T if spec.tied else over_rows(parts["head"])(x)
+        )
+        return logits
 
 
 def maker(spec: Specification) -> Callable[[], Model]:

@@ -24,14 +24,16 @@ Params = Mapping[str, Any]
 def linear(p: Params, x: jax.Array) -> jax.Array:
     """[..., in] to [..., out]."""
     y: jax.Array = x @ p["w"]
-    return y + p["b"] if "b" in p else y
+    y = y + p["b"] if "b" in p else y
+    return y
 
 
 def layer_norm(p: Params, x: jax.Array, epsilon: float, centred: bool) -> jax.Array:
     """A layer norm over the last axis, or a root mean square norm."""
     x = x - x.mean(-1, keepdims=True) if centred else x
     x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon)
-    return x * p["scale"] + p["bias"] if centred else x * p["scale"]
+    x = x * p["scale"] + p["bias"] if centred else x * p["scale"]
+    return x
 
 
 def group_norm(p: Params, x: jax.Array, block: Block) -> jax.Array:
@@ -40,7 +42,8 @@ def group_norm(p: Params, x: jax.Array, block: Block) -> jax.Array:
     mean = cut.mean((1, 2, 4), keepdims=True)
     variance = cut.var((1, 2, 4), keepdims=True)
     x = ((cut - mean) / jnp.sqrt(variance + block.epsilon)).reshape(x.shape)
-    return x * p["scale"] + p["bias"]
+    x = x * p["scale"] + p["bias"]
+    return x
 
 
 def convolution(p: Params, x: jax.Array, block: Block) -> jax.Array:
@@ -54,7 +57,8 @@ def convolution(p: Params, x: jax.Array, block: Block) -> jax.Array:
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=block.groups,
     )
-    return y + p["b"] if "b" in p else y
+    y = y + p["b"] if "b" in p else y
+    return y
 
 
 def computed(params: Params, x: jax.Array, spec: Specification) -> jax.Array:
@@ -71,7 +75,8 @@ def computed(params: Params, x: jax.Array, spec: Specification) -> jax.Array:
     if spec.final_norm:
         x = layer_norm(p["final_norm"], x, 1e-5, centred=True)
     x = jax_blocks.read_out(spec, x)
-    return x @ p["embed"]["table"].T if spec.tied else linear(p["head"], x)
+    logits: jax.Array = x @ p["embed"]["table"].T if spec.tied else linear(p["head"], x)
+    return logits
 
 
 def _block(block: Block, p: Params, spec: Specification, x: jax.Array) -> jax.Array:

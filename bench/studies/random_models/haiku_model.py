@@ -6,8 +6,8 @@ from typing import Any
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from bench.harness.foreign import Array
 from bench.studies.random_models import jax_blocks
 from bench.studies.random_models.jax_blocks import Parts
 from bench.studies.random_models.specification import (
@@ -81,10 +81,13 @@ def computed(spec: Specification, x: jax.Array) -> jax.Array:
     if spec.final_norm:
         x = hk.LayerNorm(-1, True, True, name=names["final_norm"])(x)
     x = jax_blocks.read_out(spec, x)
-    return x @ embed.embeddings.T if spec.tied else hk.Linear(spec.outputs, name=names["head"])(x)
+    logits: jax.Array = (
+        x @ embed.embeddings.T if spec.tied else hk.Linear(spec.outputs, name=names["head"])(x)
+    )
+    return logits
 
 
-def maker(spec: Specification, batch: np.ndarray) -> Callable[[], Any]:
+def maker(spec: Specification, batch: Array) -> Callable[[], Any]:
     """What makes the transformed function and its parameters for inputs such as ``batch``."""
 
     def made() -> Any:

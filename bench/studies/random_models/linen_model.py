@@ -6,8 +6,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from bench.harness.foreign import Array
 from bench.studies.random_models import jax_blocks
 from bench.studies.random_models.jax_blocks import Parts
 from bench.studies.random_models.specification import (
@@ -94,7 +94,7 @@ class Model(nn.Module):
         return logits
 
 
-def maker(spec: Specification, batch: np.ndarray) -> Callable[[], Any]:
+def maker(spec: Specification, batch: Array) -> Callable[[], Any]:
     """What makes the module and its variables for inputs such as ``batch``."""
 
     def made() -> Any:

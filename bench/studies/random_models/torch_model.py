@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -104,31 +105,33 @@ class SequenceBlock(nn.Module):
         h = self.norm(x) if normed and block.norm_first else x
         y: Tensor = getattr(self, f"_{block.kind}")(h)
         y = x + y if block.residual else y
-        return self.norm(y) if normed and not block.norm_first else y
+        return y if not normed or block.norm_first else self._layer("norm", y)
+
+    def _layer(self, name: str, x: Tensor) -> Tensor:
+        y: Tensor = getattr(self, name)(x)
+        return y
 
     def _activated(self, x: Tensor) -> Tensor:
-        function = self.act if self.style.modules else ACTIVATIONS[self.block.activation][0]
+        function: Any = self.act if self.style.modules else ACTIVATIONS[self.block.activation][0]
         y: Tensor = function(x.float()).to(x.dtype) if self.style.low_activation else function(x)
         return y
 
     def _mlp(self, x: Tensor) -> Tensor:
-        y: Tensor = self.down(self._activated(self.up(x)))
-        return y
+        return self._layer("down", self._activated(self._layer("up", x)))
 
     def _gated(self, x: Tensor) -> Tensor:
-        y: Tensor = self.down(self._activated(self.gate(x)) * self.up(x))
-        return y
+        gate = self._activated(self._layer("gate", x))
+        return self._layer("down", gate * self._layer("up", x))
 
     def _recurrent(self, x: Tensor) -> Tensor:
-        y: Tensor = self.out(self.rnn(x)[0])
-        return y
+        return self._layer("out", self.rnn(x)[0])
 
     def _attention(self, x: Tensor) -> Tensor:
         block = self.block
         B, T, _ = x.shape
         D, groups = head_size(block), block.heads // block.kv_heads
         q, k, v = (
-            getattr(self, f"{name}_proj")(x).view(B, T, -1, D).transpose(1, 2) for name in "qkv"
+            self._layer(f"{name}_proj", x).view(B, T, -1, D).transpose(1, 2) for name in "qkv"
         )
         if block.rotary != "none":
             q, k = rotated(q, block, self.style), rotated(k, block, self.style)
@@ -139,8 +142,7 @@ class SequenceBlock(nn.Module):
             scores = scores.masked_fill(later, float("-inf"))
         low = torch.float32 if self.style.low_softmax else None
         weights = scores.softmax(-1, dtype=low).to(x.dtype)
-        y: Tensor = self.o_proj((weights @ v).transpose(1, 2).reshape(B, T, -1))
-        return y
+        return self._layer("o_proj", (weights @ v).transpose(1, 2).reshape(B, T, -1))
 
 
 class ImageBlock(nn.Module):
@@ -166,9 +168,9 @@ class ImageBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, hidden, H', W']."""
         block = self.block
-        y = self.conv(x)
+        y: Tensor = self.conv(x)
         y = self.norm(y) if block.norm != "none" else y
-        function = self.act if self.style.modules else ACTIVATIONS[block.activation][0]
+        function: Any = self.act if self.style.modules else ACTIVATIONS[block.activation][0]
         y = function(y.float()).to(y.dtype) if self.style.low_activation else function(y)
         if block.pool != "none":
             y = F.max_pool2d(y, 2) if block.pool == "max" else F.avg_pool2d(y, 2)
@@ -186,7 +188,7 @@ class Model(nn.Module):
             self.embed = nn.Embedding(spec.vocabulary, spec.width)
         if spec.positions:
             self.positions = nn.Parameter(torch.zeros(spec.length, spec.width))
-        make = ImageBlock if images else SequenceBlock
+        make: Callable[[Block, Style], nn.Module] = ImageBlock if images else SequenceBlock
         self.blocks = nn.ModuleList([make(block, spec.torch) for block in spec.blocks])
         width = spec.blocks[-1].hidden if images else spec.width
         if spec.final_norm:
