@@ -20,6 +20,15 @@ from bench.studies.random_models.specification import (
 )
 
 
+def norm_of(block: Block, name: str) -> Any:
+    """The norm of a block; a method that made it would be a part of its name."""
+    if block.kind == "convolution":
+        return hk.GroupNorm(block.norm_groups, eps=block.epsilon, name=name)
+    if block.norm == "rms":
+        return hk.RMSNorm(-1, eps=block.epsilon, name=name)
+    return hk.LayerNorm(-1, True, True, eps=block.epsilon, name=name)
+
+
 class RandomBlock(hk.Module):
     """A block whose layers are made where they are called."""
 
@@ -36,7 +45,7 @@ class RandomBlock(hk.Module):
         }
         norm, conv = jax_name(style, "norm"), jax_name(style, "conv")
         if block.norm != "none":
-            layers[norm] = self._norm(norm)
+            layers[norm] = norm_of(block, norm)
         if block.kind == "convolution":
             around = (block.window // 2, block.window // 2)
             layers[conv] = hk.Conv2D(
@@ -55,14 +64,6 @@ class RandomBlock(hk.Module):
         is_image = block.kind == "convolution"
         compute = jax_blocks.image_block if is_image else jax_blocks.sequence_block
         return compute(Parts(block, style, layers, raw), x)
-
-    def _norm(self, name: str) -> Any:
-        block = self.block
-        if block.kind == "convolution":
-            return hk.GroupNorm(block.norm_groups, eps=block.epsilon, name=name)
-        if block.norm == "rms":
-            return hk.RMSNorm(-1, eps=block.epsilon, name=name)
-        return hk.LayerNorm(-1, True, True, eps=block.epsilon, name=name)
 
 
 def computed(spec: Specification, x: jax.Array) -> jax.Array:
