@@ -96,3 +96,69 @@ def test_the_first_value_that_is_off_is_named():
     assert statistics.first_difference(expected, expected) is None
     off = statistics.Interval(1.0, 2.0 + 1e-6, 4.0)
     assert statistics.first_difference(off, expected) == "low"
+
+
+def test_an_interval_over_processes_is_students():
+    ours = {0: [1.0, 1.2, 1.1], 1: [1.3, 1.4], 2: [0.9], 3: [1.05, 1.0]}
+    theirs = {3: [2.0, 2.1, 2.6], 1: [2.2], 0: [1.9, 2.0], 2: [2.4, 2.3]}
+    logs = np.log([1.1 / 1.95, 1.35 / 2.2, 0.9 / 2.35, 1.025 / 2.1])
+    # The 97.5 % quantile of Student's t with three degrees of freedom, from printed tables.
+    half = 3.182446 * np.std(logs, ddof=1) * np.sqrt(2 / 4)
+    found = statistics.ratio(ours, theirs, covered=0.95)
+    assert found.ratio == np.median([1.0, 1.2, 1.1, 1.3, 1.4, 0.9, 1.05, 1.0]) / np.median(
+        [2.0, 2.1, 2.6, 2.2, 1.9, 2.0, 2.4, 2.3]
+    )
+    assert found.low == pytest.approx(np.exp(logs.mean() - half), rel=1e-6)
+    assert found.high == pytest.approx(np.exp(logs.mean() + half), rel=1e-6)
+    wider = statistics.ratio(ours, theirs)
+    assert wider == statistics.ratio(ours, theirs, covered=0.99)
+    assert wider.low < found.low < found.high < wider.high
+
+
+def test_an_interval_always_holds_its_ratio_and_is_never_infinite():
+    # Of the processes of both, another median than of all samples.
+    found = statistics.ratio(
+        {0: [1.0], 1: [1.0], 2: [1.0], 3: [9.0] * 9}, {0: [1.0], 1: [1.0], 2: [1.0]}
+    )
+    assert asdict(found) == {"ratio": 9.0, "low": 1.0, "high": 9.0}
+    found = statistics.ratio(
+        {0: [1.0], 1: [1.0], 2: [1.0], 3: [0.1] * 9}, {0: [1.0], 1: [1.0], 2: [1.0]}
+    )
+    assert asdict(found) == {"ratio": 0.1, "low": 0.1, "high": 1.0}
+    wild = statistics.ratio({0: [1e-12], 1: [1.0], 2: [1e12]}, {n: [1.0] for n in range(3)})
+    assert (wild.low, wild.high) == pytest.approx((np.exp(-69), np.exp(69)))
+
+
+def test_an_interval_over_samples_is_a_bootstrap_of_medians_widened():
+    random = np.random.default_rng(7)
+    ours, theirs = random.lognormal(0, 0.1, 400), random.lognormal(0.5, 0.1, 300)
+    found = statistics.ratio({0: ours[:100], 1: ours[100:]}, {0: theirs}, covered=0.95, spread=0.5)
+    # The median of n normal numbers has a deviation of sqrt(pi / 2 n) of theirs; that of drawn ones
+    # also hangs on how far apart the few in the middle happen to lie.
+    half = 1.96 * 0.1 * np.sqrt(np.pi / 2 * (1 / 400 + 1 / 300))
+    assert np.log(found.low * 1.5 / found.ratio) == pytest.approx(-half, rel=0.35)
+    assert np.log(found.high / 1.5 / found.ratio) == pytest.approx(half, rel=0.35)
+    narrow = statistics.ratio({0: ours}, {0: theirs}, covered=0.95, spread=0.0)
+    assert narrow.low == pytest.approx(found.low * 1.5, rel=0.01)
+
+
+def test_a_fit_explains_its_share_of_the_spread():
+    sizes, seconds = [1.0, 2.0, 4.0, 8.0], [1.0, 2.5, 3.0, 9.0]
+    found = statistics.exponent(sizes, seconds)
+    correlation = np.corrcoef(np.log(sizes), np.log(seconds))[0, 1]
+    assert found.r_squared == pytest.approx(correlation**2)
+    assert found.exponent == pytest.approx(
+        correlation * np.std(np.log(seconds)) / np.std(np.log(sizes))
+    )
+    assert statistics.exponent([1, 2, 4], [3.0, 3.0, 3.0]).r_squared == 1.0
+
+
+def test_values_are_close_relative_to_the_expected_one():
+    assert statistics.close(1.0 + 0.9e-9, 1.0)
+    assert not statistics.close(1.0 + 1.1e-9, 1.0)
+    assert not statistics.close(1e-20, 0.0)
+    assert statistics.close(1.09, 1.0, relative=0.1)
+    off = statistics.Interval(1.0, 2.1, 3.0)
+    expected = statistics.Interval(1.0, 2.0, 3.0)
+    assert statistics.first_difference(off, expected, relative=0.1) is None
+    assert statistics.first_difference(off, expected, relative=0.01) == "low"

@@ -18,7 +18,9 @@ from twingrad.numerics import (
     UNIT_ROUNDOFF,
     Gaps,
     Size,
+    Verdict,
     gaps,
+    judge_contestant,
     judge_float64,
     judge_rounded,
     judge_step,
@@ -46,6 +48,21 @@ def _off(torch, jax, mutual=0.0, dtype="float32"):
 
 def _judged(torch, jax, dtype="float32", elements=1000):
     return judge_rounded("x", "gradient", _off(torch, jax, dtype=dtype), ONE, dtype, elements)
+
+
+# The bounds
+
+
+def test_every_bound_is_what_the_pages_say():
+    assert UNIT_ROUNDOFF == {
+        "float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8
+    }  # fmt: skip
+    assert (FLOAT64_RELATIVE, numerics.FLOAT64_TRAJECTORY_RELATIVE) == (1e-12, 1e-10)
+    assert numerics.OWN_RELATIVE == {"float64": 1e-11, "float32": 64 * 2.0**-24}
+    assert numerics.CENTRAL_DIFFERENCE_RELATIVE == 1e-7
+    assert (RATIO, FLOOR_U, FEW, FLOOR_OF_FEW_U) == (4, 4, 16, 16)
+    assert CEILING_U == {"float32": 128, "tf32": 32, "bfloat16": 32}
+    assert (ENVELOPE_FACTOR, NOISE, numerics.BEYOND) == (4, 2.0**-40, 1e300)
 
 
 # Units
@@ -80,6 +97,14 @@ def test_errors_under_the_smallest_normal_number_are_not_magnified():
     tiny = float(np.finfo(np.float32).smallest_subnormal)
     assert numerics.in_units(tiny, 0.0, "float32") < 1
     assert numerics.in_units(1e-30, 0.0, "float32") > 1
+
+
+@pytest.mark.parametrize(("dtype", "exponent"), [("float64", -1022), ("float32", -126)])
+def test_under_the_smallest_normal_number_an_error_is_relative_to_that(dtype, exponent):
+    smallest = 2.0**exponent
+    for scale in (0.0, smallest):
+        assert numerics.in_units(3 * smallest, scale, dtype) == 3
+    assert numerics.in_units(3 * smallest, 2 * smallest / UNIT_ROUNDOFF[dtype], dtype) == 1.5
 
 
 @pytest.mark.parametrize("error", [math.inf, math.nan])
@@ -147,7 +172,79 @@ def test_parts_join_into_the_whole():
     assert parts.peak == numerics.size(x).peak
 
 
+def test_the_larger_of_two_sizes_is_taken_norm_by_norm():
+    for one, other in ((Size(1.0, 8.0), Size(2.0, 4.0)), (Size(2.0, 4.0), Size(1.0, 8.0))):
+        assert one.at_least(other) == Size(2.0, 8.0)
+    assert Size(3.0, 8.0).joined(Size(4.0, 2.0)) == Size(5.0, 8.0)
+    assert Size(3.0, 2.0).joined(Size(4.0, 8.0)) == Size(5.0, 8.0)
+    whole = Gaps(ONE, Size(3.0, 1.0), Size(4.0, 1.0)).joined(
+        Gaps(Size(0.0, 2.0), Size(4.0, 0.0), Size(3.0, 9.0))
+    )
+    assert whole == Gaps(Size(1.0, 2.0), Size(5.0, 1.0), Size(5.0, 9.0))
+
+
+def test_numbers_whose_square_would_overflow_are_infinite_and_smaller_ones_are_not():
+    assert numerics.size(np.array([-1e150])) == Size(1e150, 1e150)
+    assert numerics.size(np.array([1.1e150])) == Size(math.inf, math.inf)
+    assert numerics.size(np.zeros(0)) == Size(0.0, 0.0)
+
+
+def test_an_array_up_to_the_size_of_a_block_is_one_and_a_larger_one_is_cut_into_rows():
+    assert list(numerics.blocks((1 << 18,))) == [...]
+    assert list(numerics.blocks(())) == [...]
+    assert list(numerics.blocks(((1 << 18) + 1,))) == [
+        slice(0, 1 << 18), slice(1 << 18, 1 << 19)
+    ]  # fmt: skip
+    rows = [block.stop - block.start for block in numerics.blocks((3, 1 << 18))]
+    assert rows == [1, 1, 1]
+    assert [block.start for block in numerics.blocks((8, 1 << 17))] == [0, 2, 4, 6]
+
+
+def test_what_is_not_finite_is_put_aside_and_the_rest_kept():
+    regular = np.array([1.0, -2.0])
+    assert numerics.finite(regular) is regular
+    mixed = np.array([np.nan, 1.0, np.inf, -np.inf, -2.0], np.float32)
+    np.testing.assert_array_equal(numerics.finite(mixed), np.array([0, 1, 0, 0, -2], np.float32))
+    assert numerics.finite(mixed).dtype == np.float32
+
+
+def test_only_what_all_arrays_have_at_a_place_is_shared():
+    inf, nan = np.inf, np.nan
+    one = np.array([1.0, nan, inf, -inf, nan, inf])
+    two = np.array([2.0, nan, inf, inf, 1.0, nan])
+    three = np.array([3.0, nan, inf, -inf, nan, inf])
+    found = numerics.without_shared(one, two, three)
+    np.testing.assert_array_equal(found[0], [1.0, 0, 0, -inf, nan, inf])
+    np.testing.assert_array_equal(found[1], [2.0, 0, 0, inf, 1.0, nan])
+    np.testing.assert_array_equal(found[2], [3.0, 0, 0, -inf, nan, inf])
+    for given in ((one, two[:5]), (np.ones(2), np.array([1.0, inf]))):
+        found = numerics.without_shared(*given)
+        assert all(a is b for a, b in zip(found, given, strict=True))
+
+
 # float64
+
+
+def test_a_verdict_says_what_was_judged_and_how_far_each_is_off():
+    u = UNIT_ROUNDOFF["float64"]
+    apart = Gaps(Size(1 * u, 2 * u), Size(3 * u, 5 * u), Size(4 * u, 7 * u))
+    verdict = judge_float64("w", "gradient", apart, Size(2.0, 4.0), relative=8 * u)
+    assert verdict == Verdict(
+        name="w", kind="gradient", torch_error_u=0.5, jax_error_u=1.5, mutual_error_u=2.0,
+        peak_error_u=1.25, limit_u=8.0, peak_limit_u=8.0, ok=True, error_ratio=0.25,
+    )  # fmt: skip
+    wide = Gaps(Size(1 * u, 9 * u), Size(1 * u, 1 * u), Size(1 * u, 1 * u))
+    assert judge_float64("w", "loss", wide, ONE, relative=3 * u).error_ratio == 3.0
+    same = gaps(np.ones(3), np.ones(3) + 2 * u)
+    assert same.torch == same.jax == same.mutual == Size(math.sqrt(3) * 2 * u, 2 * u)
+
+
+def test_an_error_of_just_the_limit_is_within_it():
+    u = UNIT_ROUNDOFF["float64"]
+    at = Gaps(*[Size(8 * u, 8 * u)] * 3)
+    assert judge_float64("w", "loss", at, ONE, relative=8 * u).ok
+    assert _judged(1.0, RATIO * 1.0).ok
+    assert judge_step("loss[0]", "loss", 1.0, 1 + 2.0**-20, 1.0, 16.0, "float32").ok
 
 
 def test_float64_results_within_the_bound_pass_and_beyond_it_do_not():
@@ -202,6 +299,37 @@ def test_errors_under_the_floor_are_equal_and_small_tensors_have_a_higher_one():
     assert _judged(0, 0.99 * FLOOR_OF_FEW_U, elements=FEW - 1).ok
     assert not _judged(0, 1.01 * FLOOR_OF_FEW_U, elements=FEW - 1).ok
     assert not _judged(0, 0.99 * FLOOR_OF_FEW_U, elements=FEW).ok
+
+
+def test_a_rounded_verdict_has_the_limit_of_the_smaller_error_and_the_ceiling_of_the_peak():
+    u = UNIT_ROUNDOFF["float32"]
+    apart = Gaps(Size(8 * u, 1 * u), Size(20 * u, 64 * u), Size(99 * u, 99 * u))
+    verdict = judge_rounded("w", "update", apart, Size(2.0, 1.0), "float32", 99)
+    assert verdict == Verdict(
+        name="w", kind="update", torch_error_u=4.0, jax_error_u=10.0, mutual_error_u=49.5,
+        peak_error_u=64.0, limit_u=16.0, peak_limit_u=128.0, ok=True, error_ratio=0.625,
+    )  # fmt: skip
+
+
+def _contestant(error, plain, elements=1000, peak=1.0, scale=ONE):
+    u = UNIT_ROUNDOFF["float32"]
+    measured = Size(error * u, peak * u)
+    return judge_contestant("w", measured, plain * u, scale, "float32", elements)
+
+
+def test_a_contestant_is_judged_beside_a_plain_run_by_the_rule_of_two_frameworks():
+    assert _contestant(8, 2, scale=Size(2.0, 0.5)) == {
+        "name": "w", "error_u": 4.0, "peak_error_u": 2.0, "limit_u": 4.0, "ok": True
+    }  # fmt: skip
+    assert _contestant(8, 2)["ok"]
+    assert not _contestant(8.01, 2)["ok"]
+    assert _contestant(16, 0, elements=FEW - 1)["ok"]
+    assert not _contestant(16, 0, elements=FEW)["ok"]
+    ceiling = CEILING_U["float32"]
+    assert _contestant(ceiling, 99)["limit_u"] == ceiling
+    assert not _contestant(ceiling + 1, 99)["ok"]
+    assert _contestant(8, 2, peak=ceiling)["ok"]
+    assert not _contestant(8, 2, peak=ceiling + 1)["ok"]
 
 
 @pytest.mark.parametrize("dtype", CEILING_U)
@@ -267,6 +395,12 @@ def test_a_gradient_that_is_noise_about_zero_is_measured_against_all_gradients()
     assert scales["key bias"] == Size(whole, 1.0)
 
 
+def test_a_gradient_of_just_the_size_of_noise_is_noise():
+    scales = numerics.scales({"weight": np.ones(1), "key bias": np.array([NOISE])})
+    assert scales == {"weight": ONE, "key bias": ONE}
+    assert numerics.scales({}) == {}
+
+
 def test_a_gradient_that_is_zero_in_one_side_and_not_in_the_oracle_fails():
     oracle = {"weight": np.ones(9), "bias": np.full(9, 1e-6)}
     apart = gaps(oracle["bias"], np.zeros(9), oracle["bias"])
@@ -283,6 +417,24 @@ def test_an_envelope_only_grows_and_has_a_floor():
     strayed = np.array([[0, 100, 10, 20], [0, -10, -200, 0]]) * UNIT_ROUNDOFF["float32"]
     limits = numerics.envelope(run, run * (1 + strayed), "float32")
     assert (limits / ENVELOPE_FACTOR).tolist() == [FLOOR_U, 100, 200, 200]
+
+
+def test_a_step_has_the_distances_of_both_from_float64_and_is_judged_by_theirs():
+    u = UNIT_ROUNDOFF["float32"]
+    verdict = judge_step("loss[3]", "loss", 2 + 4 * u, 2 - 8 * u, 2.0, 24.0, "float32")
+    assert verdict == Verdict(
+        name="loss[3]", kind="loss", torch_error_u=2.0, jax_error_u=4.0, mutual_error_u=6.0,
+        peak_error_u=6.0, limit_u=24.0, peak_limit_u=24.0, ok=True, error_ratio=0.25,
+    )  # fmt: skip
+    beyond = judge_step("loss[3]", "loss", math.nan, 2.0, 2.0, 24.0, "float32")
+    assert (beyond.error_ratio, beyond.mutual_error_u) == (numerics.BEYOND, numerics.BEYOND)
+
+
+def test_an_envelope_is_relative_to_the_runs_own_metric():
+    u = UNIT_ROUNDOFF["float32"]
+    run = np.array([-8.0, 0.5])
+    limits = numerics.envelope(run, run + np.array([[64 * u, 0], [0, 16 * u]]), "float32")
+    assert limits.tolist() == [32.0, 128.0]
 
 
 def test_a_step_is_held_to_its_limit():
