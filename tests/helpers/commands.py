@@ -17,6 +17,17 @@ def refused(capsys: pytest.CaptureFixture[str], *call: str) -> str:
     return complaint
 
 
+def equal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What ``twingrad compare`` prints; a gate that fails fails the test with its tables alone."""
+    status = main(["compare", *words])
+    printed = capsys.readouterr()
+    if status:
+        pytest.fail(
+            f"twingrad compare {' '.join(words)}\n{printed.out}{printed.err}", pytrace=False
+        )
+    return printed.out
+
+
 def without_stages(text: str) -> str:
     """What is on stderr, without the lines that say in a pipe how far a command has come."""
     lines = text.splitlines(keepends=True)

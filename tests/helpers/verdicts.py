@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -39,3 +40,37 @@ def judge_float32(torch, jax, exact, scales=None) -> list[Verdict]:
         )
         for name, value in exact.items()
     ]
+
+
+def assert_states_equal(ours, theirs, relative: float) -> None:
+    """Hold parameters and moments of two trainings, float64; ``relative`` 0 is exact equality."""
+    parts = ("params", "first_moment", "second_moment")
+    pairs = [(part, getattr(ours, part), getattr(theirs, part)) for part in parts]
+    assert all(one.keys() == other.keys() for _, one, other in pairs)
+    judged = [
+        numerics.judge_float64(
+            f"{part} {name}",
+            "update",
+            numerics.gaps(one[name], other[name]),
+            numerics.size(other[name]),
+            relative or _SMALLEST,
+        )
+        for part, one, other in pairs
+        for name in one
+    ]
+    assert_equal(judged, "float64")
+
+
+def assert_steps_equal(ours, theirs, relative: float) -> None:
+    """Hold losses and gradient norms, float64 [steps, 2], at every step."""
+    assert ours.shape == theirs.shape
+    limit = relative / numerics.UNIT_ROUNDOFF["float64"]
+    judged = [
+        numerics.judge_step(f"{what}[{step}]", "loss", one, other, other, limit, "float64")
+        for step in range(len(ours))
+        for what, one, other in zip(("loss", "norm"), ours[step], theirs[step], strict=True)
+    ]
+    assert_equal(judged, "float64")
+
+
+_SMALLEST = float(np.finfo(np.float64).tiny)  # a limit that no difference at all keeps

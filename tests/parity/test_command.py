@@ -10,7 +10,7 @@ from bench.cli.main import main
 from bench.harness import frameworks
 from shared import params, transformers_io
 from shared.config import GPTConfig
-from tests.helpers.commands import refused
+from tests.helpers.commands import equal, refused
 
 both = pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="needs both frameworks"
@@ -100,13 +100,13 @@ def test_wrong_tokens_are_refused(capsys, tmp_path, folder, tokens, named):
 
 
 @both
-def test_compare_writes_what_its_contract_says(tmp_path, folder):
+def test_compare_writes_what_its_contract_says(capsys, tmp_path, folder):
     tokens = np.random.default_rng(0).integers(31, size=(2, 7))
     np.save(tmp_path / "t.npy", tokens)
     report, saved = tmp_path / "r.json", tmp_path / "s.safetensors"
-    call = ["compare", "gpt2", "--weights", str(folder), "--tokens", str(tmp_path / "t.npy")]
+    call = ["gpt2", "--weights", str(folder), "--tokens", str(tmp_path / "t.npy")]
     call += ["--dtype", "float64", "--device", "cpu", "--json", str(report), "--save", str(saved)]
-    assert main(call) == 0
+    equal(capsys, *call)
     written = json.loads(report.read_text())
     assert written["ok"] is True
     assert {"versions", "hardware", "device"} <= set(written["environment"])
@@ -137,8 +137,7 @@ def test_compare_writes_what_its_contract_says(tmp_path, folder):
 
 @both
 def test_sigmoid_bce_prints_the_gradients_of_its_chapter(capsys):
-    assert main(["compare", "sigmoid-bce", "--dtype", "float64", "--device", "cpu"]) == 0
-    printed = capsys.readouterr().out
+    printed = equal(capsys, "sigmoid-bce", "--dtype", "float64", "--device", "cpu")
     assert printed.count("-0.0898") >= 4
     assert printed.count("-0.0817") >= 4
 
@@ -162,16 +161,15 @@ def test_a_failed_gate_ends_in_status_1_and_names_the_place(capsys, monkeypatch)
 
 @both
 def test_the_tour_alone_is_compared_row_by_row(capsys):
-    assert main(["compare", "tensors"]) == 0
-    printed = capsys.readouterr().out
+    printed = equal(capsys, "tensors")
     assert "differs, as documented" in printed
     assert "every gate holds" in printed
 
 
 @both
 def test_u_and_limit_are_defined_under_the_tables(capsys):
-    assert main(["compare", "sigmoid-bce", "--dtype", "float64", "--device", "cpu"]) == 0
-    *lines, last = capsys.readouterr().out.splitlines()
+    printed = equal(capsys, "sigmoid-bce", "--dtype", "float64", "--device", "cpu")
+    *lines, last = printed.splitlines()
     text = " ".join(" ".join(lines).split())
     assert "u: one unit of rounding error of the dtype, 2^-24 for float32; limit: " in text
     assert last.startswith("Equal: 1 program")

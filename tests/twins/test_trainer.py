@@ -9,6 +9,7 @@ from bench.harness import programs
 from bench.studies import numerical_traps
 from shared import data, params
 from shared.config import IGNORED, AdamWConfig, GPTConfig, TrainConfig
+from tests.helpers import verdicts
 from twingrad.numerics import UNIT_ROUNDOFF
 
 MODEL = GPTConfig(
@@ -52,17 +53,6 @@ def _train(trainer, first: int, last: int, micro_batches: int = 1) -> np.ndarray
     return np.array([(step.loss, step.grad_norm) for step in made])
 
 
-def _assert_same(ours, theirs, relative: float) -> None:
-    """Two states agree: parameters and moments, relative to the largest of each tensor."""
-    for part in ("params", "first_moment", "second_moment"):
-        one, other = getattr(ours, part), getattr(theirs, part)
-        assert one.keys() == other.keys()
-        for name in one:
-            scale = np.abs(other[name]).max()
-            apart = np.abs(one[name] - other[name]).max()
-            assert apart <= relative * scale, f"{part} {name}: {apart / scale:.2e}"
-
-
 @pytest.fixture(scope="module")
 def hundred(frameworks):
     """100 steps of each framework in float64, everything switched on: figures and state."""
@@ -80,12 +70,11 @@ def test_a_hundred_steps_agree_at_every_step(hundred):
     assert (ours[:, 0] < ours[0, 0]).mean() > 0.9, "nothing was learned"
     assert (ours[:, 1] > 1).any()
     assert (ours[:, 1] < 1).any(), "clipping should act at some steps and not at others"
-    for step, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-        assert one == pytest.approx(other, rel=1e-10, abs=0), f"step {step}"
+    verdicts.assert_steps_equal(ours, theirs, 1e-10)
 
 
 def test_parameters_and_moments_agree_after_a_hundred_steps(hundred):
-    _assert_same(hundred["torch"][1], hundred["jax"][1], 1e-10)
+    verdicts.assert_states_equal(hundred["torch"][1], hundred["jax"][1], 1e-10)
 
 
 @pytest.mark.parametrize("first", ["torch", pytest.param("jax", marks=slow)])
@@ -99,9 +88,8 @@ def test_half_in_either_framework_is_the_whole_run(frameworks, hundred, first):
     trainer.restore(handed)
     figures.append(_train(trainer, 50, 100, 2))
     expected, state = hundred[first]
-    for step, (one, other) in enumerate(zip(np.concatenate(figures), expected, strict=True)):
-        assert one == pytest.approx(other, rel=1e-10, abs=0), f"step {step}"
-    _assert_same(trainer.export(), state, 1e-10)
+    verdicts.assert_steps_equal(np.concatenate(figures), expected, 1e-10)
+    verdicts.assert_states_equal(trainer.export(), state, 1e-10)
 
 
 @pytest.mark.slow("jax-float64-matched", "jax-*")
@@ -122,7 +110,7 @@ def test_resuming_from_a_state_is_exact(framework, dtype, dropout):
     second = _trainer(framework, config)
     second.restore(state)
     assert (_train(second, 3, 6) == expected).all()
-    _assert_same(second.export(), whole.export(), 0)
+    verdicts.assert_states_equal(second.export(), whole.export(), 0)
 
 
 @pytest.mark.slow("jax")
@@ -306,7 +294,7 @@ def test_gradients_are_those_of_the_step_and_move_nothing(framework):
     again = _gradients(framework, trainer, *batch)
     after = trainer.export()
     assert after.step == before.step
-    _assert_same(after, before, 0)
+    verdicts.assert_states_equal(after, before, 0)
     assert again[0] == loss
     assert all((again[1][name] == gradients[name]).all() for name in gradients)
 
@@ -415,7 +403,7 @@ def test_nothing_moves_where_the_gradients_are_not_finite(framework):
     trainer = _trainer(framework, _config(dtype="float32"), start=huge)
     before, made = trainer.export(), trainer.step(*_batch(0))
     assert not np.isfinite([made.loss, made.grad_norm]).all()
-    _assert_same(trainer.export(), before, 0)
+    verdicts.assert_states_equal(trainer.export(), before, 0)
 
 
 @pytest.mark.slow
@@ -438,7 +426,7 @@ def test_nothing_moves_where_the_loss_alone_is_not_finite(framework, monkeypatch
     made = trainer.step(*_batch(2))
     assert np.isinf(made.loss)
     assert np.isfinite(made.grad_norm)
-    _assert_same(trainer.export(), before, 0)
+    verdicts.assert_states_equal(trainer.export(), before, 0)
 
 
 def test_evaluation_leaves_training_as_it_was(framework):
