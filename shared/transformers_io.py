@@ -165,7 +165,7 @@ def save(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"cannot write {folder}: {error.strerror}") from None
+        raise ValueError(f"cannot write {folder}: {error.strerror or error}") from None
     prefixed = {
         name if name.startswith("lm_head") else f"transformer.{name}": value
         for name, value in checked.items()

@@ -85,7 +85,9 @@ def _places(folder: Path) -> dict[int, Path]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise ValueError(f"cannot read {folder}: {error.strerror}: give another folder") from None
+        raise ValueError(
+            f"cannot read {folder}: {error.strerror or error}: give another folder"
+        ) from None
     places = {}
     for name in sorted(names):  # hidden names come first, and yield to the final one
         match = _HIDDEN.fullmatch(name)

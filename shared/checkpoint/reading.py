@@ -89,7 +89,9 @@ def _read_state(path: Path) -> JsonObject:
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{path} does not exist: give a checkpoint folder, step-...") from None
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}: check its permissions") from None
+        raise ValueError(
+            f"cannot read {path}: {error.strerror or error}: check its permissions"
+        ) from None
     except ValueError as error:
         raise ValueError(
             f"{path} is not readable JSON ({error}): resume from another checkpoint"
@@ -132,7 +134,9 @@ def _verify_file(path: Path, expected: Json) -> None:
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: resume from another checkpoint") from None
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}: check its permissions") from None
+        raise ValueError(
+            f"cannot read {path}: {error.strerror or error}: check its permissions"
+        ) from None
     if digest != expected.get("sha256"):
         raise ValueError(f"{path} is damaged, its sha256 differs: resume from another checkpoint")
 

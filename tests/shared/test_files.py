@@ -30,6 +30,18 @@ def test_a_write_that_fails_says_why_and_leaves_nothing(tmp_path, monkeypatch, n
     assert os.listdir(tmp_path) == []
 
 
+def test_a_write_that_fails_after_the_rename_is_refused_all_the_same(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def late(*paths):
+        replace(*paths)
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(os, "replace", late)
+    with pytest.raises(ValueError, match=r": input/output error$"):
+        files.write_bytes(tmp_path / "one.bin", b"content")
+
+
 def test_an_error_without_a_number_is_said_in_its_own_words(tmp_path, monkeypatch):
     def odd(*_):
         raise OSError("out of luck")
