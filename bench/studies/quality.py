@@ -1,0 +1,150 @@
+"""How good the tests are: what they reach, and which changes of the code they notice.
+
+The measurements are in ``tests/quality``; here stand the claims, the bounds and the tables.
+"""
+
+from collections.abc import Iterator
+
+from bench.harness.records import Json, Record
+from bench.studies.study import Command, Study, of_record
+
+# The least share of lines reached, of mutants noticed, and of bugs that the quick set notices.
+LINES, NOTICED, QUICK = 0.95, 0.9, 0.8
+_TESTS = ("tests/quality/*.py",)
+
+
+def coverage_table(record: Record) -> str:
+    """A table of lines and branches reached by package, and of what is left by file."""
+    lines = [
+        f"{record['tests']:,} tests of the quick set:",
+        "",
+        "| package | lines | reached | branches | reached |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in record["packages"].items():
+        shown = f"`{name}`" if name != "all" else "all"
+        lines.append(
+            f"| {shown} | {row['lines']:,} | {_share(row, 'lines')} | {row['branches']:,} "
+            f"| {_share(row, 'branches')} |"
+        )
+    lines += ["", "| left | lines | branches | why |", "|---|---|---|---|"]
+    for row in record["files"]:
+        branches, reason = row["branches"] or "", row["reason"] or ""
+        lines.append(f"| `{row['file']}` | {row['lines']} | {branches} | {reason} |")
+    return "\n".join(lines)
+
+
+def _share(row: dict[str, Json], part: str) -> str:
+    whole = row[part]
+    return f"{row[f'{part}_reached'] / whole:.1%}" if whole else ""
+
+
+def mutation_table(record: Record) -> str:
+    """A table of mutants noticed by part, and one of every survivor with its judgement."""
+    lines = [
+        "| code that checks | mutants | noticed | survive | of them equivalent |",
+        "|---|---|---|---|---|",
+    ]
+    for part in (*record["parts"], _whole(record)):
+        alike = sum(map(_is_equivalent, part["survivors"]))
+        lines.append(
+            f"| {part['name']} | {part['mutants']} | {part['killed']} "
+            f"({part['killed'] / part['mutants']:.1%}) | {len(part['survivors'])} | {alike} |"
+        )
+    lines += ["", "| survivor | change | judgement |", "|---|---|---|"]
+    for row in _whole(record)["survivors"]:
+        change = f"`{_cell(row['before'])}` → `{_cell(row['after'])}`"
+        place = f"`{row['file']}`, line {row['line']}"
+        lines.append(f"| {place} | {change} | {row['judgement'] or row['how']} |")
+    return "\n".join(lines)
+
+
+def _whole(record: Record) -> dict[str, Json]:
+    parts = record["parts"]
+    return {
+        "name": "all",
+        "mutants": sum(part["mutants"] for part in parts),
+        "killed": sum(part["killed"] for part in parts),
+        "survivors": [row for part in parts for row in part["survivors"]],
+    }
+
+
+def _is_equivalent(survivor: dict[str, Json]) -> bool:
+    return str(survivor["judgement"]).startswith("equivalent")
+
+
+def _cell(code: str) -> str:
+    """Lines of code as they can stand in a cell of a table."""
+    return " ".join(code.split()).replace("|", "\\|") or " "
+
+
+def bugs_table(record: Record) -> str:
+    """A table of the planted bugs with the first test that notices each."""
+    lines = [
+        f"{record['quick']} of {len(record['bugs'])} are noticed by the quick set, "
+        f"{record['long']} by the long one.",
+        "",
+        "| bug | change | quick set | long set |",
+        "|---|---|---|---|",
+    ]
+    for row in record["bugs"]:
+        change = f"`{_cell(row['before'])}` → `{_cell(row['after'])}`"
+        noticed = f"`{row['long']}`" if row["long"] else ""
+        lines.append(
+            f"| `{row['file']}`, line {row['line']} | {change} | {row['quick']} | {noticed} |"
+        )
+    return "\n".join(lines)
+
+
+COVERAGE = Study(
+    name="coverage",
+    claim="The quick set reaches nearly every line and branch of the packages beside the twins",
+    sources=("bench/**/*.py", "shared/**/*.py", "twingrad/**/*.py", *_TESTS),
+    command=Command(arguments=("-m", "tests.quality", "coverage")),
+    blocks={"coverage": of_record(coverage_table)},
+)
+MUTATION = Study(
+    name="mutation-testing",
+    claim="Nine in ten small changes of the code that checks are noticed by its own quick tests",
+    sources=(
+        *("twingrad/numerics.py", "twingrad/comparison.py"),
+        *(f"bench/speed/{name}.py" for name in ("record", "derivation", "statistics")),
+        *("bench/speed/json_form.py", "bench/speed/schema.py", "shared/checkpoint/*.py"),
+        *(f"shared/{name}.py" for name in ("params", "safetensors_io", "transformers_io")),
+        *("shared/files.py", "shared/loader.py"),
+        *_TESTS,
+    ),
+    command=Command(arguments=("-m", "tests.quality", "mutants")),
+    blocks={"mutation-testing": of_record(mutation_table)},
+)
+BUGS = Study(
+    name="workbench-bugs",
+    claim="Of twenty bugs planted at random places the quick set notices sixteen, the long set all",
+    sources=("bench/**/*.py", "shared/**/*.py", "twingrad/**/*.py", *_TESTS),
+    command=Command(arguments=("-m", "tests.quality", "bugs")),
+    blocks={"workbench-bugs": of_record(bugs_table)},
+)
+# Those of which there is a record: none yet.
+STUDIES: tuple[Study, ...] = ()
+
+
+def broken(what: str, record: Record) -> Iterator[str]:
+    """The bounds that a record of ``tests.quality`` breaks, each in a sentence."""
+    if what == "coverage":
+        whole = record["packages"]["all"]
+        share = whole["lines_reached"] / whole["lines"]
+        if share < LINES:
+            yield f"{share:.1%} of the lines are reached: expected {LINES:.0%}"
+    elif what == "mutants":
+        for part in (*record["parts"], _whole(record)):
+            share = part["killed"] / part["mutants"]
+            if share < NOTICED:
+                yield f"{part['name']}: {share:.1%} are noticed, expected {NOTICED:.0%}"
+        for row in _whole(record)["survivors"]:
+            if not row["judgement"]:
+                yield f"{row['file']}:{row['line']} survives and is not judged"
+    else:
+        if record["quick"] < QUICK * len(record["bugs"]):
+            yield f"the quick set notices {record['quick']} of {len(record['bugs'])}"
+        if record["long"] < len(record["bugs"]):
+            yield f"the long set notices {record['long']} of {len(record['bugs'])}"

@@ -1,0 +1,170 @@
+"""The measurements of the tests themselves: what is drawn, run, kept and shown."""
+
+import pytest
+
+from bench.harness.records import Record
+from bench.studies import quality
+from tests.helpers.sources import ROOT
+from tests.quality import covered, mutation, planting, runner
+from tests.quality.planting import Mutant
+from tests.quality.runner import Fate, Kept, Runner
+
+SOURCE = '''"""A module."""
+
+LIMIT = 3
+
+
+def f(x, y=(1,
+            2)):
+    """A function."""
+    if (x
+            > LIMIT):
+        return max(
+            x,
+            *y,
+        )
+    try:
+        return g(x)
+    except ValueError:
+        return 0
+
+
+class A:
+    size = 1
+
+    def h(self): return self.size
+'''
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (3, (3, 3, True)),
+        (6, (6, 7, True)),
+        (7, (6, 7, True)),
+        (9, (9, 10, False)),
+        (10, (9, 10, False)),
+        (12, (11, 14, False)),
+        (16, (16, 16, False)),
+        (17, (17, 17, False)),
+        (18, (18, 18, False)),
+        (22, (22, 22, True)),
+    ],
+)
+def test_the_statement_of_a_line_and_when_it_runs(line, expected):
+    assert runner.statement(SOURCE, line) == expected
+
+
+def _mutant(source, number=0):
+    return Mutant(
+        file="twingrad/arithmetic.py", number=number, line=1, before="a", after="b", source=source
+    )
+
+
+def test_what_was_killed_stays_so_and_what_survived_is_run_by_other_tests(tmp_path):
+    kept = Kept(tmp_path / "fates.jsonl")
+    killed, alive = Fate(killed=True, how="t", tests=3), Fate(killed=False, how="", tests=2)
+    kept.add(_mutant("one"), "some", killed)
+    kept.add(_mutant("two"), "some", alive)
+    for known in (kept, Kept(tmp_path / "fates.jsonl")):
+        assert known.find(_mutant("one"), "others") == killed
+        assert known.find(_mutant("two"), "some") == alive
+        assert known.find(_mutant("two"), "others") is None
+        assert known.find(_mutant("three"), "some") is None
+
+
+def test_a_planted_mutant_is_there_as_long_as_the_block_and_is_compiled_anew(tmp_path):
+    path = tmp_path / "twingrad" / "arithmetic.py"
+    path.parent.mkdir()
+    path.write_text("own")
+    before = path.stat().st_mtime_ns
+    with Runner(tmp_path, tmp_path).planted(_mutant("new", number=4)):
+        assert path.read_text() == "new"
+        assert path.stat().st_mtime_ns == before + 5_000_000_000
+    assert path.read_text() == "own"
+    assert path.stat().st_mtime_ns == before
+
+
+def test_lines_are_written_in_short():
+    assert covered._ranges([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"
+    assert covered._ranges([]) == ""
+
+
+def test_every_part_has_its_modules_and_tests():
+    for part in mutation.PARTS.values():
+        for path in (*part.files, *part.tests):
+            assert (ROOT / path).is_file(), path
+
+
+def test_mutants_are_the_same_for_a_seed_and_change_one_place():
+    pytest.importorskip("mutmut", reason="mutmut is in the extra `quality`")
+    files = ["twingrad/timing/__init__.py", "twingrad/arithmetic.py", "twingrad/anchors.py"]
+    drawn = planting.draw(files, 12, seed=3)
+    assert [one.name for one in drawn] == [one.name for one in planting.draw(files, 12, seed=3)]
+    assert drawn != planting.draw(files, 12, seed=4)
+    assert len({one.file for one in drawn}) > 1
+    for one in drawn:
+        text = (ROOT / one.file).read_text()
+        assert one.source != text
+        compile(one.source, one.file, "exec")
+        first = text.splitlines()[one.line - 1].strip()
+        assert one.before.splitlines()[0] == first
+    assert planting.count(files) > 20
+
+
+def _part(name, killed, survivors):
+    return {
+        "name": name,
+        "mutants": killed + len(survivors),
+        "killed": killed,
+        "survivors": survivors,
+    }
+
+
+def _survivor(judgement):
+    return {
+        "file": "a.py", "line": 3, "before": "x |= 1", "after": "x = 1",
+        "how": "all tests pass", "judgement": judgement,
+    }  # fmt: skip
+
+
+def test_survivors_are_shown_with_their_judgement_and_counted():
+    parts = [_part("one", 9, [_survivor("equivalent: x is 0")]), _part("two", 19, [])]
+    record = Record({}, {"parts": parts})
+    table = quality.mutation_table(record)
+    assert "| one | 10 | 9 (90.0%) | 1 | 1 |" in table
+    assert "| all | 29 | 28 (96.6%) | 1 | 1 |" in table
+    assert "| `a.py`, line 3 | `x \\|= 1` → `x = 1` | equivalent: x is 0 |" in table
+    assert list(quality.broken("mutants", record)) == []
+    parts.append(_part("three", 8, [_survivor(None)] * 2))
+    assert list(quality.broken("mutants", record)) == [
+        "three: 80.0% are noticed, expected 90%",
+        *["a.py:3 survives and is not judged"] * 2,
+    ]
+
+
+def test_what_is_not_reached_is_shown_by_file():
+    row = {"lines": 100, "lines_reached": 94, "branches": 0, "branches_reached": 0}
+    left = {"file": "bench/a.py", "lines": "3-5", "branches": 2, "reason": "a GPU"}
+    body = {"tests": 1234, "packages": {"bench": row, "all": row}, "files": [left]}
+    record = Record({}, body)
+    table = quality.coverage_table(record)
+    assert table.startswith("1,234 tests of the quick set:")
+    assert "| all | 100 | 94.0% | 0 |  |" in table
+    assert "| `bench/a.py` | 3-5 | 2 | a GPU |" in table
+    assert list(quality.broken("coverage", record)) == [
+        "94.0% of the lines are reached: expected 95%"
+    ]
+    body["packages"]["all"] = row | {"lines_reached": 95}
+    assert list(quality.broken("coverage", record)) == []
+
+
+def test_bugs_are_shown_with_the_first_test_that_notices():
+    row = {"file": "a.py", "line": 3, "before": "x", "after": "y", "quick": "t.py::a", "long": None}
+    slow = row | {"quick": "all tests pass", "long": "t.py::slow"}
+    record = Record({}, {"quick": 1, "long": 2, "bugs": [row, slow]})
+    table = quality.bugs_table(record)
+    assert "1 of 2 are noticed by the quick set, 2 by the long one." in table
+    assert "| `a.py`, line 3 | `x` → `y` | t.py::a |  |" in table
+    assert "| `a.py`, line 3 | `x` → `y` | all tests pass | `t.py::slow` |" in table
+    assert list(quality.broken("bugs", record)) == ["the quick set notices 1 of 2"]
