@@ -14,6 +14,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from jax_impl.loss import chunked_loss, cross_entropy
+from jax_impl.runtime import computes_on_gpu
 from shared.config import IGNORED, LAYER_NORM_EPSILON, GPTConfig
 
 
@@ -45,7 +46,7 @@ def fused_attention(
     if q.dtype == jnp.float64 or (dropout.rate > 0 and not dropout.deterministic):
         return reference_attention(q, k, v, dropout)
     # Named, since JAX never picks it: cuDNN's flash attention, for 16-bit floats on a GPU only.
-    flash = jax.default_backend() == "gpu" and q.dtype.itemsize == 2
+    flash = computes_on_gpu() and q.dtype.itemsize == 2
     kernel: Literal["cudnn", "xla"] = "cudnn" if flash else "xla"
     return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=kernel)
 

@@ -3,12 +3,15 @@
 import os
 import resource
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from packaging.version import Version
 
 from shared import allocator
 
@@ -18,6 +21,11 @@ DTYPES = {
     "tf32": jnp.float32,
     "bfloat16": jnp.bfloat16,
 }
+# Their LLVM makes a loop of a float32 scatter-add on a GPU, as in the gradient of an embedding, up
+# to 2,000 times slower (jax-ml/jax issue 38806); the option has it use the GPU's own addition again.
+SLOW_SCATTER = (Version("0.10.2"), Version("0.11.0"))
+_OWN_ADDITION = "--xla_backend_extra_options=-nvptx-allow-ftz-atomics"
+_CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,18 @@ def _prepare() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     flags = os.environ.get("XLA_FLAGS", "")
     if "nondeterministic_ops" not in flags and "deterministic_ops" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_exclude_nondeterministic_ops=true".strip()
+        flags = f"{flags} --xla_gpu_exclude_nondeterministic_ops=true".strip()
+    first, last = SLOW_SCATTER
+    slow = first <= Version(version("jaxlib")) <= last and any(map(find_spec, _CUDA_PLUGINS))
+    if slow and "xla_backend_extra_options" not in flags:
+        flags = f"{flags} {_OWN_ADDITION}".strip()
+    os.environ["XLA_FLAGS"] = flags
+
+
+def computes_on_gpu() -> bool:
+    """Whether a computation runs on a GPU that names no other device, as ``configure`` left it."""
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
+    return (device.platform if device else jax.default_backend()) == "gpu"
 
 
 def configure(dtype: str, device: str) -> Runtime:
@@ -79,7 +98,36 @@ def configure(dtype: str, device: str) -> Runtime:
     jax.config.update("jax_disable_most_optimizations", quick)
     precision = "tensorfloat32" if dtype == "tf32" else "highest"
     jax.config.update("jax_default_matmul_precision", precision)
-    return Runtime(jax.local_devices(backend=device)[0], jnp.dtype(DTYPES[dtype]))
+    chosen = jax.local_devices(backend=device)[0]
+    # Else the CPU of a machine with a GPU would be given programs that are meant for the GPU.
+    usual = chosen.platform == jax.default_backend()
+    jax.config.update("jax_default_device", None if usual else chosen)
+    if chosen.platform == "gpu":
+        _check_values(chosen)
+    return Runtime(chosen, jnp.dtype(DTYPES[dtype]))
+
+
+@lru_cache
+def _check_values(device: jax.Device) -> None:
+    """Raise ``ValueError`` where ``device`` computes single operations wrongly.
+
+    jaxlib 0.11.0 and 0.11.1 were reported to do so with CUDA 13 (jax-ml/jax issue 40633).
+    """
+    with jax.default_device(device), jax.enable_x64(False):
+        jnp.full(4, 512.0).block_until_ready()  # a wrong value was that of the operation before
+        found = {
+            "ones + 1": jnp.ones(4) + 1,
+            "sqrt(256)": jnp.sqrt(jnp.full(4, 256.0)),
+            "-(-3)": -jnp.full(4, -3.0),
+        }
+        right = (2.0, 16.0, 3.0)
+        for (name, value), expected in zip(found.items(), right, strict=True):
+            if not np.array_equal(np.asarray(value), np.full(4, expected)):
+                raise ValueError(
+                    f"jaxlib {version('jaxlib')} computes wrong values on {device.device_kind}: "
+                    f"{name} is {np.asarray(value).tolist()}, not {expected:g}; "
+                    "install another version (jax-ml/jax issue 40633 says which are right)"
+                )
 
 
 def tune(device: str, dtype: str, width: int) -> list[str]:
@@ -121,6 +169,6 @@ def peak_memory(device: str) -> int:
 def versions() -> dict[str, str]:
     """Versions of the framework, and the accelerator's name where there is one."""
     found = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax")}
-    if jax.default_backend() == "gpu":
-        found |= {"gpu": jax.devices()[0].device_kind}
+    if computes_on_gpu():
+        found |= {"gpu": jax.devices("gpu")[0].device_kind}
     return found

@@ -63,6 +63,10 @@ def configure(dtype: str, device: str) -> Runtime:
     tf32 = dtype == "tf32"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     cudnn.conv.fp32_precision = "tf32" if tf32 else "ieee"  # type: ignore[attr-defined]
+    # By default cuBLAS may add up parts of a 16-bit product in 16 bits; XLA adds in float32.
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_bf16_reduced_precision_reduction = False
+    matmul.allow_fp16_reduced_precision_reduction = False
     # cuBLAS reads this when it starts; without it deterministic mode refuses to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # As use_deterministic_algorithms(True), but that imports Inductor and SymPy to set Inductor's
@@ -116,6 +120,9 @@ def settings() -> dict[str, str]:
         "cudnn_fp32_precision": str(cudnn.conv.fp32_precision),  # type: ignore[attr-defined]
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
         "cudnn_attention": str(torch.backends.cuda.cudnn_sdp_enabled()),
+        "bf16_reduced_precision_reduction": str(
+            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+        ),
         "threads": str(torch.get_num_threads()),
     }
 
