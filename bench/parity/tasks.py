@@ -196,7 +196,7 @@ def _run_in_worker(task: Task, pair: Frameworks, messages: Messages) -> TaskResu
 def run_task(task: Task, pair: Frameworks, place: Place, say: Say, detailed: bool) -> TaskResult:
     """Compare one program in every dtype; ``detailed`` adds its chapter's demonstrations."""
     if task.make is None:
-        return TaskResult(title=TENSORS, outcomes=[tour_outcome(task.device)])
+        return TaskResult(title=TENSORS, outcomes=[tour_outcome()])
     program = task.make()
     runs: ProgramRuns
     if isinstance(place, JaxBeside):
@@ -234,8 +234,12 @@ def run_task(task: Task, pair: Frameworks, place: Place, say: Say, detailed: boo
     )
 
 
-def tour_outcome(device: str) -> Outcome:
-    """The tensor tour as a gate: rows agree, or differ where a note explains the difference."""
+def tour_outcome() -> Outcome:
+    """The tensor tour as a gate: rows agree, or differ where a note explains the difference.
+
+    It is in the frameworks' defaults, and so is its device: PyTorch's is the CPU, JAX's a GPU
+    where there is one.
+    """
     from bench.parity import tensor_tour
 
     verdicts = []
@@ -257,4 +261,4 @@ def tour_outcome(device: str) -> Outcome:
             )
         )
     gate = Gate(name="values", tensors=verdicts)
-    return Outcome(program=TENSORS, preset=None, dtype="default", device=device, gates=[gate])
+    return Outcome(program=TENSORS, preset=None, dtype="default", device="default", gates=[gate])
