@@ -19,10 +19,12 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:  # whatever ends the writing leaves nothing half-written
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        raise ValueError(f"cannot write {path}: {error.strerror or error}") from None
+        if isinstance(error, OSError):
+            raise ValueError(f"cannot write {path}: {error.strerror or error}") from None
+        raise
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, object]) -> None:

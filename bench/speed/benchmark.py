@@ -6,9 +6,13 @@ checked by ``--check`` without the machine.
 """
 
 import math
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 
 from bench.harness import machine, records
 from bench.harness.terminal import Say, silent
@@ -31,15 +35,16 @@ MEMORY_SHARE = 0.8
 
 
 class Bench:
-    """One call of ``twingrad bench``: its setup, and what it has measured so far."""
+    """One call of ``twingrad bench``: its setup, and what it has measured so far.
 
-    def __init__(self, options: BenchOptions, tell: Say = silent):
+    References are kept in the folder ``references``, by default for this call alone.
+    """
+
+    def __init__(self, options: BenchOptions, tell: Say = silent, references: Path | None = None):
         self.started = time.monotonic()
-        self.setup, self.tell = setup.resolve(options), tell
-        self.results: list[Result] = []
-        self.ratios: list[Ratio] = []
+        self.setup, self.tell, self.references = setup.resolve(options), tell, references
+        self.runs: list[StageRun | ColdRun] = []
         self.ceilings: list[Ceiling] = []
-        self.clocks: list[machine.Clocks] = []
         why = "none of the contestants takes part in it"
         self.skipped = [
             Skipped(name, why, SkipReason.NO_CONTESTANT) for name in self.setup.left_out
@@ -60,9 +65,18 @@ class Bench:
         return self.started + (self.setup.budget or math.inf)
 
     def measure(self) -> None:
-        """Measure every stage within the budget; the record is written after each."""
+        """Measure every stage within the budget; the record is written after each measurement."""
+        with ExitStack() as stack:
+            if self.references is None:
+                folder = tempfile.TemporaryDirectory(prefix="twingrad-references-")
+                self.references = Path(stack.enter_context(folder))
+            self._measure_stages()
+        # No timing needs them, so they come last.
         self._measure_ceilings()
-        budget, total = self.setup.budget, len(self.setup.stages)
+
+    def _measure_stages(self) -> None:
+        budget = self.setup.budget
+        total = len(self.setup.stages) + (self._of_ceilings() is not None)
         took: dict[tuple[str, ...], float] = {}
         for number, stage in enumerate(self.setup.stages):
             # The programs of overhead are alike: one shows how long another takes.
@@ -82,14 +96,32 @@ class Bench:
                 why = f"{spent}; what had been measured of it is kept"
                 self.skipped.append(Skipped(stage.title, why, SkipReason.BUDGET))
             took[alike] = self.elapsed() - begun
-            if self.setup.options.json:
-                records.write_json(self.setup.options.json, self.record().to_json())
+            self.write()
+
+    def write(self) -> None:
+        """Write down what has been measured so far; a record without a result would be none.
+
+        Until the call has ended by itself, the record says that it was interrupted.
+        """
+        path = self.setup.options.json
+        if path is None:
+            return
+        measured = replace(self.record(), interrupted=True)
+        if measured.results:
+            records.write_json(path, measured.to_json())
+
+    def _of_ceilings(self) -> Stage | None:
+        """The stage whose products are measured alone, too."""
+        if self.setup.options.without_ceilings:
+            return None
+        return next((stage for stage in self.setup.stages if stage.program == "gpt2"), None)
 
     def _measure_ceilings(self) -> None:
-        stage = next((stage for stage in self.setup.stages if stage.program == "gpt2"), None)
+        stage = self._of_ceilings()
         if stage is None:
             return
-        until = self.started + CEILINGS_SHARE * (self.setup.budget or math.inf)
+        share = CEILINGS_SHARE * (self.setup.budget or math.inf)
+        until = min(self.deadline, time.monotonic() + share)
         for framework in dict.fromkeys(one.framework for one in self.setup.contestants):
             on_cpu = framework == "torch" and self.setup.device == "cpu"
             for fast in (False, True) if on_cpu and not self.setup.brief else (True,):
@@ -109,35 +141,45 @@ class Bench:
                 except Failed:
                     continue
                 except BudgetSpent:
-                    why = f"they took over {CEILINGS_SHARE:.0%} of the budget"
+                    why = f"the budget ended, or they took over {CEILINGS_SHARE:.0%} of it"
                     self.skipped.append(Skipped("other ceilings", why, SkipReason.BUDGET))
                     return
+                self.write()
 
     def _measure_stage(self, stage: Stage, until: float) -> None:
         try:
-            for group in groups(stage, self.setup.device):
+            for group in groups(stage, self.setup.device, self.setup.dtype_of(stage)):
                 self._measure_group(group, until)
         except ReferenceFailed as failure:
             why = f"its float64 reference failed: {failure}"
             self.skipped.append(Skipped(stage.title, why, SkipReason.REFERENCE_FAILED))
 
     def _measure_group(self, stage: Stage, until: float) -> None:
+        if self.references is None:
+            raise RuntimeError("references have no folder before anything is measured")
         kind = ColdRun if stage.workloads == ("cold",) else StageRun
-        run = kind(self.setup, stage, self.tell, self.deadline)
-        try:
-            run.measure(until)
-        finally:  # Ctrl-C loses no sample
-            self.clocks += run.clocks
-            ceiling = derivation.best(self.ceilings)
-            for group in run.groups:
-                results = rows.results(group, stage, self.setup, ceiling)
-                self.results += results
-                self.ratios += derivation.ratios(results, self.setup.method)
+        run = kind(self.setup, stage, self.tell, self.references, self.deadline, self.write)
+        self.runs.append(run)
+        run.measure(until)
+
+    @cached_property
+    def environment(self) -> machine.Environment:
+        """The machine, and what it was doing when the first result was written down."""
+        return machine.benchmark_environment(self.setup.device)
 
     def record(self) -> SpeedRecord:
         """The record of what has been measured so far."""
-        environment = machine.benchmark_environment(self.setup.device)
-        for row in self.results:
+        results: list[Result] = []
+        ratios: list[Ratio] = []
+        ceiling = derivation.best(self.ceilings)
+        for run in self.runs:
+            for group in run.measured():
+                found = rows.results(group, run.stage, self.setup, ceiling)
+                results += found
+                ratios += derivation.ratios(found, self.setup.method)
+        environment = self.environment.copy()
+        environment["versions"] = dict(environment["versions"])
+        for row in results:
             environment["versions"] |= row.versions
         return SpeedRecord(
             environment=environment,
@@ -153,22 +195,28 @@ class Bench:
             interrupted=self.interrupted,
             skipped=tuple(self.skipped),
             ceilings=tuple(self.ceilings),
-            clocks=tuple(self.clocks),
-            results=tuple(self.results),
-            ratios=tuple(self.ratios),
-            growth=tuple(derivation.growth(self.results)),
+            clocks=tuple(clocks for run in self.runs for clocks in run.clocks),
+            results=tuple(results),
+            ratios=tuple(ratios),
+            growth=tuple(derivation.growth(results)),
         )
 
 
-def groups(stage: Stage, device: str) -> Iterator[Stage]:
+def groups(stage: Stage, device: str, dtype: str) -> Iterator[Stage]:
     """The stage, divided where not all its processes fit into memory at once.
 
     The first contestant then runs in every part, so that all can be compared with it.
     """
-    fit = max(2, int(MEMORY_SHARE * machine.free_memory(device) // memory_bytes(stage)))
-    if stage.workloads == ("cold",) or len(stage.contestants) <= fit:
+    room = MEMORY_SHARE * machine.free_memory(device)
+    needs = {one.name: memory_bytes(stage, one, dtype) for one in stage.contestants}
+    if stage.workloads == ("cold",) or sum(needs.values()) <= room:
         yield stage
         return
     first, *others = stage.contestants
-    for i in range(0, len(others), fit - 1):
-        yield replace(stage, contestants=(first, *others[i : i + fit - 1]))
+    part = [first]
+    for one in others:
+        if len(part) > 1 and sum(needs[each.name] for each in (*part, one)) > room:
+            yield replace(stage, contestants=tuple(part))
+            part = [first]
+        part.append(one)
+    yield replace(stage, contestants=tuple(part))

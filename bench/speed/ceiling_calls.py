@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from bench.speed.foreign import Array
 from shared.config import GPTConfig
 
 DROP_RATE = 0.1
@@ -21,11 +20,11 @@ class TimedPart(NamedTuple):
 class CeilingCalls(Protocol):
     """The calls of one framework; each waits until it is done."""
 
-    def product(self, left: Array, right: Array) -> Call:
-        """The matrix product."""
+    def product(self, rows: int, inner: int, columns: int) -> Call:
+        """The product of two matrices of normal numbers, which are drawn on the device."""
 
-    def copy(self, source: Array) -> Call:
-        """A copy of an array on the device."""
+    def copy(self, count: int) -> Call:
+        """A copy of ``count`` float32 numbers on the device."""
 
     def parts(self, config: GPTConfig, batch_size: int, length: int) -> Iterator[TimedPart]:
         """Other parts of a step, forward and backward together."""

@@ -2,10 +2,13 @@
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from bench.harness.machine import Clocks
 from bench.harness.terminal import Say
+from bench.speed import scheduler
 from bench.speed.messages import ComputeFirstLoss, Peak, Readiness
 from bench.speed.results import Sample
 from bench.speed.scheduler import WorkerHandle, temporary_folder
@@ -20,10 +23,22 @@ COLD_STARTS = 3
 
 
 class ColdRun:
-    """The measurement of cold starts; ``groups`` have what was measured so far at any time."""
+    """The measurement of cold starts; ``measured()`` is what was measured so far, at any time.
 
-    def __init__(self, setup: BenchSetup, stage: Stage, tell: Say, deadline: float = math.inf):
+    ``references`` is the folder of references, ``noted`` is called after each measurement.
+    """
+
+    def __init__(
+        self,
+        setup: BenchSetup,
+        stage: Stage,
+        tell: Say,
+        references: Path,
+        deadline: float = math.inf,
+        noted: Callable[[], None] = scheduler.nothing,
+    ):
         self.setup, self.stage, self.tell, self.deadline = setup, stage, tell, deadline
+        self.references, self.noted = references, noted
         self.clocks: list[Clocks] = []
         self.groups = [
             Group(
@@ -37,6 +52,10 @@ class ColdRun:
             for cache in ("empty cache", "filled cache")
         ]
 
+    def measured(self) -> list[Group]:
+        """The groups with what was measured so far."""
+        return self.groups
+
     def measure(self, until: float) -> None:
         """Start contestants in turn until ``until`` (``time.monotonic``), at least once each.
 
@@ -44,7 +63,9 @@ class ColdRun:
         """
         workers = [worker for group in self.groups for worker in group.workers.values()]
         with temporary_folder(workers) as folder:
-            files = StageFiles(self.setup, self.stage, folder, self.tell, self.deadline)
+            files = StageFiles(
+                self.setup, self.stage, folder, self.tell, self.references, self.deadline
+            )
             files.write(2)
             for turn in range(max(COLD_STARTS, self.setup.starts)):
                 if turn and time.monotonic() > until:
@@ -58,6 +79,7 @@ class ColdRun:
                         if worker.failure is None:
                             with suppress(Failed):
                                 start_cold(worker, files, turn)
+                                self.noted()
 
 
 def start_cold(worker: WorkerHandle, files: StageFiles, turn: int) -> None:

@@ -1,13 +1,11 @@
 """Run ``twingrad bench``: measure, print the tables, write the record."""
 
 import json
-import signal
 import sys
-from types import FrameType
 
 from rich.console import Console
 
-from bench.harness import records, terminal
+from bench.harness import ending, records, terminal
 from bench.speed import record, tables
 from bench.speed.benchmark import Bench
 from bench.speed.options import BenchOptions
@@ -18,15 +16,13 @@ def run(options: BenchOptions, console: Console) -> int:
     bench = Bench(options)
     code = 0
     with terminal.progress(console) as bench.tell:
-        # A run that is ended from outside is worth as much as one that Ctrl-C ended.
-        before = signal.signal(signal.SIGTERM, _interrupt)
         try:
-            bench.measure()
+            # A run that is ended from outside is worth as much as one that Ctrl-C ended.
+            with ending.interruptible():
+                bench.measure()
         except KeyboardInterrupt:
             bench.interrupted = True
             code = 130
-        finally:
-            signal.signal(signal.SIGTERM, before)
     measured = bench.record()
     if options.json:
         records.write_json(options.json, measured.to_json())
@@ -48,7 +44,3 @@ def check(options: BenchOptions) -> int:
         print(f"twingrad: {refused}", file=sys.stderr)
         return 1
     return 0
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

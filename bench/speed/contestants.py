@@ -50,7 +50,8 @@ class Settings:
     ``compiled`` is what one program holds: nothing, a ``block``, the ``loss`` with its gradients,
     or the whole ``step``. ``optimizer`` is PyTorch's implementation of AdamW. ``fast_matmul`` takes
     the faster of PyTorch's CPU libraries. ``split`` is ``jax.jit`` over split state, where
-    ``nnx.jit`` is plainer. ``graphs`` replays a step's kernels as one CUDA graph.
+    ``nnx.jit`` is plainer. ``graphs`` replays a step's kernels as one CUDA graph, in PyTorch; XLA
+    makes graphs by itself. ``xla_flags`` are those of a contestant's process.
     """
 
     attention: str = "fused"
@@ -62,6 +63,7 @@ class Settings:
     split: bool = False
     donate: bool = False
     graphs: bool = False
+    xla_flags: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +87,8 @@ class Contestant:
     def environment(self) -> dict[str, str]:
         """Variables that only its own process has."""
         variables = dict(KEPT_MEMORY) if self.settings.kept_memory else {}
-        if self.settings.graphs and self.framework == "jax":
-            variables["XLA_FLAGS"] = "--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUDNN"
+        if self.settings.xla_flags:
+            variables["XLA_FLAGS"] = self.settings.xla_flags
         return variables
 
     def described(self) -> Json:
@@ -141,10 +143,31 @@ _NAIVE = {
     "jax": Settings(attention="reference", compiled="loss"),
 }
 _RUNGS = {"torch": _TORCH_RUNGS, "jax": _JAX_RUNGS}
-_ON_GPU_ALONE: tuple[_Rung, ...] = (
-    ("chunked", "the loss in chunks, its gradient on the way forward", {"chunk": MANY}),
-    ("graphs", "kernels replayed as one graph", {"graphs": True}),
-)
+# JAX's last ones are tried in the place of one another: each is a setting of XLA.
+_ON_GPU_ALONE: dict[str, tuple[_Rung, ...]] = {
+    "torch": (
+        ("chunked", "the loss in chunks, its gradient on the way forward", {"chunk": MANY}),
+        ("graphs", "kernels replayed as one graph", {"graphs": True}),
+    ),
+    "jax": (
+        ("chunked", "the loss in chunks, its gradient on the way forward", {"chunk": MANY}),
+        (
+            "no-graphs",
+            "XLA's graphs of kernels switched off",
+            {"xla_flags": "--xla_gpu_enable_command_buffer="},
+        ),
+        (
+            "triton",
+            "instead of that, matrix products by Triton where it is faster",
+            {"xla_flags": "--xla_gpu_triton_gemm_any=true"},
+        ),
+        (
+            "latency",
+            "instead of that, the scheduler that hides latency",
+            {"xla_flags": "--xla_gpu_enable_latency_hiding_scheduler=true"},
+        ),
+    ),
+}
 
 # Settings of one device alone: both kinds of memory, libraries and kernels differ.
 _ON_CPU_ALONE = ("memory", "matmul", "unfused", "blocks", "chunked")
@@ -184,7 +207,10 @@ def ladder(framework: str, device: str) -> list[Contestant]:
     settings, contestants = _NAIVE[framework], []
     rungs = _RUNGS[framework]
     if device == "cuda":
-        rungs = (*(rung for rung in rungs if rung[0] not in _ON_CPU_ALONE), *_ON_GPU_ALONE)
+        rungs = (
+            *(rung for rung in rungs if rung[0] not in _ON_CPU_ALONE),
+            *_ON_GPU_ALONE[framework],
+        )
     for number, (name, about, change) in enumerate(rungs):
         settings = replace(settings, **change)  # type: ignore[arg-type]
         contestants.append(
@@ -281,7 +307,7 @@ def _suited(settings: Settings, device: str) -> Settings:
         return settings
     compiled = "loss" if settings.compiled == "block" else settings.compiled
     chunk = MANY if settings.chunk == FEW else 0
-    return replace(settings, attention="fused", compiled=compiled, chunk=chunk, graphs=True)
+    return replace(settings, attention="fused", compiled=compiled, chunk=chunk)
 
 
 # Checkouts that an adapter of ours knows how to drive, and the file it looks for.

@@ -6,13 +6,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import Array
 
-from bench.speed.backends.jax_loop import wait_for
+from bench.speed.backends.jax_loop import allow_nondeterminism, wait_for
 from bench.speed.ceiling_calls import DROP_RATE, Call, TimedPart, sizes
-from bench.speed.foreign import Array as NPArray
 from bench.speed.foreign import TensorFn
 from bench.speed.messages import MeasureCeilings
 from jax_impl import dropout, gpt2, loss, runtime
@@ -23,17 +21,22 @@ class JaxCalls:
     """Products, copies and other parts of a step, compiled, each waited for."""
 
     def __init__(self, request: MeasureCeilings):
+        # Determinism would keep cuBLAS from choosing its kernels by their speed.
+        allow_nondeterminism()
         self.runtime = runtime.configure(request.dtype, request.device)
         if request.fast:
             runtime.tune(request.device, request.dtype, request.config.emb_dim)
 
-    def product(self, left: NPArray, right: NPArray) -> Call:
-        a, b = self.runtime.batch(left, right)
+    def product(self, rows: int, inner: int, columns: int) -> Call:
+        a, b = (
+            self._on_device(lambda shape: jax.random.normal(jax.random.key(0), shape), shape)
+            for shape in ((rows, inner), (inner, columns))
+        )
         multiply = jax.jit(jnp.matmul)
         return lambda: wait_for(multiply(a, b))
 
-    def copy(self, source: NPArray) -> Call:
-        a = jax.device_put(source, self.runtime.device)
+    def copy(self, count: int) -> Call:
+        a = jnp.ones(count, jnp.float32, device=self.runtime.device)
         duplicate = jax.jit(jnp.copy)
         return lambda: wait_for(duplicate(a))
 
@@ -59,6 +62,12 @@ class JaxCalls:
         mean = self._passes(lambda x: loss.cross_entropy(x, targets), size.logits)
         yield TimedPart("loss", math.prod(size.logits), mean)
 
+    def _on_device(self, make: TensorFn, shape: tuple[int, ...]) -> Array:
+        """What ``make`` gives for ``shape``, in the compute dtype, made on the device."""
+        with jax.default_device(self.runtime.device):
+            made: Array = jax.jit(lambda: make(shape).astype(self.runtime.dtype))()
+        return made
+
     def _passes(
         self,
         function: TensorFn,
@@ -66,7 +75,7 @@ class JaxCalls:
         state: tuple[nnx.State, ...] = (),
     ) -> Call:
         """Forward and backward of ``function`` of arrays of these shapes, after ``state``."""
-        inputs = self.runtime.batch(*(np.full(shape, 0.5, np.float32) for shape in shapes))
+        inputs = [self._on_device(partial(jnp.full, fill_value=0.5), shape) for shape in shapes]
         d = jnp.ones_like(jax.eval_shape(function, *state, *inputs))
 
         # Whatever is not an argument, XLA would compute while it compiles.

@@ -1,9 +1,10 @@
 """Options of ``twingrad bench``."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.harness import ending
 from bench.harness.frameworks import DEVICES
 from bench.speed.workloads import DEFAULT, LARGE, SIZES, WORKLOADS
 from shared.config import PRESETS
@@ -25,7 +26,6 @@ GROUPS = (
 STARTS = 4
 _DEFAULT_SIZES = SIZES["cpu"][DEFAULT_PRESETS["cpu"]]
 _TIMED, _MEASURED, _RECORDS = "what is timed", "how it is measured", "records"
-_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +120,11 @@ class BenchOptions:
         otherwise=f"{DEFAULT_BUDGET:g}s",
         rule="on a CPU; none with --workload, with --preset or on a GPU",
     )
+    without_ceilings: bool = option(
+        False,
+        group=_MEASURED,
+        help="leave out matrix products, copies and parts of a step alone, which come last",
+    )
     json: Path | None = option(None, group=_RECORDS, metavar="FILE", help="the record as JSON")
     check: Path | None = option(
         None, group=_RECORDS, metavar="FILE", help="judge a record, and measure nothing"
@@ -158,7 +163,11 @@ class BenchOptions:
     @property
     def budget_s(self) -> float | None:
         """The time that the call may take in seconds."""
-        return _seconds(self.budget) if self.budget else None
+        return ending.seconds(self.budget) if self.budget else None
+
+    def within(self, seconds: float | None, path: Path) -> "BenchOptions":
+        """The same call with a budget, none if ``None``, and a record at ``path``."""
+        return replace(self, budget=f"{seconds:.3f}" if seconds else None, json=path)
 
     @property
     def plain(self) -> bool:
@@ -184,17 +193,3 @@ def _peer(text: str) -> tuple[str, Path]:
     if not re.fullmatch(r"\w[\w.-]*", name):  # files are named after it
         raise ValueError(f"--peer is named {name!r}: expected letters, digits, '_', '.' and '-'")
     return name, Path(path)
-
-
-def _seconds(text: str) -> float:
-    """``90s``, ``9m`` or ``1h``, or plain seconds."""
-    number, scale = text, 1
-    if text[-1:] in _UNITS:
-        number, scale = text[:-1], _UNITS[text[-1]]
-    try:
-        seconds = float(number) * scale
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ValueError(f"--budget is {text!r}: expected a time such as 90s, 9m or 1h")
-    return seconds

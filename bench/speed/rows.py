@@ -44,7 +44,7 @@ def _result(
         state=worker.state,
         parity=readiness.parity if readiness else None,
         samples=samples,
-        samples_s=derivation.counted(samples, scheduler.QUIET),
+        samples_s=derivation.counted(samples, scheduler.quiet_cores()),
         timing=_timing(worker, group, stage, setup, ceiling) if timed else None,
     )
 
@@ -55,7 +55,7 @@ def _timing(
     readiness = worker.readiness
     if readiness is None:
         raise RuntimeError(f"{worker.name} has samples, but was not warmed up")
-    counted = derivation.counted(worker.samples, scheduler.QUIET)
+    counted = derivation.counted(worker.samples, scheduler.quiet_cores())
     summary = statistics.summary(counted)
     first_s, step_s = readiness.first_s, readiness.step_s
     work, peak = _work(group, stage, setup), datasheet(setup.device)
@@ -67,7 +67,7 @@ def _timing(
         work=work,
         datasheet=peak,
         ceiling=ceiling,
-        quiet=scheduler.QUIET,
+        quiet=scheduler.quiet_cores(),
     )
     return Timing(
         **asdict(summary),

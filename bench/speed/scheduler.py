@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from bench.harness.machine import Clocks
@@ -21,15 +22,22 @@ from bench.speed.messages import Answer, Readiness, ReportState, Request, Task, 
 from bench.speed.results import Outcome, Parity, Sample, Status
 from bench.speed.worker_process import WORK_S, BudgetSpent, Failed, WorkerProcess
 
-# Cores that others may keep busy during a sample that counts.
-QUIET = 0.10
+# The share of the machine's cores that others may keep busy during a sample that counts.
+QUIET_SHARE = 0.05
 # Rounds that are run however little time is left: one sample has no spread.
 LEAST = 5
 # How many samples are taken at most for each that is wanted.
 RETAKES = 3
 # A sample is made of as many steps as take this long: the kernel counts in hundredths of a second,
-# of which two must be less than what others may keep busy.
-SAMPLE_S = 0.25
+# of which two must be less than what others may keep busy. On a GPU the first step of a sample
+# waits for nothing before it and the last for all after it, so that four would be too few.
+SAMPLE_S = {"cpu": 0.25, "cuda": 1.0}
+
+
+@cache
+def quiet_cores() -> float:
+    """Cores that others may keep busy during a sample that counts: a share of this machine's."""
+    return QUIET_SHARE * len(os.sched_getaffinity(0))
 
 
 @dataclass(kw_only=True)
@@ -70,7 +78,7 @@ class WorkerHandle:
 
     def clean(self) -> list[float]:
         """Seconds of the samples that nothing disturbed."""
-        return [s.seconds for s in self.samples if s.others_cores <= QUIET]
+        return [s.seconds for s in self.samples if s.others_cores <= quiet_cores()]
 
     def fail(self, message: str) -> None:
         """Note why it is not timed."""
@@ -167,6 +175,10 @@ def ending(workers: Sequence[WorkerHandle]) -> Iterator[None]:
             worker.end()
 
 
+def nothing() -> None:
+    """Note nothing."""
+
+
 def sample_rounds(
     workers: Sequence[WorkerHandle],
     task: Task,
@@ -175,13 +187,16 @@ def sample_rounds(
     until: float,
     start: int = 0,
     least: int = LEAST,
+    device: str = "cpu",
     tell: Callable[[str], None],
     clocks: Callable[[], Clocks] = dict,
+    noted: Callable[[], None] = nothing,
 ) -> list[Clocks]:
     """Take samples of all active workers, round by round, until each has ``wanted`` clean ones.
 
-    Ends earlier at ``until`` (``time.monotonic``), but not before ``least`` rounds. Returns the
-    clocks and temperature before each round.
+    Ends earlier at ``until`` (``time.monotonic``), but not before ``least`` rounds. ``noted`` is
+    called after each round, so that what it measured can be written down. Returns the clocks and
+    temperature before each round.
     """
     seen = []
     for turn in range(wanted * RETAKES):
@@ -193,14 +208,18 @@ def sample_rounds(
         for worker in workers:
             if worker.active:
                 tell(f"round {turn + 1}, {worker.name}")
-                _take_sample(worker, task, start, turn)
+                take_sample(worker, task, start, turn, device)
+        noted()
     return seen
 
 
-def _take_sample(worker: WorkerHandle, task: Task, start: int, turn: int) -> None:
+def take_sample(
+    worker: WorkerHandle, task: Task, start: int, turn: int, device: str = "cpu"
+) -> None:
+    """Take one sample of a worker that was warmed up; where it fails, that is noted."""
     if worker.readiness is None:
         raise RuntimeError(f"{worker.name} was not warmed up")
-    steps = max(1, round(SAMPLE_S / max(worker.readiness.step_s, 1e-6)))
+    steps = max(1, round(SAMPLE_S[device] / max(worker.readiness.step_s, 1e-6)))
     try:
         timed = worker.ask(TimeSteps(task, steps))
     except Failed:

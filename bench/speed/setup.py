@@ -46,7 +46,7 @@ class BenchSetup:
         """How samples are taken and intervals computed."""
         return Method(
             formula=workloads.FORMULA,
-            quiet_cores=scheduler.QUIET,
+            quiet_cores=scheduler.quiet_cores(),
             starts=self.starts,
             resampled=statistics.RESAMPLED,
             covered=statistics.COVERED,

@@ -1,6 +1,7 @@
 """Files of a stage: the parameters and batches that contestants start from, and the references."""
 
 import math
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,12 @@ class StageFiles:
         stage: Stage,
         folder: Path,
         tell: Say,
+        references: Path,
         deadline: float = math.inf,
     ):
         self.setup, self.stage, self.folder, self.tell = setup, stage, folder, tell
-        self.deadline = deadline
+        self.references, self.deadline = references, deadline
+        self.loss = ""
 
     def write(self, count: int = BATCHES) -> None:
         """Write parameters and ``count`` batches, and compute the reference of the first two."""
@@ -47,7 +50,7 @@ class StageFiles:
         save_file(arrays, self.folder / "params")
         write_batches(self.folder / "batches", batches[:count])
         # Loss and gradients of every workload that takes batches are judged by one reference.
-        self.compute_reference("loss", batches=batches[:2])
+        self.loss = self.compute_reference(batches=batches[:2])
 
     def make_request(self, contestant: Contestant) -> Make:
         """The request to build a contestant's model from the files."""
@@ -62,40 +65,42 @@ class StageFiles:
             dtype=self.setup.dtype_of(stage),
             device=self.setup.device,
         )
-        paths = (str(self.folder / name) for name in ("params", "batches", "loss"))
-        return Make(job, *paths)
+        return Make(job, str(self.folder / "params"), str(self.folder / "batches"), self.loss)
 
     def compute_reference(
-        self, name: str, batches: list[Batch] | None = None, prompts: Array | None = None
+        self, batches: list[Batch] | None = None, prompts: Array | None = None
     ) -> str:
-        """The folder of the reference ``name``, computed unless it is there already.
+        """The folder of the reference of these batches or prompts, computed unless it is there.
 
         Raises ``ReferenceFailed``.
         """
-        folder = self.folder / name
-        if folder.exists():
-            return str(folder)
-        self.tell(f"{self.stage.title}: the float64 reference")
-        folder.mkdir()
         framework = "torch" if frameworks.installed("torch") else "jax"
         request = ReferenceRequest(
             framework=framework,
             program=self.stage.program,
             config=self.stage.config,
             optimizer=self.stage.optimizer,
-            dtype=self.setup.dtype,
+            dtype=self.setup.dtype_of(self.stage),
+            device=self.setup.device,
             batches=tuple(batches) if batches else None,
             prompts=prompts,
             new_tokens=FOLLOWING if prompts is not None else 0,
         )
+        folder = self.references / request.digest
+        if folder.exists():
+            return str(folder)
+        self.tell(f"{self.stage.title}: the float64 reference")
+        # Renamed once it is whole: whatever ends the call may do so while it is being written.
+        unfinished = Path(tempfile.mkdtemp(dir=self.references))
         worker = WorkerHandle(contestant=alone(framework), deadline=self.deadline)
         try:
             worker.start(self.folder)
-            worker.ask(ComputeReference(request, str(self.folder / "params"), str(folder)))
+            worker.ask(ComputeReference(request, str(self.folder / "params"), str(unfinished)))
         except Failed as failure:
             raise ReferenceFailed(str(failure)) from None
         finally:
             worker.end()
+        unfinished.rename(folder)
         return str(folder)
 
 

@@ -2,19 +2,21 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from bench.harness import machine
 from bench.harness.machine import Clocks
 from bench.harness.terminal import Say
 from bench.speed import scheduler
 from bench.speed.messages import JudgeBy, Ready, Task
-from bench.speed.scheduler import WorkerHandle, ending, temporary_folder
+from bench.speed.scheduler import LEAST, SAMPLE_S, WorkerHandle, ending, temporary_folder
 from bench.speed.setup import BenchSetup
 from bench.speed.stage_files import StageFiles
-from bench.speed.worker_process import START_S, Failed
+from bench.speed.worker_process import START_S, BudgetSpent, Failed
 from bench.speed.workloads import FOLLOWING, PROMPT, Stage
 from shared import data
 
@@ -33,6 +35,11 @@ class Group:
     variant: str
     rows: int = 0
     workers: dict[str, WorkerHandle] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Its workload, and the rows that are decoded at once."""
+        return f"{self.workload} {self.rows}" if self.rows else self.workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +66,40 @@ def new_group(stage: Stage, workload: str, rows: int = 0) -> Group:
 
 
 class StageRun:
-    """The measurement of a stage; ``groups`` have what was measured so far at any time."""
+    """The measurement of a stage; ``measured()`` is what was measured so far, at any time.
 
-    def __init__(self, setup: BenchSetup, stage: Stage, tell: Say, deadline: float = math.inf):
+    ``references`` is the folder of references, ``noted`` is called after each measurement.
+    """
+
+    def __init__(
+        self,
+        setup: BenchSetup,
+        stage: Stage,
+        tell: Say,
+        references: Path,
+        deadline: float = math.inf,
+        noted: Callable[[], None] = scheduler.nothing,
+    ):
         self.setup, self.stage, self.tell, self.deadline = setup, stage, tell, deadline
+        self.references, self.noted = references, noted
         self.groups = [new_group(stage, name) for name in stage.workloads if name != "decode"]
         self.groups += [new_group(stage, "decode", rows) for rows in stage.rows]
         self.clocks: list[Clocks] = []
+        self._active: dict[str, Sequence[WorkerHandle]] = {}
+
+    def measured(self) -> list[Group]:
+        """The groups with what was measured so far, of processes at work too."""
+        return [self._with_active(group) for group in self.groups]
+
+    def _with_active(self, group: Group) -> Group:
+        active = {worker.name: worker for worker in self._active.get(group.title, ())}
+        workers = {}
+        for name, worker in group.workers.items():
+            merged = workers[name] = copy(worker)
+            merged.samples = list(worker.samples)
+            if name in active:
+                merged.merge(active[name])
+        return replace(group, workers=workers)
 
     def measure(self, until: float) -> None:
         """Take samples until ``until`` (``time.monotonic``), in at least one round of processes.
@@ -76,7 +110,9 @@ class StageRun:
         grows = self.stage.workloads == ("growth",)
         rounds = (self.setup.options.starts or 1) if grows else self.setup.starts
         with temporary_folder() as folder:
-            files = StageFiles(self.setup, self.stage, folder, self.tell, self.deadline)
+            files = StageFiles(
+                self.setup, self.stage, folder, self.tell, self.references, self.deadline
+            )
             files.write()
             for number in range(rounds):
                 now = time.monotonic()
@@ -109,10 +145,12 @@ class StageRun:
                 ]
                 for worker in active:
                     worker.samples, worker.readiness = [], None
+                self._active[group.title] = active
                 try:
                     ends = until - share * (len(self.groups) - number)
                     self._measure_group(part, files, group, active, ends)
                 finally:
+                    del self._active[group.title]
                     for worker in active:
                         group.workers[worker.name].merge(worker)
 
@@ -143,22 +181,58 @@ class StageRun:
         if group.rows:
             prompts = data.token_batch(self.stage.config, group.rows, PROMPT - 1, 100)
             task = Task("decode", prompts, FOLLOWING)
-            judge_by = JudgeBy(files.compute_reference(f"decode {group.rows}", prompts=prompts))
-        for worker in workers:
-            self._warm_up(worker, task, judge_by, title)
+            judge_by = JudgeBy(files.compute_reference(prompts=prompts))
+        spent = self._warm_up_in_turn(part, workers, task, judge_by, title)
         each = self.setup.options.samples
         if part.of > 1:
             each = max(EACH, -(-each // part.of))
         self.clocks += scheduler.sample_rounds(
-            workers,
+            [worker for worker in workers if worker.readiness],
             task,
             wanted=each,
             until=until,
             start=part.number,
-            least=min(scheduler.LEAST, each),
+            least=min(LEAST, each),
+            device=self.setup.device,
             tell=lambda text: self.tell(f"{title}: {text}", detail=True),
             clocks=lambda: machine.clocks(self.setup.device),
+            noted=self.noted,
         )
+        if spent:
+            raise spent
+
+    def _warm_up_in_turn(
+        self,
+        part: ProcessRound,
+        workers: Sequence[WorkerHandle],
+        task: Task,
+        judge_by: JudgeBy | None,
+        title: str,
+    ) -> BudgetSpent | None:
+        """Warm workers up one after the other, as long as time is left to take samples.
+
+        Where there is a deadline, each gives a sample as soon as it is ready: whatever ends the
+        call then leaves a time of it. Returns why not all were warmed up.
+        """
+        longest = reserve = 0.0
+        for worker in workers:
+            begun, ends = time.monotonic(), self.deadline - reserve
+            if begun + longest >= ends:
+                return BudgetSpent(f"no time was left to warm {worker.name} up")
+            worker.deadline = ends
+            try:
+                self._warm_up(worker, task, judge_by, title)
+            except BudgetSpent as spent:
+                worker.readiness = None  # its process has been ended
+                return spent
+            finally:
+                worker.deadline = self.deadline
+            longest = max(longest, time.monotonic() - begun)
+            if worker.readiness and worker.active and self.deadline < math.inf:
+                reserve += LEAST * max(worker.readiness.step_s, SAMPLE_S[self.setup.device])
+                scheduler.take_sample(worker, task, part.number, 0, self.setup.device)
+                self.noted()
+        return None
 
     def _warm_up(
         self, worker: WorkerHandle, task: Task, judge_by: JudgeBy | None, title: str

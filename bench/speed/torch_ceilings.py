@@ -4,13 +4,12 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from bench.speed.ceiling_calls import DROP_RATE, Call, TimedPart, sizes
-from bench.speed.foreign import Array, TensorFn
+from bench.speed.foreign import TensorFn
 from bench.speed.messages import MeasureCeilings
 from shared.config import GPTConfig
 from torch_impl import dropout, gpt2, loss, runtime
@@ -22,16 +21,20 @@ class TorchCalls:
     def __init__(self, request: MeasureCeilings):
         self.runtime = runtime.configure(request.dtype, request.device)
         torch.use_deterministic_algorithms(False)
+        torch.manual_seed(0)
         if request.fast:
             runtime.tune(request.device, request.dtype, request.config.emb_dim)
 
-    def product(self, left: Array, right: Array) -> Call:
-        a, b = self.runtime.batch(left, right)
+    def product(self, rows: int, inner: int, columns: int) -> Call:
+        a, b = (
+            torch.randn(shape, dtype=self.runtime.dtype, device=self.runtime.device)
+            for shape in ((rows, inner), (inner, columns))
+        )
         out = a @ b
         return self._waiting(lambda: torch.mm(a, b, out=out))
 
-    def copy(self, source: Array) -> Call:
-        a = torch.from_numpy(source).to(self.runtime.device)
+    def copy(self, count: int) -> Call:
+        a = torch.ones(count, device=self.runtime.device)
         out = torch.empty_like(a)
         return self._waiting(lambda: out.copy_(a))
 
@@ -56,9 +59,11 @@ class TorchCalls:
 
     def _passes(self, function: TensorFn, *shapes: tuple[int, ...]) -> Call:
         """Forward and backward of ``function`` of tensors of these shapes."""
-        inputs = [self.runtime.batch(np.full(shape, 0.5, np.float32))[0] for shape in shapes]
-        for z in inputs:
-            z.requires_grad_()
+        dtype, device = self.runtime.dtype, self.runtime.device
+        inputs = [
+            torch.full(shape, 0.5, dtype=dtype, device=device, requires_grad=True)
+            for shape in shapes
+        ]
 
         def passes() -> object:
             out = function(*inputs)

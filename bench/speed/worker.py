@@ -4,9 +4,11 @@ It loads the contestant's framework alone, does what it is asked to, and reports
 and how busy the machine was with anything else. Whatever libraries print goes to stderr.
 """
 
+import ctypes
 import gc
 import os
 import re
+import signal
 import sys
 import time
 import traceback
@@ -48,6 +50,8 @@ _LIBRARIES = re.compile(
     r"/(lib(?:cudnn|cublas|nccl|mkl|dnnl|gomp|iomp|openblas|torch_c|tcmalloc|jemalloc)[^/\s]*\.so[.\d]*)$"
 )
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 
 def main(argv: list[str] | None = None) -> int:
     """Answer until the other end is closed."""
@@ -55,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     pipe = Connection(int(arguments[0]))
     os.dup2(2, 1)  # what libraries print must not look like an answer of the command's
     _die_first()
+    _die_with_parent()
     worker = Worker()
     while True:
         try:
@@ -78,6 +83,12 @@ def _reason(error: Exception) -> str:
         return "out of memory"
     first = text.strip().splitlines()[0] if text.strip() else ""
     return f"{type(error).__name__}: {first}"[:300]
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to end this process when the one that started it has ended, however it did."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _die_first() -> None:

@@ -84,13 +84,27 @@ def decode_bytes(config: GPTConfig, itemsize: int) -> int:
     return itemsize * (12 * L * C * C + config.vocab_size * C)
 
 
-def memory_bytes(stage: Stage) -> float:
-    """Bytes that a contestant will use, roughly: parameters, gradients, moments, and logits."""
+def memory_bytes(stage: Stage, contestant: Contestant, dtype: str) -> float:
+    """Bytes that a contestant will use, roughly: parameters, gradients, moments, and activations.
+
+    A layer keeps 17 numbers of the compute dtype for each of the residual stream's, and 5 for each
+    attention weight where attention is written out (Korthikanti et al., 2022, section 4.1, which
+    counts bytes of 16-bit numbers, and masks of dropout). The logits exist with their gradient and,
+    outside a compiler, once more in float32; in chunks, those of a chunk.
+    """
     if stage.program != "gpt2":
         return 5e8
-    count = params.count(params.gpt2_shapes(stage.config))
-    logits = stage.batch_size * stage.length * stage.config.vocab_size
-    return 5e8 + 4 * (6 * count + 3 * logits)
+    config, settings = stage.config, contestant.settings
+    itemsize = 2 if dtype == "bfloat16" else 4
+    count = params.count(params.gpt2_shapes(config))
+    positions = stage.batch_size * stage.length
+    numbers = 17 * config.emb_dim
+    if settings.attention != "fused":
+        numbers += 5 * config.n_heads * stage.length
+    each = 2 * itemsize + (4 if settings.compiled in ("none", "block") else 0)
+    at_once = min(positions, settings.chunk) if settings.chunk else positions
+    activations = positions * config.n_layers * numbers * itemsize
+    return 5e8 + (16 + 2 * itemsize) * count + activations + at_once * config.vocab_size * each
 
 
 def stages(
@@ -113,11 +127,11 @@ def stages(
     others = tuple(one for one in contestants if one.tier != "ladder")
     twins = tuple(one for one in others if one.tier in ("idiomatic", "tuned"))
     base = Stage(preset=preset_name, config=config, batch_size=B, length=T, contestants=others)
-    planned = [_passes(workloads, base)]
+    planned = list(_passes(workloads, base, device))
     if "train" in workloads:
         planned.append(replace(base, workloads=("train",), contestants=ladders, variant="ladder"))
     if "overhead" in workloads:
-        planned += [_small(program, twins) for program in SMALL_PROGRAMS]
+        planned += [_small(program, twins, device) for program in SMALL_PROGRAMS]
     if "cold" in workloads:
         planned.append(replace(base, workloads=("cold",)))
     if "growth" in workloads:
@@ -126,18 +140,26 @@ def stages(
     return [stage for stage in planned if stage.contestants and stage.workloads]
 
 
-def _passes(workloads: tuple[str, ...], base: Stage) -> Stage:
-    """The passes of a step and decoding, all by the same processes."""
-    passes = tuple(w for w in ("train", "forward-backward", "forward") if w in workloads)
-    if "decode" in workloads and any(one.decodes for one in base.contestants):
-        return replace(base, workloads=(*passes, "decode"), rows=ROWS)
-    return replace(base, workloads=passes)
+def _passes(workloads: tuple[str, ...], base: Stage, device: str) -> Iterator[Stage]:
+    """Training, the passes of a step and decoding: on a CPU all by the same processes.
+
+    On a GPU each has processes of its own, so that one that fails or is cut off leaves the others
+    their memory and their time.
+    """
+    decodes = "decode" in workloads and any(one.decodes for one in base.contestants)
+    kinds: tuple[tuple[str, ...], ...] = (("train",), ("forward-backward", "forward"), ("decode",))
+    if device != "cuda":
+        kinds = (tuple(workload for kind in kinds for workload in kind),)
+    for kind in kinds:
+        wanted = tuple(w for w in kind if w in workloads and (w != "decode" or decodes))
+        if wanted:
+            yield replace(base, workloads=wanted, rows=ROWS if "decode" in wanted else ())
 
 
-def _small(program: str, contestants: tuple[Contestant, ...]) -> Stage:
+def _small(program: str, contestants: tuple[Contestant, ...], device: str) -> Stage:
     return Stage(
         workloads=("overhead",),
-        contestants=small_ones(contestants),
+        contestants=small_ones(contestants, device),
         program=program,
         optimizer=SGD,
         variant=program,
@@ -158,8 +180,11 @@ def _growth(base: Stage) -> Iterator[Stage]:
                 yield replace(stage, length=n)
 
 
-def small_ones(contestants: tuple[Contestant, ...]) -> tuple[Contestant, ...]:
-    """The contestants for programs without arithmetic, where PyTorch's tuned one is compiled."""
+def small_ones(contestants: tuple[Contestant, ...], device: str) -> tuple[Contestant, ...]:
+    """The contestants for programs without arithmetic, where PyTorch's tuned one is compiled.
+
+    On a GPU it is one CUDA graph instead.
+    """
     small = []
     for one in contestants:
         settings = replace(one.settings, kept_memory=False, fast_matmul=False, chunk=0)
@@ -168,7 +193,8 @@ def small_ones(contestants: tuple[Contestant, ...]) -> tuple[Contestant, ...]:
             settings = replace(settings, compiled="loss" if one.framework == "torch" else "step")
             compiled = "torch.compile of model and loss"
             about = compiled if one.framework == "torch" else "jax.jit over split, donated state"
-            if settings.graphs and one.framework == "torch":
-                settings, about = replace(settings, compiled="none"), "one CUDA graph a step"
+            if device == "cuda" and one.framework == "torch":
+                settings = replace(settings, compiled="none", graphs=True)
+                about = "one CUDA graph a step"
         small.append(replace(one, settings=settings, about=about))
     return tuple(small)

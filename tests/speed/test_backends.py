@@ -1,14 +1,19 @@
 """Precision and kernels that backends switch on, and the batches that they read."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bench.harness import frameworks
-from bench.speed import workloads
+from bench.harness import frameworks, programs
+from bench.speed import contestants, workloads
+from bench.speed.backends import backend
 from bench.speed.backends.backend import Job, read_batches, write_batches
 from bench.speed.contestants import alone
+from bench.speed.messages import MeasureCeilings
+from shared import params
+from shared.config import preset
 
 
 def test_batches_are_read_as_they_were_written(tmp_path):
@@ -81,6 +86,47 @@ def test_contestants_of_jax_may_take_kernels_that_are_not_deterministic(monkeypa
     jax_loop.prepare(_job("jax"))
     flags = os.environ["XLA_FLAGS"]
     assert flags == (given or "--xla_gpu_exclude_nondeterministic_ops=false")
+
+
+def test_ceilings_of_jax_may_take_kernels_that_are_not_deterministic(monkeypatch):
+    if not frameworks.installed("jax"):
+        pytest.skip("jax is not installed")
+    from bench.speed.jax_ceilings import JaxCalls
+
+    monkeypatch.setenv("XLA_FLAGS", "")
+    JaxCalls(
+        MeasureCeilings(
+            framework="jax",
+            config=preset("tiny"),
+            batch_size=1,
+            length=8,
+            dtype="float32",
+            device="cpu",
+            fast=False,
+        )
+    )
+    assert os.environ["XLA_FLAGS"] == "--xla_gpu_exclude_nondeterministic_ops=false"
+
+
+@pytest.mark.slow("jax")
+def test_idiomatic_contestants_decode_in_the_dtype_that_they_are_labelled_with(framework):
+    [idiomatic] = contestants.choose([f"{framework.name}-idiomatic"], "cpu", [])
+    config = replace(preset("tiny"), vocab_size=61, emb_dim=24, n_heads=2, n_layers=1)
+    job = replace(_job(framework.name), contestant=idiomatic, config=config, dtype="bfloat16")
+    values = params.init_gpt2(config, 0, programs.SPREAD)
+    made = backend.make(job, values)
+    assert made.decode(np.array([[1, 2, 3]]), 2).shape == (1, 2)
+    exported = framework.params.build(
+        lambda: framework.make_gpt2(config), values, framework.runtime.configure("bfloat16", "cpu")
+    )
+    decoder = made.decoder
+    weight = decoder.wte.weight if framework.name == "torch" else decoder.wte.embedding[...]
+    right = exported.wte.weight if framework.name == "torch" else exported.wte.embedding[...]
+    assert weight.dtype == right.dtype
+    first = made.decoder
+    made.reset(values)
+    made.decode(np.array([[1, 2, 3]]), 1)
+    assert made.decoder is not first
 
 
 @pytest.mark.parametrize(("dtype", "narrower"), [("float32", 1), ("float64", 0), ("bfloat16", 0)])

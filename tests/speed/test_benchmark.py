@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench.harness import machine
-from bench.speed import benchmark, cold_start, record, stage_run, worker_process
+from bench.speed import benchmark, cold_start, record, stage_run, worker_process, workloads
 from bench.speed.benchmark import Bench
 from bench.speed.results import Sample, SkipReason
 from bench.speed.scheduler import WorkerHandle
@@ -123,17 +123,28 @@ def test_ctrl_c_among_cold_starts_keeps_those_before(
     monkeypatch.setattr(cold_start, "start_cold", start_cold)
     with pytest.raises(KeyboardInterrupt):
         call.measure()
-    counts = {row.variant: len(row.samples) for row in call.results}
+    counts = {row.variant: len(row.samples) for row in call.record().results}
     assert counts == {"empty cache": 2, "filled cache": 2}
 
 
 def test_contestants_that_do_not_fit_into_memory_are_timed_in_groups(bench, monkeypatch):
     [stage] = bench(workload=("train",), preset="tiny").setup.stages
-    assert list(benchmark.groups(stage, "cpu")) == [stage]
+    assert list(benchmark.groups(stage, "cpu", "float32")) == [stage]
     monkeypatch.setattr(machine, "free_memory", lambda device: 0.0)
-    parts = [group.contestants for group in benchmark.groups(stage, "cpu")]
+    parts = [group.contestants for group in benchmark.groups(stage, "cpu", "float32")]
     first, *others = stage.contestants
     assert parts == [(first, other) for other in others]
+
+
+def test_as_many_contestants_as_fit_into_memory_are_timed_together(bench, monkeypatch):
+    [stage] = bench(workload=("train",), preset="tiny").setup.stages
+    needs = [workloads.memory_bytes(stage, one, "float32") for one in stage.contestants]
+    # Of four, the first with two others fit: the last one is timed with the first alone.
+    room = sum(needs[:3]) / benchmark.MEMORY_SHARE + 1
+    monkeypatch.setattr(machine, "free_memory", lambda device: room)
+    parts = [group.contestants for group in benchmark.groups(stage, "cpu", "float32")]
+    one, two, three, four = stage.contestants
+    assert parts == [(one, two, three), (one, four)]
 
 
 def test_one_that_dies_while_others_have_their_turn_has_failed(
@@ -146,9 +157,9 @@ def test_one_that_dies_while_others_have_their_turn_has_failed(
     worker.process.end()
     call = bench(workload=("train",), preset="tiny")
     [stage] = call.setup.stages
-    run = StageRun(call.setup, stage, silent)
+    run = StageRun(call.setup, stage, silent, tmp_path)
     part = stage_run.ProcessRound(stage=stage, number=0, of=1)
-    files = StageFiles(call.setup, stage, tmp_path, silent)
+    files = StageFiles(call.setup, stage, tmp_path, silent, tmp_path)
     run._measure_group(part, files, run.groups[0], [worker], until=math.inf)
     assert worker.failure.text == "died while others had their turn"
     assert worker.samples == []

@@ -7,13 +7,13 @@ import time
 import pytest
 from rich.console import Console
 
-from bench.speed import record, tables
+from bench.speed import record, scheduler, tables
 from bench.speed.benchmark import Bench
 from bench.speed.messages import Peak, Readiness, Task
-from bench.speed.results import SkipReason
+from bench.speed.results import Sample, SkipReason
 from bench.speed.scheduler import WorkerHandle, sample_rounds
 from bench.speed.stage_files import StageFiles
-from bench.speed.stage_run import StageRun
+from bench.speed.stage_run import ProcessRound, StageRun
 from bench.speed.worker_process import BudgetSpent
 from tests.helpers.running import any_runs
 
@@ -83,6 +83,80 @@ def test_a_budget_in_which_nothing_was_timed_is_said_to_be_too_short(bench, hang
     tables.show(console, call.record())
     said = "Nothing was timed within the budget: give a longer --budget"
     assert said in console.file.getvalue()
+
+
+@pytest.fixture
+def warming(monkeypatch, readiness):
+    """Has warming up take so many seconds, and a sample none; the names of those warmed up."""
+    warmed: list[str] = []
+
+    def run(call: Bench, seconds: float, failing: str = "") -> StageRun:
+        clock = [call.started]
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        monkeypatch.setattr(scheduler, "take_sample", _sampled)
+        run = StageRun(call.setup, call.setup.stages[0], print, "", call.deadline)
+
+        def warm_up(self, worker, *_):
+            clock[0] += seconds
+            if clock[0] >= worker.deadline:
+                raise BudgetSpent("the budget ended")
+            warmed.append(worker.name)
+            worker.set_ready(readiness(step_s=0.1))
+
+        monkeypatch.setattr(StageRun, "_warm_up", warm_up)
+        group = run.groups[0]
+        workers = [WorkerHandle(contestant=one, process=object()) for one in call.setup.contestants]
+        run._active[group.title] = workers
+        part = ProcessRound(stage=call.setup.stages[0], number=0, of=1)
+        run.spent = run._warm_up_in_turn(part, workers, Task("train"), None, "train")
+        run.warmed = warmed
+        return run
+
+    return run
+
+
+def _sampled(worker, task, start, turn, device):
+    worker.samples.append(Sample(start=start, round=turn, seconds=0.1, others_cores=0.0))
+
+
+def test_nobody_is_warmed_up_when_no_time_would_be_left_to_take_samples(bench, warming):
+    call = bench(workload=("train",), preset="tiny", budget="100s")
+    run = warming(call, 40.0)
+    # The third would end after 120 s, by what the first two took.
+    assert run.warmed == [one.name for one in call.setup.contestants[:2]]
+    assert "no time was left" in str(run.spent)
+
+
+def test_each_has_a_sample_as_soon_as_it_is_warm_where_there_is_a_budget(bench, warming):
+    call = bench(workload=("train",), preset="tiny", budget="1000s")
+    run = warming(call, 1.0)
+    [group] = run.measured()
+    assert [len(worker.samples) for worker in group.workers.values()] == [1] * 4
+    assert run.spent is None
+
+
+def test_one_that_takes_too_long_to_warm_up_leaves_the_others_time_for_samples(bench, warming):
+    call = bench(workload=("train",), preset="tiny", budget="100s")
+    slow = iter([1.0, 98.0])
+    run = warming(call, _Next(slow))
+    assert run.warmed == [call.setup.contestants[0].name]
+    assert str(run.spent) == "the budget ended"
+    assert [worker.readiness is None for worker in run._active["train"]] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+class _Next:
+    """A number that is another one each time it is added."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def __radd__(self, other):
+        return other + next(self.numbers)
 
 
 def test_ceilings_leave_the_most_of_a_budget_to_stages(bench, hanging, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 
 from bench.cli.main import main
 from bench.harness import frameworks, records
-from bench.speed import derivation, scheduler, stage_run, workloads
+from bench.speed import derivation, stage_run, workloads
 from bench.speed import record as record_module
 from bench.speed.json_form import decode
 from bench.speed.results import Sample
@@ -112,7 +112,7 @@ def _both_kinds_of_sample(found):
     for sample in row["samples"]:
         sample["seconds"] *= 0.5
     samples = [decode(Sample, sample) for sample in row["samples"]]
-    row["samples_s"] = list(derivation.counted(samples, scheduler.QUIET))
+    row["samples_s"] = list(derivation.counted(samples, found["method"]["quiet_cores"]))
 
 
 def _disturbance(found):

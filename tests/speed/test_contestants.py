@@ -24,12 +24,26 @@ def test_every_rung_changes_exactly_one_setting(framework, device):
         assert len(changed) == 1, changed
 
 
-@each_framework
-def test_on_cuda_the_ladder_ends_with_graphs(framework):
-    *others, last = contestants.ladder(framework, "cuda")
+def test_on_cuda_pytorchs_ladder_ends_with_graphs():
+    *others, last = contestants.ladder("torch", "cuda")
     assert last.settings.graphs
     assert not any(one.settings.graphs for one in others)
-    assert not any(one.settings.graphs for one in contestants.ladder(framework, "cpu"))
+    assert not any(one.settings.graphs for one in contestants.ladder("torch", "cpu"))
+
+
+def test_on_cuda_jaxs_ladder_ends_with_flags_of_its_compiler():
+    flags = [one.settings.xla_flags for one in contestants.ladder("jax", "cuda")]
+    assert all(flag.startswith("--xla_gpu_") for flag in flags[-3:])
+    assert not any(flags[:-3])
+    assert len(set(flags[-3:])) == 3
+    rungs = contestants.ladder("jax", "cuda")[-3:]
+    assert [one.environment()["XLA_FLAGS"] for one in rungs] == flags[-3:]
+
+
+@devices
+def test_no_trainer_says_that_it_replays_graphs(device):
+    trainers = [one for one in contestants.built_in(device) if one.tier in ("tuned", "lean")]
+    assert not any(one.settings.graphs for one in trainers)
 
 
 @devices

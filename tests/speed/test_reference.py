@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -100,6 +100,114 @@ def test_one_other_token_is_refused(tmp_path):
     judge = Judge(tmp_path, "float32")
     assert parity_check(judge.tokens(np.array([[1, 2], [3, 4]]))).ok
     assert not parity_check(judge.tokens(np.array([[1, 2], [3, 5]]))).ok
+
+
+@pytest.fixture
+def rounded(tmp_path):
+    """A judge of bfloat16 by logits of two rows, whose tokens are 0, 1 and 2, 3; the logits."""
+    logits = np.zeros((2, 2, 5), np.float32)
+    for row, tokens in enumerate([[0, 1], [2, 3]]):
+        logits[row, range(2), tokens] = 4.0
+    save_file({"logits": logits}, tmp_path / "logits.safetensors")
+    content = {"tokens": [[0, 1], [2, 3]], "owed_logits": 1e-3}
+    (tmp_path / "reference.json").write_text(json.dumps(content))
+
+    def judge(**changes: float) -> Judge:
+        for place, value in changes.items():
+            row, position, token = map(int, place.split("_")[1:])
+            logits[row, position, token] = value
+        save_file({"logits": logits}, tmp_path / "logits.safetensors")
+        return Judge(tmp_path, "bfloat16")
+
+    return judge
+
+
+def test_in_bfloat16_a_token_that_is_nearly_the_best_is_right(rounded):
+    nearly, tokens = rounded(at_0_0_4=3.99), np.array([[4, 0], [2, 3]])
+    found = parity_check(nearly.tokens(tokens))
+    assert found.ok
+    # Nothing is said of what follows it, since the reference went on with another text.
+    assert found.worst == "logits of 3 of 4 tokens"
+    assert 0 < found.error_u < found.limit_u
+
+
+def test_in_bfloat16_a_token_that_is_not_nearly_the_best_is_refused(rounded):
+    judge, tokens = rounded(at_1_1_0=3.5), np.array([[0, 1], [2, 0]])
+    assert not parity_check(judge.tokens(tokens)).ok
+    assert not parity_check(judge.tokens(np.array([[3, 1], [2, 3]]))).ok
+
+
+def test_the_same_tokens_are_right_in_every_dtype(rounded):
+    found = parity_check(rounded().tokens(np.array([[0, 1], [2, 3]])))
+    assert found.ok
+    assert (found.worst, found.error_u) == ("logits of 4 of 4 tokens", 0.0)
+
+
+def _request(framework: str, **changes) -> tuple[ReferenceRequest, params.Params]:
+    config = replace(
+        preset("tiny"), vocab_size=61, emb_dim=24, n_heads=2, n_layers=1, drop_rate=0.0
+    )
+    drawn = (data.token_batch(config, 6, 8, seed) for seed in range(2))
+    request = ReferenceRequest(
+        framework=framework,
+        program="gpt2",
+        config=config,
+        optimizer=AdamWConfig(warmup_steps=1, total_steps=10),
+        dtype="bfloat16",
+        batches=tuple(map(data.split_tokens, drawn)),
+    )
+    return replace(request, **changes), params.init_gpt2(config, 0, programs.SPREAD)
+
+
+@pytest.mark.slow("jax")
+def test_a_reference_in_parts_of_a_batch_is_that_of_the_whole_batch(framework, monkeypatch):
+    request, values = _request(framework.name)
+    parts = reference._gpt2(request, values, "float64")
+    monkeypatch.setattr(reference, "MICRO_BATCH", 6)
+    whole = reference._gpt2(request, values, "float64")
+    assert parts.losses == pytest.approx(whole.losses, rel=1e-13)
+    for name, value in whole.gradients.items():
+        np.testing.assert_allclose(parts.gradients[name], value, rtol=0, atol=1e-14, err_msg=name)
+
+
+@pytest.mark.parametrize(("batch_size", "parts"), [(1, 1), (4, 1), (6, 2), (7, 7), (8, 2), (32, 8)])
+def test_no_part_of_a_batch_is_larger_than_four(batch_size, parts):
+    assert reference._micro_batches(batch_size) == parts
+
+
+@pytest.mark.slow("jax")
+def test_a_device_that_computes_something_else_is_refused(framework, monkeypatch):
+    reference.check_device(framework.name, "cpu")
+    results = reference._gpt2
+
+    def planted(request, values, dtype):
+        found = results(request, values, dtype)
+        if request.device == "cuda":
+            found.gradients["h.1.mlp.c_fc.weight"][0, 0] += 1e-9
+        return found
+
+    monkeypatch.setattr(reference, "_gpt2", planted)
+    configure = framework.runtime.configure
+    monkeypatch.setattr(
+        framework.runtime, "configure", lambda dtype, device: configure(dtype, "cpu")
+    )
+    said = f"{framework.name} on cuda computes other float64 values than on a CPU: .*c_fc.weight"
+    with pytest.raises(ValueError, match=said):
+        reference.check_device(framework.name, "cuda")
+
+
+def test_requests_for_other_numbers_have_other_names():
+    request, _ = _request("torch")
+    other = tuple(map(data.split_tokens, [data.token_batch(request.config, 6, 8, 2)] * 2))
+    changed = (
+        request,
+        replace(request, dtype="float32"),
+        replace(request, device="cuda"),
+        replace(request, batches=other),
+        replace(request, batches=None, prompts=other[0][0]),
+    )
+    assert len({one.digest for one in changed}) == len(changed)
+    assert _request("torch")[0].digest == request.digest
 
 
 def test_the_references_gradients_are_those_before_clipping(tmp_path):

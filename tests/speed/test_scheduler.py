@@ -56,7 +56,32 @@ def test_contestants_are_asked_in_turn_round_by_round(handle):
 def test_a_sample_takes_as_many_steps_as_fill_its_time(handle):
     worker = handle("a", 0.0)
     _rounds([worker], wanted=1)
-    assert worker.process.asked == [round(scheduler.SAMPLE_S / 0.01)]
+    assert worker.process.asked == [round(scheduler.SAMPLE_S["cpu"] / 0.01)]
+
+
+def test_on_a_gpu_a_sample_is_of_more_steps(handle):
+    worker = handle("a", 0.0)
+    scheduler.take_sample(worker, Task("train"), 0, 0, "cuda")
+    assert worker.process.asked == [100]
+
+
+@pytest.mark.parametrize(("cores", "quiet"), [(1, 0.05), (2, 0.1), (16, 0.8)])
+def test_the_more_cores_the_more_may_others_use(monkeypatch, cores, quiet):
+    monkeypatch.setattr(scheduler.os, "sched_getaffinity", lambda process: set(range(cores)))
+    assert scheduler.quiet_cores.__wrapped__() == pytest.approx(quiet)
+
+
+def test_after_every_round_what_was_measured_can_be_noted(handle):
+    worker, counts = handle("a", 0.0), []
+    scheduler.sample_rounds(
+        [worker],
+        Task("train"),
+        wanted=3,
+        until=math.inf,
+        tell=lambda text: None,
+        noted=lambda: counts.append(len(worker.samples)),
+    )
+    assert counts == [1, 2, 3]
 
 
 def test_a_disturbed_sample_is_taken_again_by_everybody(handle):

@@ -40,7 +40,7 @@ def test_no_cache_lies_where_a_cpp_compiler_would_not_find_it(bench, monkeypatch
         raise Failed("no process")
 
     monkeypatch.setattr(worker_process, "start", fail)
-    files = StageFiles(call.setup, stage, tmp_path, silent)
+    files = StageFiles(call.setup, stage, tmp_path, silent, tmp_path)
     with pytest.raises(Failed):
         cold_start.start_cold(WorkerHandle(contestant=one), files, 3)
     named = replace(one, name="a name of two words")

@@ -26,6 +26,37 @@ def test_decoding_reads_every_matrix():
     assert workloads.decode_bytes(config, 2) == 2 * sum(math.prod(shape) for shape in matrices)
 
 
+def test_on_cuda_each_kind_of_pass_has_processes_of_its_own():
+    chosen = contestants.choose(["torch", "jax"], "cuda", [])
+    names = ("train", "forward-backward", "forward", "decode")
+    planned = workloads.stages(names, "124m", "cuda", chosen, None, None)
+    assert [stage.workloads for stage in planned] == [
+        ("train",),
+        ("forward-backward", "forward"),
+        ("decode",),
+    ]
+    assert [stage.rows for stage in planned] == [(), (), workloads.ROWS]
+    [together] = workloads.stages(names, "tiny", "cpu", chosen, None, None)
+    assert together.workloads == names
+
+
+def test_pytorchs_small_programs_are_one_graph_on_cuda_alone():
+    chosen = tuple(contestants.choose(["torch", "jax"], "cuda", []))
+    for device in ("cpu", "cuda"):
+        small = {one.name: one.settings for one in workloads.small_ones(chosen, device)}
+        assert small["torch-tuned"].graphs is (device == "cuda")
+        assert not any(s.graphs for name, s in small.items() if name != "torch-tuned")
+
+
+def test_memory_is_that_of_the_dtype_and_of_what_exists_at_once():
+    chosen = {one.name: one for one in contestants.choose(["torch", "lean"], "cuda", [])}
+    [stage] = workloads.stages(("train",), "124m", "cuda", list(chosen.values()), None, None)
+    needs = {name: workloads.memory_bytes(stage, one, "bfloat16") for name, one in chosen.items()}
+    assert needs["torch-lean"] < needs["torch-tuned"] < needs["torch-idiomatic"]
+    tuned = chosen["torch-tuned"]
+    assert needs["torch-tuned"] < workloads.memory_bytes(stage, tuned, "float32")
+
+
 def test_the_plan_for_cuda_puts_training_first_at_full_length():
     chosen = contestants.choose(["torch", "jax"], "cuda", [])
     first, *_ = workloads.stages(workloads.DEFAULT["cuda"], "124m", "cuda", chosen, None, None)

@@ -12,7 +12,7 @@ from jax import Array
 
 from bench.speed.backends.backend import Job
 from bench.speed.foreign import Array as NPArray
-from bench.speed.foreign import Loss, TensorFn
+from bench.speed.foreign import Loss, Model, TensorFn
 from bench.speed.json_form import Json
 from jax_impl import runtime as runtimes
 from jax_impl.optim import Optimizer
@@ -48,11 +48,15 @@ class JaxLoop:
 
     def _loss(self, model: nnx.Module, inputs: Array, targets: Array) -> Loss:
         """The loss, from parameters rounded to the compute dtype where that is narrower."""
-        if self.runtime.dtype != self.runtime.master.dtype:
-            graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-            narrow = jax.tree.map(lambda p: p.astype(self.runtime.dtype), params)
-            model = nnx.merge(graphdef, narrow, rest, copy=True)
-        return self.loss_of(model, inputs, targets)
+        return self.loss_of(self.narrow(model), inputs, targets)
+
+    def narrow(self, model: Model) -> Model:
+        """``model`` with its parameters rounded to the compute dtype, where that is narrower."""
+        if self.runtime.dtype == self.runtime.master.dtype:
+            return model
+        graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+        narrow = jax.tree.map(lambda p: p.astype(self.runtime.dtype), params)
+        return nnx.merge(graphdef, narrow, rest, copy=True)
 
     def _update(self, model: nnx.Module, optimizer: Optimizer, *batch: Array) -> Loss:
         loss, gradients = nnx.value_and_grad(self._loss)(model, *batch)
@@ -186,10 +190,17 @@ def jax_state(program: str) -> Json:
     }
 
 
-def prepare(job: Job) -> runtimes.Runtime:
-    """Configure precision for the job; its process's environment has it keep memory or not."""
-    # A benchmark may choose kernels by speed; its parity check shows whether they are right.
+def allow_nondeterminism() -> None:
+    """Have XLA choose kernels by speed alone, before ``configure`` asks for deterministic ones.
+
+    A benchmark may do so: its parity check shows whether they are right.
+    """
     flags = os.environ.get("XLA_FLAGS", "")
     if "deterministic_ops" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_exclude_nondeterministic_ops=false".strip()
+
+
+def prepare(job: Job) -> runtimes.Runtime:
+    """Configure precision for the job; its process's environment has it keep memory or not."""
+    allow_nondeterminism()
     return runtimes.configure(job.dtype, job.device)

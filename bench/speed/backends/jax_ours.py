@@ -30,15 +30,23 @@ class Loop(JaxLoop):
         runtime = prepare(job)
         model = twin.build(job, params, runtime)
         super().__init__(job, model, runtime)
+        self.decoder: Model | None = None
+
+    def reset(self, params: Params) -> None:
+        """Back to the beginning; the copy to decode from is made anew."""
+        super().reset(params)
+        self.decoder = None
 
     def loss_of(self, model: Model, inputs: Array, targets: Array) -> Loss:
         """Mean cross-entropy, in chunks where that is a setting."""
         return gpt2.summed_loss(model, inputs, targets, self.settings.chunk) / targets.size
 
     def decode(self, prompts: NPArray, new_tokens: int) -> NPArray:
-        """By our own ``generate``."""
-        self._sync()
-        return twin.greedy(generate, self.model, prompts, new_tokens, self.runtime)
+        """By our own ``generate``, from a copy in the compute dtype where that is narrower."""
+        if self.decoder is None:
+            self._sync()
+            self.decoder = self.narrow(self.model)
+        return twin.greedy(generate, self.decoder, prompts, new_tokens, self.runtime)
 
 
 class Tuned(TrainerBackend):

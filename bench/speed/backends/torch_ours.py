@@ -1,5 +1,7 @@
 """Our PyTorch GPT-2: by the tutorials' loop, or by ``Trainer`` when it is tuned."""
 
+import copy
+
 import numpy as np
 from torch import Tensor
 
@@ -30,6 +32,12 @@ class Loop(TorchLoop):
             for block in model.h:
                 block.compile()
         super().__init__(job, model)
+        self.decoder: gpt2.GPT2 | None = None
+
+    def reset(self, params: Params) -> None:
+        """Parameters in place, as in the loop; the copy to decode from is made anew."""
+        super().reset(params)
+        self.decoder = None
 
     def loss_of(self, inputs: Tensor, targets: Tensor) -> Loss:
         """Mean cross-entropy, in chunks where that is a setting."""
@@ -37,8 +45,13 @@ class Loop(TorchLoop):
         return loss / targets.numel()
 
     def decode(self, prompts: Array, new_tokens: int) -> Array:
-        """By our own ``generate``."""
-        return twin.greedy(generate, self.model, prompts, new_tokens, self.runtime)
+        """By our own ``generate``, from a copy in the compute dtype where that is narrower."""
+        if self.decoder is None:
+            narrow = self.runtime.dtype != self.runtime.master.dtype
+            self.decoder = (
+                copy.deepcopy(self.model).to(self.runtime.dtype) if narrow else self.model
+            )
+        return twin.greedy(generate, self.decoder, prompts, new_tokens, self.runtime)
 
 
 class Tuned(TrainerBackend, TorchWaits):
