@@ -55,11 +55,11 @@ def run_compare(arguments: argparse.Namespace) -> int:
     require_writable(options.json, options.save, options.html)
     compile_cache.enable()
     result = command.run(options, new_console())
-    if options.html:
+    if options.html and result.record:
         from bench.reporting import html
 
         html.write(options.html, result.record)
-    return 0 if result.ok else 1
+    return result.status
 
 
 def run_diagnose(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from bench.harness import frameworks, programs, records, terminal
+from bench.harness import ending, frameworks, programs, records, terminal
 from bench.harness.frameworks import Framework
 from bench.parity import demo_tables, summary, tables, tasks
 from bench.parity.options import CompareOptions
@@ -17,18 +17,48 @@ from twingrad.files import write_json
 from twingrad.numerics import UNIT_ROUNDOFF
 from twingrad.outcome import Outcome, diagnose_hint, outcome_object
 
+# Packages whose versions a record has before the frameworks are asked for more.
+_PACKAGES = ("torch", "jax", "jaxlib", "flax", "optax")
+
 
 @dataclass(frozen=True)
 class CompareResult:
-    """Whether every gate holds, and the record of it, where one is wanted."""
+    """Whether every gate holds, and the record of it, where one is wanted.
+
+    ``status`` is that of the command: 0 where all hold, 1 where one does not or the budget ended,
+    130 where the call was interrupted.
+    """
 
     ok: bool
     record: dict[str, object]
+    status: int
 
 
 def run(options: CompareOptions, console: Console) -> CompareResult:
-    """Compare, print, and write the files; raises ``ValueError`` for a wrong call."""
+    """Compare, print, and write the files; raises ``ValueError`` for a wrong call.
+
+    The record is written after every program. SIGTERM, Ctrl-C and the end of a budget leave it
+    with the programs that were judged, and no page and no tensors.
+    """
     started = time.perf_counter()
+    results: list[TaskResult] = []
+    try:
+        with ending.interruptible(options.budget_s):
+            return _run(options, console, results, started)
+    except KeyboardInterrupt as interruption:
+        if not results and not isinstance(interruption, ending.BudgetEnded):
+            raise
+        of_budget = isinstance(interruption, ending.BudgetEnded)
+        why = "The budget ended" if of_budget else "Interrupted"
+        kept = "what was judged until then is kept" if results else "nothing had been judged"
+        console.print(f"{why}: {kept}.")
+        return CompareResult(False, {}, 1 if of_budget else 130)
+
+
+def _run(
+    options: CompareOptions, console: Console, results: list[TaskResult], started: float
+) -> CompareResult:
+    """The call itself; ``results`` has those of the programs that were judged, at any time."""
     pair = frameworks.both()
     with tasks.place_for(options) as first:
 
@@ -43,10 +73,10 @@ def run(options: CompareOptions, console: Console) -> CompareResult:
             )
         planned = tasks.plan(options, device)
         console.print("Running the same programs in PyTorch and in JAX, from the same numbers.\n")
-        results: list[TaskResult] = []
         with terminal.progress(console) as say:
             for result in tasks.run_all(planned, pair, place, say):
                 results.append(result)
+                _write_so_far(options, device, results, time.perf_counter() - started)
                 _show(console, result, detailed=len(planned) == 1)
         recorded = bool(options.json or options.html)
         found = in_each(place, pair, versions) if recorded else {}
@@ -68,7 +98,23 @@ def run(options: CompareOptions, console: Console) -> CompareResult:
     if len(planned) > 1:
         summary.show(console, outcomes)
     outcome_tables.closing(console, outcomes, seconds, _hint(outcomes))
-    return CompareResult(ok, record)
+    return CompareResult(ok, record, 0 if ok else 1)
+
+
+def _write_so_far(
+    options: CompareOptions, device: str, results: list[TaskResult], seconds: float
+) -> None:
+    """Write down the programs that have been judged, as of a call that was interrupted."""
+    if options.json:
+        versions = facts.installed_versions(_PACKAGES)
+        record = {
+            "ok": False,
+            "interrupted": True,
+            "environment": facts.environment(device, versions),
+            "programs": _program_objects(results),
+            "seconds": round(seconds, 1),
+        }
+        write_json(options.json, record)
 
 
 def devices(framework: Framework) -> list[str]:

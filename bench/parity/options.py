@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.harness import ending
 from bench.harness.frameworks import DEVICES
 from bench.harness.programs import NAMES
 from shared.config import PRESETS
@@ -59,6 +60,13 @@ class CompareOptions:
         metavar="FILE.npy",
         help="token ids for GPT-2, integers [B, T+1]: inputs, and targets one later",
     )
+    budget: str | None = option(
+        None,
+        group=_COMPARED,
+        metavar="9m",
+        otherwise="no end",
+        help="of built-in programs: end within this time, 90s, 9m or 1h, and keep what was judged",
+    )
     strict: bool = option(
         False,
         group=_COMPARED,
@@ -74,6 +82,15 @@ class CompareOptions:
     html: Path | None = option(
         None, group=_FILES, metavar="FILE", help="the comparison as a page to look at"
     )
+
+    def __post_init__(self) -> None:
+        if self.budget is not None:
+            ending.seconds(self.budget)
+
+    @property
+    def budget_s(self) -> float | None:
+        """The time that the call may take in seconds."""
+        return ending.seconds(self.budget) if self.budget else None
 
 
 @dataclass(frozen=True, kw_only=True)

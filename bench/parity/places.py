@@ -110,6 +110,11 @@ def workers() -> Iterator[Place]:
     with manager, ProcessPoolExecutor(2, context, begin_worker) as pool:
         try:
             yield Workers(pool, manager)
+        except KeyboardInterrupt:
+            # Ctrl-C reaches them by itself; for SIGTERM and a budget's end they would be awaited.
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
