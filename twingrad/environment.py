@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TypedDict
 
 PARENT = Path(__file__).resolve().parents[1]  # the folder that holds the package
+# Names the commit where there is no ``.git``.
+COMMIT = "TWINGRAD_COMMIT"
 NEEDS = {"torch": ("torch",), "jax": ("jax", "flax")}
 
 
@@ -111,10 +113,21 @@ def checkout() -> Path | None:
 
 
 def commit() -> Commit:
-    """The commit that this code is of; empty outside a checkout."""
+    """The commit that this code is of; empty outside a checkout.
+
+    In a copy of the files without ``.git``, the variable ``TWINGRAD_COMMIT`` names it. Raises
+    ``ValueError`` where that is no commit.
+    """
     root = checkout()
     if root is None:
         return {}
+    if not (root / ".git").exists():
+        given = os.environ.get(COMMIT)
+        if given and not re.fullmatch(r"[0-9a-f]{7,64}", given):
+            raise ValueError(
+                f"{COMMIT} is {given!r}: expected a commit, 7 or more digits and letters a to f"
+            )
+        return {"id": given} if given else {}
     try:
         head, changes = (_git(root, *words) for words in (("rev-parse", "HEAD"), ("status", "-s")))
     except (OSError, subprocess.CalledProcessError):

@@ -25,7 +25,7 @@ FORBIDDEN = {
 ROWS = (
     ("bench.cli",),
     ("bench.reporting",),
-    ("bench.studies",),
+    ("bench.studies", "bench.gpu"),
     ("bench.planning", "bench.mutation", "bench.diagnosis", "bench.tutorial"),
     ("bench.speed", "bench.training", "bench.parity"),
     ("bench.harness",),

@@ -1,0 +1,1 @@
+"""All measurements of one GPU by one command: ``python -m bench.gpu``."""
