@@ -1,0 +1,137 @@
+"""The training steps as a GPU would be given them, looked at on a machine without one."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from bench.harness import frameworks, programs
+from shared import data, params
+from shared.config import AdamWConfig, GPTConfig, TrainConfig
+
+# Heads of 64, as cuDNN's attention wants them, and a vocabulary unlike any other size.
+MODEL = GPTConfig(
+    vocab_size=1031, context_length=64, emb_dim=128, n_heads=2, n_layers=2, drop_rate=0.0
+)
+B, T = 4, 32
+ATTENTION, ITS_GRADIENT = "__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"
+
+
+def _trainer(framework, dtype: str = "bfloat16", model: GPTConfig = MODEL, **options):
+    runtime = framework.runtime.configure(dtype, "cpu")
+    made = framework.params.build(
+        lambda: framework.make_gpt2(model),
+        params.init_gpt2(model, 0, programs.SPREAD),
+        runtime.master,
+    )
+    config = TrainConfig(optimizer=AdamWConfig(), batch_size=B, dtype=dtype, **options)
+    return framework.train.Trainer(made, config, runtime)
+
+
+def _batch(micro_batches: int = 1):
+    x, y = data.split_tokens(data.token_batch(MODEL, B, T, 0))
+    return tuple(part.reshape(micro_batches, -1, T) for part in (x, y))
+
+
+@pytest.fixture(scope="module")
+def program():
+    """JAX's training step in bfloat16 as it is lowered for CUDA, in StableHLO, and its arguments.
+
+    What JAX asks cuDNN and the GPU is answered here: a Hopper GPU with cuDNN 9.10.
+    """
+    if not frameworks.installed("jax"):
+        pytest.skip("jax is not installed")
+    import jax
+    from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+    from jax_impl import gpt2
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
+        patch.setattr(cudnn, "check_compute_capability", lambda capability: True)
+        patch.setattr(cudnn, "is_cuda_compute_capability_equal", lambda capability: False)
+        patch.setattr(gpt2, "computes_on_gpu", lambda: True)
+        trainer = _trainer(frameworks.one("jax"))
+        # Custom calls are refused by default, since versions may differ in their meaning.
+        allowed = [jax.export.DisabledSafetyCheck.custom_call(n) for n in (ATTENTION, ITS_GRADIENT)]
+        export = jax.export.export(trainer._step, platforms=["cuda"], disabled_checks=allowed)
+        state, batch = trainer.state, trainer._batch(*_batch())
+        text = export(state, batch).mlir_module()
+    return text, len(jax.tree.leaves(state))
+
+
+def test_attention_is_cudnns_forward_and_backward(program):
+    text, _ = program
+    calls = re.findall(r"stablehlo\.custom_call @([\w$]+)\(", text)
+    assert calls.count(ATTENTION) == MODEL.n_layers
+    assert calls.count(ITS_GRADIENT) == MODEL.n_layers
+
+
+def _scattered(text: str) -> list[str]:
+    """The types that scatters of ``text`` return."""
+    after = text.split('"stablehlo.scatter"(')[1:]
+    return [re.search(r"^\s*}\) : \(.*\) -> (tensor<[\w]+>)", part, re.M)[1] for part in after]
+
+
+def test_nothing_is_scattered_but_the_gradients_of_embeddings(program):
+    text, _ = program
+    V, C = MODEL.vocab_size, MODEL.emb_dim
+    shapes = {kind.rpartition("x")[0].removeprefix("tensor<") for kind in _scattered(text)}
+    assert shapes <= {f"{V}x{C}", f"{MODEL.context_length}x{C}", f"{T}x{C}"}, _scattered(text)
+    assert f"{V}x{C}" in shapes
+
+
+def test_a_scatter_into_all_logits_would_be_seen():
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    def loss(x, y):
+        return optax.softmax_cross_entropy_with_integer_labels(x, y).sum()
+
+    shapes = jnp.zeros((B * T, MODEL.vocab_size)), jnp.zeros(B * T, jnp.int32)
+    text = jax.jit(jax.grad(loss)).lower(*shapes).as_text()
+    assert any(f"{B * T}x{MODEL.vocab_size}x" in kind for kind in _scattered(text))
+
+
+def test_nothing_is_float64(program):
+    text, _ = program
+    assert not re.findall(r"\bf64\b|xf64", text)
+    assert "xbf16" in text
+
+
+def test_the_whole_state_is_donated(program):
+    text, leaves = program
+    donated = re.findall(r"tf\.aliasing_output|jax\.buffer_donor", text)
+    assert len(donated) == leaves
+
+
+@pytest.fixture
+def counters(monkeypatch):
+    """Counts what PyTorch's compiler sees, without generating code of it."""
+    if not frameworks.installed("torch"):
+        pytest.skip("torch is not installed")
+    import functools
+
+    import torch
+    from torch._dynamo.utils import counters
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    torch._dynamo.reset()
+    counters.clear()
+    yield counters
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow("0.1-*", "0.0-0")
+@pytest.mark.filterwarnings("default")  # some of the compiler's own
+@pytest.mark.parametrize("chunk", [0, 16])
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_pytorchs_compiled_step_has_no_graph_break(counters, unchecked, chunk, rate):
+    model = replace(MODEL, drop_rate=rate)
+    trainer = _trainer(frameworks.one("torch"), model=model, loss_chunk=chunk, compile=True)
+    for _ in range(2):
+        trainer.step(*_batch())
+    assert sum(counters["graph_break"].values()) == 0
+    # The model with its loss is one graph, and so is a block, which serves for all.
+    assert counters["stats"]["unique_graphs"] == 1
