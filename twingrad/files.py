@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write ``content`` to ``path`` whole or not at all; ``ValueError`` says why it cannot be."""
+def write_bytes(path: str | os.PathLike[str], content: bytes, durable: bool = True) -> None:
+    """Write ``content`` to ``path`` whole or not at all; ``ValueError`` says why it cannot be.
+
+    It outlives a loss of power where it is ``durable``; else that of this process alone, which
+    costs no wait for the disk.
+    """
     path = Path(path)
     temporary = None
     try:
@@ -16,7 +20,8 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException as error:  # whatever ends the writing leaves nothing half-written
@@ -27,12 +32,14 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         raise
 
 
-def write_json(path: str | os.PathLike[str], content: Mapping[str, object]) -> None:
+def write_json(
+    path: str | os.PathLike[str], content: Mapping[str, object], durable: bool = True
+) -> None:
     """Write ``content`` as a JSON object, whole or not at all, with a line an innermost object.
 
     Raises ``ValueError`` for a file that cannot be written and for NaN, which JSON does not have.
     """
-    write_bytes(path, (json_text(content) + "\n").encode())
+    write_bytes(path, (json_text(content) + "\n").encode(), durable)
 
 
 def json_text(value: object, indent: str = "") -> str:

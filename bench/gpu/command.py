@@ -34,8 +34,8 @@ class Measurement:
         facts.commit()  # raises where the variable that names it holds none
         self.options, self.console = options, console
         self.deadline = time.monotonic() + (options.budget_s or math.inf)
-        self.steps = steps(options)
         self.device = setup.pick_device(options.device)
+        self.steps = steps(options, self.device)
         # Resolved before anything is measured: a wrong peer, say, is refused at once.
         self.setups: dict[str, BenchSetup] = {
             step.name: setup.resolve(progress.bench_options(step, options))
@@ -83,7 +83,8 @@ class Measurement:
     def _time(self, step: Step, lacking: progress.Missing, references: Path, say: Say) -> None:
         path = progress.next_path(step, self.options.out)
         left = self.left()
-        options = progress.bench_options(step, self.options, lacking)
+        first = self.setups[step.name].contestants[0].name
+        options = progress.bench_options(step, self.options, lacking, first)
         budget = left if left < math.inf else None
         bench = Bench(options.within(budget, path), say, references)
         try:

@@ -18,6 +18,14 @@ _MEASURED, _RECORDS = "what is measured", "records"
 class GpuOptions:
     """Options of one call; ``ValueError`` says which of them is wrong."""
 
+    names: tuple[str, ...] = option(
+        (),
+        group=_MEASURED,
+        metavar="STEP",
+        positional=True,
+        otherwise="all",
+        help="steps to measure, by their names in the table at the end of a call",
+    )
     device: str = option(
         "cuda",
         group=_MEASURED,

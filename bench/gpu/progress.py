@@ -39,25 +39,35 @@ class Missing:
         return bool(self.contestants or self.ceilings)
 
 
-def bench_options(step: Step, options: GpuOptions, missing: Missing | None = None) -> BenchOptions:
-    """The options of ``bench`` for a step of timings, or for what is still missing of it."""
+def bench_options(
+    step: Step, options: GpuOptions, missing: Missing | None = None, first: str = ""
+) -> BenchOptions:
+    """The options of ``bench`` for a step of timings, or for what is still missing of it.
+
+    The contestant ``first`` then takes part again, so that the others have a ratio to it.
+    """
     contestants, workloads = step.contestants, step.workloads
     if missing:
-        # The first contestant takes part again, so that the others have a ratio to it.
-        contestants = tuple(dict.fromkeys((step.contestants[0], *missing.contestants)))
+        contestants = tuple(dict.fromkeys((first, *missing.contestants)))
         workloads = missing.workloads or workloads[:1]
-    named = {peer.partition("-")[0] for peer in contestants}
+    peers = (given for given in options.peer if _forms(given) & set(contestants))
     return BenchOptions(
         workload=workloads,
         preset=step.preset,
         contestants=",".join(contestants),
-        peer=tuple(given for given in options.peer if given.partition("=")[0] in named),
+        peer=tuple(peers),
         batch_size=step.batch_size,
         device=options.device,
         dtype=step.dtype,
         samples=options.samples,
         without_ceilings=not (step.ceilings and (missing is None or missing.ceilings)),
     )
+
+
+def _forms(peer: str) -> set[str]:
+    """The names of the contestants that a peer, NAME=PATH, stands for."""
+    name = peer.partition("=")[0]
+    return {name, f"{name}-tuned"}
 
 
 def wanted(setup: BenchSetup) -> list[Wanted]:

@@ -4,6 +4,7 @@ import importlib.util
 from dataclasses import dataclass, field
 
 from bench.gpu.options import GpuOptions
+from bench.speed.options import DEFAULT_DTYPES
 
 # Whose steps the GPU is measured for, in the two frameworks.
 TUNED = ("jax-tuned", "torch-tuned")
@@ -30,9 +31,9 @@ class Step:
     missing_packages: tuple[str, ...] = field(default=())
 
 
-def steps(options: GpuOptions) -> list[Step]:
-    """All steps of a call, in their order."""
-    preset = options.preset
+def steps(options: GpuOptions, device: str) -> list[Step]:
+    """All steps of a call on ``device``, in their order; a CPU is timed in float32."""
+    preset, dtype = options.preset, DEFAULT_DTYPES[device]
     larger, larger_batch = LARGER.get(preset, ("gpt2-large", 8))
     transformers = importlib.util.find_spec("transformers") is not None
     absent = () if transformers else ("transformers",)
@@ -47,15 +48,14 @@ def steps(options: GpuOptions) -> list[Step]:
         contestants: tuple[str, ...],
         **more: bool,
     ) -> Step:
-        lacks = absent if any("hf" in one for one in contestants) or name == "peers" else ()
         return Step(
             name=name,
             about=about,
             preset=preset,
-            dtype="bfloat16",
+            dtype=dtype,
             workloads=workloads,
             contestants=contestants,
-            missing_packages=lacks,
+            missing_packages=absent if name == "peers" else (),
             **more,
         )
 
@@ -63,7 +63,7 @@ def steps(options: GpuOptions) -> list[Step]:
         about = f"both frameworks compared, {size}, {dtype}"
         return Step(name=name, about=about, preset=size, dtype=dtype)
 
-    return [
+    every = [
         timed("train", "a training step, both tuned", ("train",), TUNED),
         compared("compare-tiny", "tiny", "all"),
         compared("compare-bfloat16", preset, "bfloat16"),
@@ -86,9 +86,15 @@ def steps(options: GpuOptions) -> list[Step]:
             name="larger",
             about="a training step of the next larger size",
             preset=larger,
-            dtype="bfloat16",
+            dtype=dtype,
             workloads=("train",),
             contestants=TUNED,
             batch_size=larger_batch,
         ),
     ]
+    unknown = set(options.names) - {step.name for step in every}
+    if unknown:
+        raise ValueError(
+            f"unknown step {min(unknown)!r}: choose from {', '.join(step.name for step in every)}"
+        )
+    return [step for step in every if not options.names or step.name in options.names]

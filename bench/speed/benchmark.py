@@ -108,7 +108,8 @@ class Bench:
             return
         measured = replace(self.record(), interrupted=True)
         if measured.results:
-            records.write_json(path, measured.to_json())
+            # Not waiting for the disk, since the next sample would have to wait too.
+            records.write_json(path, measured.to_json(), durable=False)
 
     def _of_ceilings(self) -> Stage | None:
         """The stage whose products are measured alone, too."""
