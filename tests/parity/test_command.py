@@ -1,6 +1,9 @@
 """``twingrad compare``: the files it refuses, and what it prints and writes."""
 
 import json
+import signal
+import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -8,9 +11,14 @@ from safetensors.numpy import load_file, save_file
 
 from bench.cli.main import main
 from bench.harness import frameworks
+from bench.harness.ending import BudgetEnded, interruptible
+from bench.parity import summary, tasks
+from bench.parity.places import Here
+from bench.parity.tasks import TaskResult
 from shared import params, transformers_io
 from shared.config import GPTConfig
 from tests.helpers.commands import equal, refused
+from twingrad.outcome import Outcome
 
 both = pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="needs both frameworks"
@@ -173,3 +181,65 @@ def test_u_and_limit_are_defined_under_the_tables(capsys):
     text = " ".join(" ".join(lines).split())
     assert "u: one unit of rounding error of the dtype, 2^-24 for float32; limit: " in text
     assert last.startswith("Equal: 1 program")
+
+
+@pytest.fixture
+def cut_off(monkeypatch):
+    """Has a comparison of every program be ended after the tensor tour, in this way."""
+
+    def end(ending: BaseException) -> None:
+        def some(planned, pair, place, say):
+            outcome = Outcome(program="tensors", preset=None, dtype="default", device="default")
+            yield TaskResult(title="tensors", outcomes=[outcome])
+            raise ending
+
+        monkeypatch.setattr(tasks, "place_for", lambda options: nullcontext(Here()))
+        monkeypatch.setattr(tasks, "run_all", some)
+
+    return end
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted: what was judged until then is kept."),
+        (BudgetEnded(), 1, "The budget ended: what was judged until then is kept."),
+    ],
+)
+@both
+def test_whatever_ends_a_comparison_leaves_what_was_judged(
+    capsys, tmp_path, cut_off, ending, status, said
+):
+    cut_off(ending)
+    files = [str(tmp_path / name) for name in ("out.json", "page.html")]
+    call = ["compare", "--device", "cpu", "--json", files[0], "--html", files[1]]
+    assert main(call) == status
+    assert said in capsys.readouterr().out
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert (content["ok"], content["interrupted"]) == (False, True)
+    assert [program["program"] for program in content["programs"]] == ["tensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+@both
+def test_a_comparison_that_is_complete_says_nothing_of_an_interruption(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "place_for", lambda options: nullcontext(Here()))
+    monkeypatch.setattr(tasks, "run_all", lambda *_: iter([TaskResult(title="", outcomes=[])]))
+    monkeypatch.setattr(summary, "show", lambda *_: None)
+    out = tmp_path / "out.json"
+    assert main(["compare", "--device", "cpu", "--json", str(out)]) == 0
+    assert "interrupted" not in json.loads(out.read_text())
+
+
+def test_a_budget_that_is_no_time_is_refused(capsys):
+    assert "'soon'" in refused(capsys, "compare", "--device", "cpu", "--budget", "soon")
+
+
+def test_sigterm_and_the_end_of_a_budget_are_raised_where_the_call_is():
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(BudgetEnded), interruptible(0.05):
+        time.sleep(5)
+    # Afterwards both are as before.
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
