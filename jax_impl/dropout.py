@@ -39,18 +39,26 @@ class MatchedDropout(nnx.Dropout):
 
 
 def match(model: nnx.Module) -> None:
-    """Replace every dropout layer of ``model`` by a ``MatchedDropout``."""
+    """Replace every dropout layer of ``model`` that drops anything by a ``MatchedDropout``.
+
+    The others lose their random streams, which a compiled step would be handed for nothing.
+    """
     modules = {_name(path): module for path, module in nnx.iter_modules(model)}
-    for name in sites(model):
-        parent, _, attribute = name.rpartition(".")
-        dropout = modules[name]
-        setattr(modules[parent], attribute, MatchedDropout(dropout.rate))
+    for name, dropout in modules.items():
+        if isinstance(dropout, nnx.Dropout):
+            parent, _, attribute = name.rpartition(".")
+            matched = MatchedDropout(dropout.rate) if dropout.rate > 0 else nnx.Dropout(0.0)
+            setattr(modules[parent], attribute, matched)
 
 
 def sites(model: nnx.Module) -> list[str]:
-    """Names of the dropout layers, in the order of their keys."""
+    """Names of the dropout layers that drop anything, in the order of their keys."""
     modules = nnx.iter_modules(model)
-    return sorted(_name(path) for path, module in modules if isinstance(module, nnx.Dropout))
+    return sorted(
+        _name(path)
+        for path, module in modules
+        if isinstance(module, nnx.Dropout) and module.rate > 0
+    )
 
 
 def set_keys(model: nnx.Module, keys: UInt32[Array, "S 2"]) -> None:

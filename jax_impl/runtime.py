@@ -22,7 +22,7 @@ DTYPES = {
     "bfloat16": jnp.bfloat16,
 }
 # Their LLVM makes a loop of a float32 scatter-add on a GPU, as in the gradient of an embedding, up
-# to 2,000 times slower (jax-ml/jax issue 38806); the option has it use the GPU's own addition again.
+# to 2,000 times slower (jax-ml/jax issue 38806). The option has it add as the GPU does again.
 SLOW_SCATTER = (Version("0.10.2"), Version("0.11.0"))
 _OWN_ADDITION = "--xla_backend_extra_options=-nvptx-allow-ftz-atomics"
 _CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")

@@ -100,8 +100,9 @@ class Trainer:
         optimizer = Optimizer(model, config.optimizer)
         self.graphdef, state = nnx.split((model, optimizer))
         self.grid = ProcessGrid(config, runtime)
-        # A copy: a donated array must have no other reference.
-        self.state = self.grid.distribute(state)
+        # A copy: a donated array must have no other reference. Flattened once, since Python takes
+        # milliseconds for that at every step.
+        self.leaves, self.structure = jax.tree.flatten(self.grid.distribute(state))
         jit = partial(jax.jit, compiler_options=runtime.compiler_options)
         self._step = jit(self._updated, donate_argnums=0)
         self._gradients = jit(self._differentiated)
@@ -112,25 +113,34 @@ class Trainer:
 
         Where loss or gradients are not finite, no parameter moves.
         """
-        self.state, loss, norm = self._step(self.state, self._batch(inputs, targets))
+        self.leaves, loss, norm = self._step(self.leaves, self._batch(inputs, targets))
         self.steps += 1
-        return Step(loss=float(loss), grad_norm=float(norm))
+        return Step(loss=loss, grad_norm=norm)
 
     def gradients(
         self, inputs: Int[np.ndarray, "A B T"], targets: Int[np.ndarray, "A B T"]
     ) -> tuple[Float[Array, ""], nnx.State]:
         """The loss of A micro-batches, and its gradients."""
-        return self._gradients(self.state, self._batch(inputs, targets))
+        return self._gradients(self.leaves, self._batch(inputs, targets))
 
     def _batch(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[Array, Array, np.ndarray]:
         keys = step_keys(self.config.seed, self.steps, len(inputs), self.sites)
         x, y = self.grid.batch(inputs, targets)
         return x, y, keys
 
+    @property
+    def state(self) -> nnx.State:
+        """Model and optimizer as one state."""
+        return self._state(self.leaves)
+
+    def _state(self, leaves: list[Array]) -> nnx.State:
+        return jax.tree.unflatten(self.structure, leaves)
+
     def _updated(
-        self, state: nnx.State, batch: tuple[Array, Array, Array]
-    ) -> tuple[nnx.State, Array, Array]:
-        loss, gradients = self._differentiated(state, batch)
+        self, leaves: list[Array], batch: tuple[Array, Array, Array]
+    ) -> tuple[list[Array], Array, Array]:
+        state = self._state(leaves)
+        loss, gradients = self._differentiated(leaves, batch)
         norm = optax.tree.norm(gradients)
 
         def updated() -> nnx.State:
@@ -143,12 +153,12 @@ class Trainer:
         # ``cond`` decides on the device; with ``where`` both branches would be computed.
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         after = jax.lax.cond(finite, updated, lambda: self.grid.shard(state))
-        return after, loss, norm
+        return jax.tree.leaves(after), loss, norm
 
     def _differentiated(
-        self, state: nnx.State, batch: tuple[Array, Array, Array]
+        self, leaves: list[Array], batch: tuple[Array, Array, Array]
     ) -> tuple[Array, nnx.State]:
-        model = nnx.merge(self.graphdef, state, copy=True)[0]
+        model = nnx.merge(self.graphdef, self._state(leaves), copy=True)[0]
         modeldef, params, rest = nnx.split(model, nnx.Param, ...)
         # The mean over all targets: a mean of means would differ where some are IGNORED.
         count = jnp.maximum((batch[1] != IGNORED).sum(), 1)
@@ -176,10 +186,10 @@ class Trainer:
         self, inputs: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"]
     ) -> Float[Array, ""]:
         """Sum of the cross-entropies in nats, without dropout."""
-        return self._evaluate(self.state, self.grid.batch(inputs, targets))
+        return self._evaluate(self.leaves, self.grid.batch(inputs, targets))
 
-    def _evaluated(self, state: nnx.State, batch: tuple[Array, Array]) -> Array:
-        return summed_loss(self._computing(state), *batch, self.config.loss_chunk)
+    def _evaluated(self, leaves: list[Array], batch: tuple[Array, Array]) -> Array:
+        return summed_loss(self._computing(self._state(leaves)), *batch, self.config.loss_chunk)
 
     def computing_model(self) -> GPT2:
         """The model in the compute dtype, without dropout, to inspect or decode with."""
@@ -217,7 +227,7 @@ class Trainer:
         first = import_tensors(model, state.first_moment, master)
         second = import_tensors(model, state.second_moment, master)
         optimizer.restore(first, second, state.step)
-        self.state = nnx.state((model, optimizer))
+        self.leaves = jax.tree.leaves(nnx.state((model, optimizer)))
 
     def _narrow(self, params: nnx.State) -> nnx.State:
         """The parameters, rounded to the compute dtype; their gradients are widened again."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import SupportsFloat
 
 import numpy as np
 
@@ -9,12 +11,38 @@ from shared import threefry
 from shared.config import IGNORED, TrainConfig
 
 
-@dataclass(frozen=True, kw_only=True)
 class Step:
-    """One training step: mean loss in nats before the update, gradient norm before clipping."""
+    """One training step: mean loss in nats before the update, gradient norm before clipping.
 
-    loss: float
-    grad_norm: float
+    Both may still be on a device, where they are being computed: reading one waits for it.
+    """
+
+    def __init__(self, loss: SupportsFloat, grad_norm: SupportsFloat):
+        self._loss, self._grad_norm = loss, grad_norm
+
+    @cached_property
+    def loss(self) -> float:
+        """The loss as a number, once it is computed."""
+        return float(self._loss)
+
+    @cached_property
+    def grad_norm(self) -> float:
+        """The gradient's norm as a number, once it is computed."""
+        return float(self._grad_norm)
+
+    def __float__(self) -> float:
+        return self.loss
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Step):
+            return NotImplemented
+        return (self.loss, self.grad_norm) == (other.loss, other.grad_norm)
+
+    def __hash__(self) -> int:
+        return hash((self.loss, self.grad_norm))
+
+    def __repr__(self) -> str:
+        return f"Step(loss={self.loss}, grad_norm={self.grad_norm})"
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,16 @@ Each framework's own dropout has a generator of its own, and no seed makes the t
 mask is a function of a key, and both frameworks use the same keys at every step.
 """
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt32
 from torch import Tensor, nn
 
 from shared import threefry
+
+_LAYERS: WeakKeyDictionary[nn.Module, list[nn.Module]] = WeakKeyDictionary()
 
 
 class MatchedDropout(nn.Dropout):
@@ -37,7 +41,8 @@ class MatchedDropout(nn.Dropout):
 
 
 def match(model: nn.Module) -> None:
-    """Replace every dropout layer of ``model`` by a ``MatchedDropout``."""
+    """Replace every dropout layer of ``model`` that drops anything by a ``MatchedDropout``."""
+    _LAYERS.pop(model, None)
     for name in sites(model):
         parent, _, attribute = name.rpartition(".")
         dropout = model.get_submodule(name)
@@ -46,9 +51,11 @@ def match(model: nn.Module) -> None:
 
 
 def sites(model: nn.Module) -> list[str]:
-    """Names of the dropout layers, in the order of their keys."""
+    """Names of the dropout layers that drop anything, in the order of their keys."""
     modules = model.named_modules()
-    return sorted(name for name, module in modules if isinstance(module, nn.Dropout))
+    return sorted(
+        name for name, module in modules if isinstance(module, nn.Dropout) and module.p > 0
+    )
 
 
 def set_keys(model: nn.Module, keys: UInt32[np.ndarray, "S 2"], rank: int = 0) -> None:
@@ -56,8 +63,7 @@ def set_keys(model: nn.Module, keys: UInt32[np.ndarray, "S 2"], rank: int = 0) -
 
     Processes of another ``rank`` have other rows of the batch, and drop other units.
     """
-    for name, key in zip(sites(model), keys, strict=True):
-        layer = model.get_submodule(name)
+    for layer, key in zip(_layers(model), keys, strict=True):
         if isinstance(layer, MatchedDropout):
             # int32, since PyTorch has few operations on unsigned words.
             layer.key, layer.rank = torch.from_numpy(key.view(np.int32)), rank
@@ -65,6 +71,13 @@ def set_keys(model: nn.Module, keys: UInt32[np.ndarray, "S 2"], rank: int = 0) -
             # One generator serves all layers, seeded by the key of the first.
             torch.manual_seed((int(key[0]) << 32 | int(key[1])) ^ rank)
             break
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    """The modules of ``sites``: looked for once, since every step of a training asks."""
+    if model not in _LAYERS:
+        _LAYERS[model] = [model.get_submodule(name) for name in sites(model)]
+    return _LAYERS[model]
 
 
 def _bits(

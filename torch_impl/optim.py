@@ -19,6 +19,7 @@ class Optimizer:
         self.config = config
         self.steps = 0
         self.model = model
+        self.parameters = list(model.parameters())
         self.inner = (
             _adamw(model, config) if isinstance(config, AdamWConfig) else _sgd(model, config)
         )
@@ -33,9 +34,8 @@ class Optimizer:
         Returns the gradients' joint L2 norm before clipping. Where that or ``loss`` is not finite,
         AdamW moves no parameter.
         """
-        gradients = [p.grad for p in self.model.parameters()]
-        squares = torch.stack([_sum_of_squares(gradient) for gradient in gradients])
-        norm = whole(squares.sum()).sqrt()
+        gradients = [p.grad for p in self.parameters]
+        norm = _joint_norm(gradients)
         if isinstance(self.config, AdamWConfig):
             _clip(gradients, norm, self.config.max_grad_norm)
             # As a GradScaler sets it: the fused kernel reads it on the device.
@@ -93,6 +93,15 @@ def _decays(p: Tensor) -> bool:
     return p.ndim >= 2
 
 
+def _joint_norm(gradients: list[Tensor]) -> Tensor:
+    """The L2 norm of all ``gradients`` together, of any process."""
+    if _at_once(gradients):
+        squares = torch.stack(torch._foreach_norm(gradients)).square()
+    else:
+        squares = torch.stack([_sum_of_squares(gradient) for gradient in gradients])
+    return whole(squares.sum()).sqrt()
+
+
 def _sum_of_squares(gradient: Tensor) -> Tensor:
     """Sum of squares, row by row: all squares at once would take the memory of the gradient.
 
@@ -109,5 +118,13 @@ def _clip(gradients: list[Tensor], norm: Tensor, max_norm: float) -> None:
     Not ``clip_grad_norm_``: it divides by the norm plus 1e-6, optax by the norm itself.
     """
     scale = (max_norm / norm).clamp(max=1.0)
+    if _at_once(gradients):
+        torch._foreach_mul_(gradients, scale)
+        return
     for gradient in gradients:
         gradient.mul_(scale)
+
+
+def _at_once(gradients: list[Tensor]) -> bool:
+    """Whether a few kernels serve all gradients: on a GPU, where they are not sharded."""
+    return gradients[0].device.type != "cpu" and type(gradients[0]) is Tensor

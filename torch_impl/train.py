@@ -89,6 +89,9 @@ class Trainer:
                 block.compile()
         self._summed_loss = self.grid.distribute(self.computing, loss)
         self.optimizer = Optimizer(model, config.optimizer)
+        # Looked for once, since Python takes long to walk through a model at every step.
+        self._masters: list[Tensor] = list(model.parameters())
+        self._narrows: list[Tensor] = list(self.computing.parameters())
 
     def step(self, inputs: Int[np.ndarray, "A B T"], targets: Int[np.ndarray, "A B T"]) -> Step:
         """One update from A micro-batches, as if they were one batch.
@@ -99,7 +102,7 @@ class Trainer:
         norm = self.optimizer.step(loss)
         self._narrow()
         self.steps += 1
-        return Step(loss=float(loss), grad_norm=float(norm))
+        return Step(loss=loss, grad_norm=norm)
 
     def gradients(
         self, inputs: Int[np.ndarray, "A B T"], targets: Int[np.ndarray, "A B T"]
@@ -173,16 +176,18 @@ class Trainer:
         """Round the parameters to the compute dtype."""
         if self.computing is not self.model:
             with torch.no_grad():
-                for narrow, p in self._both():
-                    narrow.copy_(p)
+                torch._foreach_copy_(self._narrows, self._masters)
 
     def _widen(self) -> None:
         """Add the gradients of the compute dtype to those of the parameters, and reset them."""
-        if self.computing is not self.model:
-            for narrow, p in self._both():
-                wide = narrow.grad.to(p.dtype)
-                p.grad = wide if p.grad is None else p.grad.add_(wide)
-                narrow.grad = None
-
-    def _both(self) -> Iterable[tuple[Tensor, Tensor]]:
-        return zip(self.computing.parameters(), self.model.parameters(), strict=True)
+        if self.computing is self.model:
+            return
+        wide = [torch.empty_like(p) for p in self._masters]
+        torch._foreach_copy_(wide, [narrow.grad for narrow in self._narrows])
+        if self._masters[0].grad is None:
+            for p, gradient in zip(self._masters, wide, strict=True):
+                p.grad = gradient
+        else:
+            torch._foreach_add_([p.grad for p in self._masters], wide)
+        for narrow in self._narrows:
+            narrow.grad = None

@@ -55,9 +55,8 @@ def program():
         # Custom calls are refused by default, since versions may differ in their meaning.
         allowed = [jax.export.DisabledSafetyCheck.custom_call(n) for n in (ATTENTION, ITS_GRADIENT)]
         export = jax.export.export(trainer._step, platforms=["cuda"], disabled_checks=allowed)
-        state, batch = trainer.state, trainer._batch(*_batch())
-        text = export(state, batch).mlir_module()
-    return text, len(jax.tree.leaves(state))
+        text = export(trainer.leaves, trainer._batch(*_batch())).mlir_module()
+    return text, len(trainer.leaves)
 
 
 def test_attention_is_cudnns_forward_and_backward(program):

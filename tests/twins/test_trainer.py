@@ -268,7 +268,7 @@ def test_barriers_between_blocks_outlive_the_compiler(framework):
         pytest.skip("PyTorch fuses nothing unasked")
     trainer = _trainer(framework, _config(dtype="float32"), TWO_LAYERS)
     batch = trainer._batch(*_batch(0))
-    text = trainer._step.lower(trainer.state, batch).compile().as_text()
+    text = trainer._step.lower(trainer.leaves, batch).compile().as_text()
     assert text.count(" opt-barrier(") >= 2 * TWO_LAYERS.n_layers - 1
 
 
@@ -463,7 +463,7 @@ def _largest_tensor(framework, config: TrainConfig) -> int:
 
         keys = np.zeros((1, trainer.sites, 2), np.uint32)
         batch = (*trainer.runtime.batch(inputs, targets), keys)
-        todo = [jax.make_jaxpr(trainer._updated)(trainer.state, batch).jaxpr]
+        todo = [jax.make_jaxpr(trainer._updated)(trainer.leaves, batch).jaxpr]
         while todo:
             for equation in todo.pop().eqns:
                 sizes.extend(v.aval.size for v in equation.outvars)

@@ -70,7 +70,7 @@ class Tuned(TrainerBackend):
 
     def wait(self, loss: Loss) -> float:
         """The loss on the host; what was computed beside it is waited for too."""
-        wait_for((self._gradients, self.trainer.state))
+        wait_for((self._gradients, self.trainer.leaves))
         return float(loss)
 
     def gradients(self) -> Params:

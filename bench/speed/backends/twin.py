@@ -55,8 +55,8 @@ class TrainerBackend:
         return self.trainer.evaluate(batch[0][0], batch[1][0]) / batch[1].size
 
     def train(self, batch: MicroBatch) -> Loss:
-        """One step of the trainer."""
-        return self.trainer.step(*batch).loss
+        """One step of the trainer; its loss stays on the device until it is waited for."""
+        return self.trainer.step(*batch)
 
     def reset(self, params: Params) -> None:
         """Back to the beginning, as a checkpoint is restored."""
