@@ -182,8 +182,8 @@ def require_same_machine(steps: list[Step], options: GpuOptions, device: str) ->
             )
             there = {
                 "device": environment.get("device", ""),
-                "GPU": _gpu_of(environment),
-                "commit": environment.get("commit", {}).get("id", ""),
+                "GPU": _part(environment, "clocks", "name"),
+                "commit": _part(environment, "commit", "id") or "",
             }
             for name, value in there.items():
                 if value != here[name] and value is not None:
@@ -193,9 +193,7 @@ def require_same_machine(steps: list[Step], options: GpuOptions, device: str) ->
                     )
 
 
-def _gpu_of(environment: object) -> str | None:
-    """The GPU of a record's environment; None where it does not say."""
-    clocks = environment.get("clocks") if isinstance(environment, dict) else None
-    if not isinstance(clocks, dict):
-        return None
-    return str(clocks.get("name", ""))
+def _part(environment: object, part: str, name: str) -> str | None:
+    """A text of a part of a record's environment, empty where it is not there; None without it."""
+    found = environment.get(part) if isinstance(environment, dict) else None
+    return str(found.get(name, "")) if isinstance(found, dict) else None

@@ -11,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from bench.gpu.options import GpuOptions
+from bench.gpu.progress import failures, is_compared, require_same_machine
+from bench.gpu.steps import Step
 from bench.harness import records
 from bench.planning import command
 from bench.planning.options import PlanOptions
@@ -58,6 +61,19 @@ def test_the_record_that_is_bent_holds(ground):
 def test_benchmark_record(ground, content):
     path = laid(ground, "record.json", content)
     tried("benchmark record", ground, lambda: speed_record.check(path), speed_record.Refused)
+
+
+_COMPARED = Step(name="compare-tiny", about="", preset="tiny", dtype="all")
+
+
+@examples("other records")
+@given(content=bent(_shortened("compare-cpu")))
+def test_comparison_of_a_gpus_measurement(ground, content):
+    laid(ground, "compare-tiny-1.json", content)
+    options = GpuOptions(out=ground)
+    tried("other records", ground, lambda: require_same_machine([_COMPARED], options, "cpu"))
+    tried("other records", ground, lambda: is_compared(_COMPARED, options))
+    tried("other records", ground, lambda: list(failures(_COMPARED, options)))
 
 
 RECORDS = {
