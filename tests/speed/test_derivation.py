@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.speed import derivation, record, scheduler
+from bench.speed import derivation, record
 from bench.speed.results import Outcome, Sample, SpeedRecord, Status, Work
 
 # Cores that others may keep busy on a machine with two.
