@@ -27,6 +27,7 @@ LEFT_OUT = {
     "Runtime.compiler_options": "only XLA has to be told to keep its barriers",
     "compiled": "PyTorch decodes as it is called",
     "computes_on_gpu": "PyTorch's tensors say themselves where they are",
+    "Trainer.state": "PyTorch's is the model and the optimizer themselves",
     "compute_in": "nnx.Embed alone keeps a dtype of its own; PyTorch's modules follow parameters",
 }
 OTHER_ARGUMENTS = {
