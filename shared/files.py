@@ -4,9 +4,10 @@ import errno
 import json
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from shared.whole import whole_file
 
 # A value parsed from JSON: None, bool, int, float, str, or a list or dict of such. Its reader
 # checks what it is before relying on it, which no checker of types can see.
@@ -16,19 +17,10 @@ JsonObject: TypeAlias = dict[str, Any]
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Write ``content`` to ``path`` whole or not at all. Raises ``ValueError`` if it cannot."""
-    path = Path(path)
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with whole_file(path) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise ValueError(f"cannot write {path}: {error.strerror or error}") from None
 
 

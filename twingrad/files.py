@@ -2,34 +2,24 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from twingrad.whole import whole_file
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes, durable: bool = True) -> None:
     """Write ``content`` to ``path`` whole or not at all; ``ValueError`` says why it cannot be.
 
     It outlives a loss of power where it is ``durable``; else that of this process alone, which
-    costs no wait for the disk.
+    costs no wait for the disk. Links are followed, and pipes and devices written into; see
+    ``whole_file``.
     """
-    path = Path(path)
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with whole_file(path, durable) as file:
             file.write(content)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException as error:  # whatever ends the writing leaves nothing half-written
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise ValueError(f"cannot write {path}: {error.strerror or error}") from None
-        raise
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def write_json(
@@ -59,9 +49,13 @@ def require_writable(*paths: Path | None) -> None:
     for path in paths:
         if path is None:
             continue
-        folder = path.parent
         if path.is_dir():
             raise ValueError(f"cannot write {path}: it is a folder; name a file")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise ValueError(f"cannot write {path}: no permission to write to it")
+        if path.exists() and not path.is_file():
+            continue  # a pipe or a device is written into
+        folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
         if not folder.is_dir():
             raise ValueError(f"cannot write {path}: the folder {folder} does not exist; create it")
         if not os.access(folder, os.W_OK):

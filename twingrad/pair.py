@@ -327,7 +327,12 @@ def write_starter(path: Path, side: Framework | None = None) -> None:
         raise ValueError(f"cannot write {path}: the folder {path.parent} does not exist; create it")
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(STARTER if side is None else STARTERS[side])
+            try:
+                file.write(STARTER if side is None else STARTERS[side])
+                file.flush()
+            except OSError:
+                path.unlink()  # half of it
+                raise
     except FileExistsError:
         raise ValueError(f"{path} exists already: choose another name") from None
     except OSError as error:

@@ -11,6 +11,7 @@ from bench.reporting.figures import digest, draw, files
 from bench.reporting.phrasebook import phrases
 from bench.reporting.source_diff import twins
 from bench.studies import registry
+from twingrad.files import write_bytes
 
 PAGES = (
     "README.md",
@@ -39,7 +40,7 @@ def render(check: bool = False) -> int:
         if rendered != text:
             stale.append(page)
             if not check:
-                path.write_text(rendered)
+                write_bytes(path, rendered.encode())
     for path, (name, ink) in files(ROOT / "docs").items():
         if not check:
             draw(name, ink, path)

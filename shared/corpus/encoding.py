@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from jaxtyping import Integer
 from shared.corpus.documents import Documents
 from shared.corpus.tokens import Corpus, check_ids, joint_digest, split
 from shared.tokenizer import Tokenizer
+from shared.whole import whole_file
 
 _CACHE_FORMAT = "twingrad tokens 1"  # part of each key: change it, and old files are ignored
 _DIGEST = hashlib.sha256().digest_size
@@ -126,17 +126,9 @@ def _read_cache(path: Path, dtype: np.dtype) -> np.ndarray | None:
 def _write_cache(path: Path, stretches: Iterable[np.ndarray]) -> None:
     """Write the ids and their SHA-256 to ``path``, whole or not at all, block by block."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            digest = hashlib.sha256()
-            for ids in stretches:
-                file.write(ids.data)
-                digest.update(ids.data)
-            file.write(digest.digest())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        digest = hashlib.sha256()
+        for ids in stretches:
+            file.write(ids.data)
+            digest.update(ids.data)
+        file.write(digest.digest())

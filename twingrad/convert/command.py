@@ -20,6 +20,7 @@ from twingrad.environment import install_command, require_frameworks
 from twingrad.outcome import diagnose_hint
 from twingrad.pair import LoadedPair, Pair, importing_beside, load
 from twingrad.terminal import progress
+from twingrad.whole import whole_folder
 
 if TYPE_CHECKING:
     from twingrad.convert.models import Models
@@ -140,7 +141,7 @@ def _to_jax(
     from twingrad.convert.writer import write_safetensors
 
     plan = plan_to_jax(models, source, casting)
-    with folder.appearing(options.out) as place:
+    with whole_folder(options.out) as place:
         say(f"{options.out}: {len(plan.outputs)} tensors")
         size = write_safetensors(place / folder.WEIGHTS, plan.outputs)
         if plan.alone:
@@ -171,7 +172,7 @@ def _to_torch(models: "Models", options: ConvertOptions, casting: "Casting", say
 
     source = folder.open_jax(options.weights, models.jax.places)
     plan = plan_to_torch(models, source, folder.open_beside(options.weights), casting)
-    with folder.appearing(options.out) as place:
+    with whole_folder(options.out) as place:
         say(f"{options.out}: {len(plan.outputs)} tensors")
         copied: AbstractContextManager[None] = nullcontext()
         if isinstance(source, OrbaxFolder):

@@ -1,10 +1,7 @@
-"""Folders of converted checkpoints: what lies in them, and how they appear whole or not at all."""
+"""Folders of converted checkpoints: what lies in them, and where one can be made."""
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from twingrad.convert.orbax_folder import MARK, OrbaxFolder, Place
@@ -64,16 +61,3 @@ def require_new(path: Path) -> None:
         raise ValueError(f"cannot write {path}: the folder {parent} does not exist; create it")
     if not os.access(parent, os.W_OK):
         raise ValueError(f"cannot write {path}: no permission to write in {parent}")
-
-
-@contextmanager
-def appearing(path: Path) -> Iterator[Path]:
-    """A folder to fill, which is at ``path`` once the block ends, and nowhere if it raises."""
-    whole = path.absolute()
-    temporary = Path(tempfile.mkdtemp(prefix=f".{whole.name}.", dir=whole.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        os.replace(temporary, whole)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

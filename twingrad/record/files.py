@@ -7,14 +7,13 @@ A tensor's name is the SHA-256 of its dtype, shape and bytes, and the tensors' f
 import hashlib
 import importlib.util
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
 from twingrad.environment import install_command
 from twingrad.foreign import Array
 from twingrad.record.codec import Tensors, decode, digest, encode
 from twingrad.record.content import VERSION, Content, require_consistent
+from twingrad.whole import whole_folder
 
 JSON, TENSORS = "record.json", "tensors.safetensors"
 FORMAT = "twingrad record"
@@ -52,14 +51,11 @@ def write(folder: Path, content: Content, most_gib: float) -> int:
     from safetensors.numpy import save_file
 
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
-            inner = Path(made) / "record"
-            inner.mkdir()
-            (inner / JSON).write_bytes(text)
+        with whole_folder(folder) as made:
+            (made / JSON).write_bytes(text)
             metadata = {_DIGEST: hashlib.sha256(text).hexdigest()}
-            save_file(tensors.by_name, inner / TENSORS, metadata)
-            (inner / TENSORS).chmod((inner / JSON).stat().st_mode)
-            shutil.move(inner, folder)
+            save_file(tensors.by_name, made / TENSORS, metadata)
+            (made / TENSORS).chmod((made / JSON).stat().st_mode)
     except OSError as error:
         raise ValueError(f"cannot write {folder}: {error.strerror or error}") from None
     return tensors.size + len(text)
