@@ -1,17 +1,22 @@
 """Consoles, numbers and progress as a terminal or a log shows them."""
 
+import errno
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, JustifyMethod, OverflowMethod, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
 
 from twingrad.folding import FoldingTable
+from twingrad.printable import printable
 
 NAMES = {"torch": "PyTorch", "jax": "JAX"}
 # Columns of a console that is no terminal: a log or a pipe.
@@ -22,16 +27,56 @@ DETAIL_S = 10.0
 STILL_S = 30.0
 
 
+class PlainConsole(Console):
+    """A console on which text cannot steer the terminal; a closed pipe is an error like others."""
+
+    def render_str(
+        self,
+        text: str,
+        *,
+        style: str | Style = "",
+        justify: JustifyMethod | None = None,
+        overflow: OverflowMethod | None = None,
+        emoji: bool | None = None,
+        markup: bool | None = None,
+        highlight: bool | None = None,
+        highlighter: Callable[[str | Text], Text] | None = None,
+    ) -> Text:
+        """``text`` as it is printed, so that its width is known."""
+        return super().render_str(
+            printable(text),
+            style=style,
+            justify=justify,
+            overflow=overflow,
+            emoji=emoji,
+            markup=markup,
+            highlight=highlight,
+            highlighter=highlighter,
+        )
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """What is printed of ``renderable``."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(printable(text), style)
+
+    def on_broken_pipe(self) -> None:
+        """Raise ``BrokenPipeError``; rich itself would end the program, with status 1."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def new_console() -> Console:
     """A console as wide as the terminal; in a pipe as wide as COLUMNS says, or 120 columns.
 
     With NO_COLOR, and on a terminal called dumb, it writes no escape sequence.
     """
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in ("dumb", "unknown")
-    console = Console(highlight=False, color_system=None if plain else "auto")
+    console = PlainConsole(highlight=False, color_system=None if plain else "auto")
     if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
         return console
-    return Console(highlight=False, color_system=None, width=PIPE_WIDTH)
+    return PlainConsole(highlight=False, color_system=None, width=PIPE_WIDTH)
 
 
 def table(
@@ -118,7 +163,8 @@ class _Log:
 
     def _write(self, text: str, now: float) -> None:
         self.written_at = now
-        print(f"{now - self.started:4.0f} s  {text}", file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):  # a log that cannot be written stops nothing
+            print(f"{now - self.started:4.0f} s  {printable(text)}", file=sys.stderr, flush=True)
 
     def _repeat(self) -> None:
         while not self.ended.wait(max(1.0, self.written_at + STILL_S - time.monotonic())):

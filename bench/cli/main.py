@@ -7,7 +7,7 @@ from bench.cli import measure, train, verify
 from twingrad.cli import library_commands
 from twingrad.cli.commands import Command, run_command
 from twingrad.cli.completion import completion_command
-from twingrad.cli.main import exit_status
+from twingrad.cli.ending import exit_status
 
 ABOUT = "The same programs in PyTorch and in JAX, tested equal, tensor by tensor."
 COMMANDS: tuple[Command, ...] = (

@@ -125,7 +125,10 @@ def run_command(
         )
     parser = known[name].parser()
     parser.refuse_unknown_options(words)
-    parsed = parser.parse_args(words)
+    try:
+        parsed = parser.parse_args(words)
+    except SystemExit:  # --help has been printed, and all else is a ValueError
+        return 0
     parsed.argv = [name, *words]
     return known[name].run(parsed)
 

@@ -31,6 +31,11 @@ def answers(arguments: Sequence[str]) -> bool:
     )
 
 
+def runs_a_pair(arguments: Sequence[str]) -> bool:
+    """Whether the call runs the code of a pair file."""
+    return answers(arguments) and arguments[0] not in ("init-pair", "doctor")
+
+
 def _program(words: Sequence[str]) -> str:
     """The first of ``words`` that is no option and no option's value."""
     rest = iter(words)

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from twingrad import user_code
-from twingrad.cli import library_commands
+from twingrad.cli import apart, library_commands
+from twingrad.cli.ending import exit_status, open_standard_streams
 from twingrad.environment import checkout, install_command, missing_packages
 
 # Commands of the built-in programs. Those of pairs in files are answered before these are.
@@ -22,8 +22,17 @@ _WORKBENCH = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 all gates hold, 1 one does not, 2 the call or an input was wrong."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
+    """Run one command; 0 all gates hold, 1 one does not, 2 the call or an input was wrong.
+
+    Without ``argv``, as a program of its own: a command that runs a pair's code does so in another
+    process, which that code may end in any way.
+    """
+    if argv is not None:
+        return exit_status(lambda: _run(list(argv)))
+    arguments = sys.argv[1:]
+    open_standard_streams()
+    if library_commands.runs_a_pair(arguments):
+        return apart.run(lambda: exit_status(lambda: _run(arguments)))
     return exit_status(lambda: _run(arguments))
 
 
@@ -57,34 +66,3 @@ def _run_workbench(root: Path, arguments: list[str]) -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(entries)
     run: Callable[[Sequence[str]], int] = importlib.import_module("bench.cli.main").main
     return run(arguments)
-
-
-def exit_status(run: Callable[[], int]) -> int:
-    """The status that ``run`` returns; what it raises becomes one sentence on stderr and 2.
-
-    Under the sentence about an error in the user's own code stand the lines of that code.
-    """
-    # PyTorch asks the kernel for large pages, which spares thousands of faults a large tensor.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    # Its threads sleep while they wait. By default they spin, and where JAX or another program
-    # wants the core that they spin on, a step takes many times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        return run()
-    except ValueError as error:
-        lines = user_code.lines(error)
-        print("\n".join(["twingrad: " + lines[0], *lines[1:]]), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("twingrad: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        place = "" if error.filename is None else f"{str(error.filename)[:200]}: "
-        print(f"twingrad: {place}{error.strerror or error}; give another path", file=sys.stderr)
-        return 2
-    except MemoryError as error:
-        print(f"twingrad: not enough memory ({error}): ask for something smaller", file=sys.stderr)
-        return 2
