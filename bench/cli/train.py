@@ -36,6 +36,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     from bench.training.launcher import LaunchOptions
     from bench.training.library_output import python_alone_on_stdout
     from bench.training.setup import TrainOptions
+    from bench.training.unstoppable import output_stops_nothing
     from shared.world import World
     from twingrad.terminal import new_console
 
@@ -45,7 +46,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     if launch := launcher.plan_launch(launch_options, options.settings, os.environ):
         return launcher.run(launch, _without_launch_options(arguments.argv))
     launcher.watch_parent(os.environ)
-    with python_alone_on_stdout(World.from_environment(os.environ)):
+    with python_alone_on_stdout(World.from_environment(os.environ)), output_stops_nothing():
         return command.run(options, new_console())
 
 

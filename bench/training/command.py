@@ -1,7 +1,9 @@
 """Run ``twingrad train``: GPT-2 in one framework, or in both in lockstep, in one run folder."""
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +14,15 @@ from rich.markup import escape
 
 from bench.harness import frameworks
 from bench.harness.frameworks import Framework
-from bench.training import launcher, processes, run_folder, setup
+from bench.training import processes, run_folder, setup
 from bench.training.config import DEFAULT_PRESET
 from bench.training.framework_run import NonFiniteLoss
+from bench.training.run_lock import RunLock
 from bench.training.session import Session, require_device
 from bench.training.setup import RunSetup, TrainOptions
 from shared.rendezvous import Rendezvous
 from shared.world import World
+from twingrad.cli.ending import AGAIN_S, STOPPING, Stopped
 from twingrad.terminal import NAMES as TITLES
 
 
@@ -41,12 +45,15 @@ def run(options: TrainOptions, console: Console) -> int:
         console.print(f"Training in {TITLES[chosen[0].name]}: the other is not installed.")
     if options.settings.dtype == "tf32" and world.size == 1:  # before the data take their time
         require_device("tf32", frameworks.pick_device(options.device, chosen))
-    with processes.report_setup_error(options, world):
-        prepared = setup.prepare(options, out, chosen, world, console)
-    meeting = processes.meet(options, prepared, world, console)
-    with meeting.end_all_on_error():
-        status = _train(options, prepared, chosen, meeting, console)
-        processes.leave(chosen, meeting)
+    with RunLock(out, world) as lock:
+        with processes.report_setup_error(options, world):
+            if (out / run_folder.CONFIG).exists():
+                lock.take()
+            prepared = setup.prepare(options, out, chosen, world, console)
+        meeting = processes.meet(options, prepared, world, console)
+        with meeting.end_all_on_error():
+            status = _train(options, prepared, chosen, meeting, lock, console)
+            processes.leave(chosen, meeting)
     return status
 
 
@@ -55,10 +62,11 @@ def _train(
     prepared: RunSetup,
     chosen: Sequence[Framework],
     meeting: Rendezvous,
+    lock: RunLock,
     console: Console,
 ) -> int:
     device = processes.join(chosen, meeting, options.device)
-    session = Session.begin(options, prepared, chosen, device, meeting, console)
+    session = Session.begin(options, prepared, chosen, device, meeting, lock, console)
     try:
         with _signals() as interrupted:
             session.train(interrupted)
@@ -74,13 +82,24 @@ def _train(
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], bool]]:
-    """Remember Ctrl-C and a termination within, and raise at the second; yield whether one came."""
-    seen: list[int] = []
+    """Remember a signal that ends a command, and raise at a second; yield whether one came.
+
+    A terminal that is closed and a supervisor send the same one twice in a row, which counts once.
+    """
+    seen: list[float] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
+        seen.append(time.monotonic())
+        if len(seen) > 1 and seen[-1] - seen[-2] > AGAIN_S:
+            raise Stopped(number)
 
-    with launcher.stop_signals(remember):
+    before = {
+        number: signal.signal(number, remember)
+        for number in STOPPING
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
+    try:
         yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

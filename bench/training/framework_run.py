@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -87,15 +87,26 @@ class FrameworkRun:
         """The step of the checkpoint with the lowest validation loss, if one was validated."""
         return metrics.best(self.rows, checkpoint.steps(self.checkpoints))
 
-    def open(self, tensorboard: bool) -> None:
-        """Make the folder, with the metrics up to the step that the run goes on from."""
+    def open(self, tensorboard: bool) -> str:
+        """Make the folder, with the metrics up to the step that the run goes on from.
+
+        Where checkpoints after that step have been there and are gone, so that more is trained
+        again than a kill costs, the metrics until now are kept beside; the sentence says where.
+        """
         self.folder.mkdir(exist_ok=True)
-        path = self.folder / metrics.FILE
-        self.rows = metrics.read(path, self.trainer.steps)
+        path, step, kept = self.folder / metrics.FILE, self.trainer.steps, ""
+        rows = metrics.read(path, None)
+        self.rows = [row for row in rows if row.step <= step]
+        if rows and rows[-1].step > step + self.config.checkpoint_every:
+            kept = (
+                f"Steps {step + 1:,} to {rows[-1].step:,} are trained again, as their checkpoints "
+                f"are gone; the metrics until now are kept in {metrics.keep(path)}"
+            )
         write_bytes(path, metrics.lines(self.rows).encode())
         self.text_loss = FineTuning.read(self.folder)
         if tensorboard:
             self.writer = _tensorboard(self.folder / "tensorboard")
+        return kept
 
     def close(self) -> None:
         """Close TensorBoard's files."""
@@ -118,9 +129,18 @@ class FrameworkRun:
             peak_bytes=self.framework.runtime.peak_memory(self.device),
         )
 
-    def validated(self, row: StepMetrics, batches: Iterable[Batch], targets: int) -> StepMetrics:
-        """``row`` with the mean cross-entropy in nats over ``batches``, of so many ``targets``."""
-        return replace(row, val_loss=self.mean_loss(batches, targets))
+    def validated(self, row: StepMetrics, batches: Sequence[Batch], targets: int) -> StepMetrics:
+        """``row`` with the mean cross-entropy in nats over ``batches``, of so many ``targets``.
+
+        Raises ``NonFiniteLoss`` where that is no number.
+        """
+        loss = self.mean_loss(batches, targets)
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(
+                f"at step {row.step} in {self.framework.name}: after its update the validation "
+                f"loss is {loss:.4g}; {self._origin(batches)}. {self._last_kept()}"
+            )
+        return replace(row, val_loss=loss)
 
     def mean_loss(self, batches: Iterable[Batch], targets: int) -> float:
         """The mean cross-entropy in nats over ``batches``, of so many ``targets``."""
@@ -154,12 +174,21 @@ class FrameworkRun:
     def save(self, progress: Progress, advance: Callable[[], None]) -> Path:
         """Write a checkpoint from what every process has of it, and return its path.
 
+        Raises ``NonFiniteLoss`` instead where a tensor has NaN or infinity.
+
         No process ever holds it whole: tensors are put together one at a time, and all take part.
         ``advance`` is called at each.
         """
         tensors = self._each(advance)
         if self.world.rank == 0:
-            return checkpoint.save_each(self.checkpoints, progress, tensors)
+            try:
+                return checkpoint.save_each(self.checkpoints, progress, tensors)
+            except checkpoint.NotFinite as error:
+                name = self.framework.name
+                raise NonFiniteLoss(
+                    f"at step {progress.step} in {name}: after its update {error}. "
+                    f"{self._last_kept()}"
+                ) from None
         for _ in tensors:
             pass
         return self.checkpoints / f"step-{progress.step:06d}"
@@ -171,29 +200,37 @@ class FrameworkRun:
 
     def _diagnosis(self, step: int, taken: Step, inputs: Array, targets: Array) -> str:
         """The step at which a number was not finite, and the tensor in which that began."""
-        saved = checkpoint.steps(self.checkpoints)
-        last = (
-            f"the last checkpoint is {self.checkpoints}/step-{saved[-1]:06d}"
-            if saved
-            else "no checkpoint had been written"
-        )
+        begins = self._origin(list(zip(inputs, targets, strict=True)))
         return (
             f"at step {step} in {self.framework.name}: the loss is {taken.loss:.4g} and the "
-            f"gradients' norm {taken.grad_norm:.4g}; {self._origin(inputs, targets)}. Nothing was "
-            f"updated, and {last}. A smaller --learning-rate or more --warmup often helps."
+            f"gradients' norm {taken.grad_norm:.4g}; {begins}. "
+            f"Nothing was updated. {self._last_kept()}"
         )
 
-    def _origin(self, inputs: Array, targets: Array) -> str:
+    def _last_kept(self) -> str:
+        """The checkpoint to go back to, and what to change then."""
+        saved = checkpoint.steps(self.checkpoints)
+        last = (
+            f"The last checkpoint is {self.checkpoints}/step-{saved[-1]:06d}"
+            if saved
+            else "No checkpoint had been written"
+        )
+        return f"{last}. A smaller --learning-rate or more --warmup often helps."
+
+    def _origin(self, batches: Sequence[Batch]) -> str:
         """A clause that names the tensor in which the first number was not finite."""
         if self.world.size > 1:  # each process sees its own rows, and perhaps a part of the model
             return "to be told in which tensor that began, resume it in one process"
-        where = self._first_not_finite(inputs, targets)
+        where = self._first_not_finite(batches)
         return f"it began in {where or 'dropout, without which all is finite'}"
 
-    def _first_not_finite(self, inputs: Array, targets: Array) -> str | None:
-        """The first tensor of a pass, in the order of computation, that holds NaN or infinity."""
+    def _first_not_finite(self, batches: Sequence[Batch]) -> str | None:
+        """The first tensor that holds NaN or infinity: a parameter, or the first of a pass."""
+        for part, name, value in self.trainer.export_each():
+            if part == "params" and not np.isfinite(value).all():
+                return f"the parameter {name}"
         model = self.trainer.computing_model()
-        for batch in zip(inputs, targets, strict=True):
+        for batch in batches:
             observed = self.framework.trace.observe(
                 model, self.framework.gpt2.loss_fn, batch, self.trainer.runtime
             )

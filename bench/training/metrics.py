@@ -1,6 +1,7 @@
 """Step metrics of a training run, a JSON line a step."""
 
 import json
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +50,24 @@ class StepMetrics(StepLoss):
 
 def lines(rows: Sequence[StepMetrics]) -> str:
     """``rows`` as they stand in the file."""
-    return "".join(json.dumps(row.to_json()) + "\n" for row in rows)
+    return "".join(json.dumps(row.to_json(), allow_nan=False) + "\n" for row in rows)
 
 
-def read(path: Path, step: int) -> list[StepMetrics]:
-    """The metrics up to ``step``; what a killed run wrote after its last checkpoint is left out.
+def keep(path: Path) -> Path:
+    """Keep the file ``path`` under another name too, with the first number that is free."""
+    number = 1
+    while True:
+        kept = path.with_stem(f"{path.stem}-{number}")
+        try:
+            os.link(path, kept)
+        except FileExistsError:
+            number += 1
+        else:
+            return kept
+
+
+def read(path: Path, step: int | None) -> list[StepMetrics]:
+    """The metrics up to ``step``, or all of them; without the line that a kill cut off.
 
     Raises ``ValueError`` if the file cannot be read.
     """
@@ -69,7 +83,7 @@ def read(path: Path, step: int) -> list[StepMetrics]:
             row = StepMetrics.from_json(files.parse_json(line))
         except ValueError:
             break  # the line that the run was killed in
-        if row.step <= step:
+        if step is None or row.step <= step:
             rows.append(row)
     return rows
 

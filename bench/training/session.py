@@ -21,6 +21,7 @@ from bench.harness.frameworks import Framework
 from bench.training import curves, metrics, processes, run_folder
 from bench.training.framework_run import FrameworkRun
 from bench.training.metrics import StepMetrics
+from bench.training.run_lock import RunLock
 from bench.training.setup import RunSetup, TrainOptions
 from shared import checkpoint, params
 from shared.rendezvous import Rendezvous
@@ -59,6 +60,7 @@ class Session:
         chosen: Sequence[Framework],
         device: str,
         meeting: Rendezvous,
+        lock: RunLock,
         console: Console,
     ) -> "Session":
         """Build everything; nothing is written before all of it is there."""
@@ -67,22 +69,31 @@ class Session:
         step = runs[0].trainer.steps
         session = cls(setup=setup, runs=runs, meeting=meeting, console=console, step=step)
         if meeting.world.rank == 0:
-            session.write_folder(options.tensorboard)
+            session.write_folder(lock, options.tensorboard)
             for stored in setup.checkpoints.values():
                 meeting.keep(str(stored.path))
         session.describe()
         return session
 
-    def write_folder(self, tensorboard: bool) -> None:
-        """Write the run folder, with all that is known before the first step."""
+    def write_folder(self, lock: RunLock, tensorboard: bool) -> None:
+        """Write the run folder, with all that is known before the first step.
+
+        The configuration comes last: a folder without it holds no run, and one can be begun there.
+        """
         setup = self.setup
         try:
             setup.out.mkdir(parents=True, exist_ok=True)
-            about = setup.corpus.description | {"unigram_nats": setup.unigram}
-            run_folder.write(setup.out, setup.config, about, self.step)
+            lock.take()
+            if not setup.is_begun and (setup.out / run_folder.CONFIG).exists():
+                raise ValueError(
+                    f"another training has begun in {setup.out} meanwhile: choose another --out"
+                )
             write_json(setup.out / run_folder.TOKENIZER, setup.tokenizer.to_json())
             for run in self.runs:
-                run.open(tensorboard)
+                if kept := run.open(tensorboard):
+                    self._print(kept)
+            about = setup.corpus.description | {"unigram_nats": setup.unigram}
+            run_folder.write(setup.out, setup.config, about, self.step)
         except OSError as error:
             raise ValueError(
                 f"cannot write {setup.out}: {error.strerror}: choose another --out"

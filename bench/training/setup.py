@@ -101,8 +101,9 @@ class RunSetup:
     It ends at step ``until``. ``validation`` has this process's rows of each batch, and
     ``validation_targets`` is how many targets count over all processes. ``checkpoints`` are those
     to go on from, by framework; ``initial`` the parameters to begin with where those are not drawn.
-    ``earlier_steps`` is the length that the run had where ``--steps`` has changed it. ``old_text``
-    validates on the text of the run that a fine-tuning began from.
+    ``earlier_steps`` is the length that the run had where ``--steps`` has changed it. ``is_begun``:
+    the folder held the run before. ``old_text`` validates on the text of the run that a fine-tuning
+    began from.
     """
 
     config: RunConfig
@@ -116,6 +117,7 @@ class RunSetup:
     checkpoints: Mapping[str, StoredCheckpoint]
     initial: Params | None
     earlier_steps: int | None = None
+    is_begun: bool = False
     old_text: Validation | None = None
 
     @cached_property
@@ -177,6 +179,7 @@ def prepare(
         validation_targets=validation.targets,
         checkpoints=checkpoints,
         initial=initial,
+        is_begun=exists,
         earlier_steps=earlier if earlier != config.steps else None,
         old_text=_old_text(config, words, world, console),
     )

@@ -3,10 +3,11 @@
 from shared.checkpoint.folders import StoredCheckpoint, newest, prune, steps
 from shared.checkpoint.format import Checkpoint, Progress
 from shared.checkpoint.reading import load
-from shared.checkpoint.writing import Tensor, save, save_each
+from shared.checkpoint.writing import NotFinite, Tensor, save, save_each
 
 __all__ = [
     "Checkpoint",
+    "NotFinite",
     "Progress",
     "StoredCheckpoint",
     "Tensor",

@@ -40,6 +40,10 @@ Header = dict[str, tuple[np.dtype, tuple[int, ...]]]
 Pieces = Iterable[bytes | memoryview]
 
 
+class NotFinite(ValueError):
+    """A tensor of a checkpoint that holds NaN or infinity; says which, and at which step."""
+
+
 def save(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> Path:
     """Write ``folder/step-000100`` whole or not at all, and return its path.
 
@@ -104,7 +108,7 @@ def _check_value(group: str, name: str, value: np.ndarray, step: int) -> None:
             "a checkpoint holds float32 or float64, so convert it first"
         )
     if not np.isfinite(value).all():
-        raise ValueError(
+        raise NotFinite(
             f"{group} has NaN or infinity in {name!r} at step {step}: "
             "the training diverged, so go back to an earlier checkpoint"
         )

@@ -102,7 +102,7 @@ def test_a_run_killed_repeatedly_ends_as_if_never_killed(framework, text, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_saves_itself_and_goes_on(text, tmp_path, number):
     if not installed("torch"):
         pytest.skip("torch is not installed")

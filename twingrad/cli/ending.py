@@ -20,7 +20,7 @@ WRONG, CLOSED_PIPE = 2, 128 + 13
 # Signals that end a command, and what is said of each.
 STOPPING = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 # Seconds within which a signal that comes again is the same one, sent to a group and to a process.
-_AGAIN_S = 1.0
+AGAIN_S = 1.0
 
 
 class Stopped(KeyboardInterrupt):
@@ -133,7 +133,7 @@ def _stopped_by_signals() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal last
         before, last = last, time.monotonic()
-        if last - before > _AGAIN_S:
+        if last - before > AGAIN_S:
             raise Stopped(number)
 
     handled = {
