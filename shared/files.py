@@ -65,9 +65,9 @@ def parse_json(content: bytes, **named: Any) -> Json:
         raise ValueError("it is nested too deeply") from None
 
 
-def read_json(path: str | os.PathLike[str], **named: Any) -> Json:
+def read_json(path: str | os.PathLike[str], largest: int = LARGEST, **named: Any) -> Json:
     """The JSON value in the file ``path``. Raises ``OSError`` or ``ValueError``."""
-    return parse_json(read_bytes(path), **named)
+    return parse_json(read_bytes(path, largest), **named)
 
 
 def read_object(path: str | os.PathLike[str], remedy: str) -> JsonObject:

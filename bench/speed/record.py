@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.harness import records
-from bench.speed import derivation, statistics
+from bench.speed import contradictions, derivation, statistics
 from bench.speed.results import Configuration, Method, Outcome, Ratio, Result, SpeedRecord
 from bench.speed.schema import SCHEMA
 from shared import files
@@ -16,6 +16,11 @@ class Refused(Exception):
 
 class _NoNumber(Exception):
     """NaN or an infinity, which Python reads and JSON does not have."""
+
+
+# Bytes of the largest record that is read, some hundred times those that are committed: an empty
+# list takes twenty times as much memory as text.
+MOST_BYTES = 1 << 23
 
 
 def load(name: str) -> SpeedRecord:
@@ -30,13 +35,17 @@ def check(path: Path) -> str:
     hold: a field is missing, a value does not follow from the samples, a parity check failed.
     """
     try:
-        content = files.read_json(path, parse_constant=_no_number)
+        content = files.read_json(
+            path, MOST_BYTES, parse_constant=_no_number, object_pairs_hook=_each_key_once
+        )
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: give a file that bench --json wrote") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not JSON ({error}): give what bench --json wrote") from None
     except _NoNumber as constant:
         raise Refused(f"{path} does not hold: {constant} is no figure") from None
+    except _TwiceNamed as twice:
+        raise Refused(f"{path} does not hold: {twice}") from None
     problem = next(problems(content), None)
     if problem:
         raise Refused(f"{path} does not hold: {problem}")
@@ -56,6 +65,19 @@ def _no_number(constant: str) -> None:
     raise _NoNumber(constant)
 
 
+class _TwiceNamed(Exception):
+    """An object that has a key twice, of which a reader sees only the second."""
+
+
+def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _TwiceNamed(f"an object has {twice!r:.100} twice")
+    return content
+
+
 def problems(content: object) -> Iterator[str]:
     """Everything that is wrong with a record's JSON, the first that matters first."""
     wrong = list(_wrong_form(content))
@@ -71,6 +93,8 @@ def problems(content: object) -> Iterator[str]:
     rows: dict[tuple[str, Configuration], list[Result]] = {}
     for row in record.results:
         yield from _wrong_row(row, ceiling, quiet)
+        if row.status.outcome is Outcome.TIMED:
+            yield from contradictions.of_row(row, record.environment["device"])
         timed = row.status.outcome is Outcome.TIMED
         if timed and row.samples_s == derivation.counted(row.samples, quiet):
             rows.setdefault((row.contestant, row.configuration), []).append(row)
@@ -85,6 +109,7 @@ def problems(content: object) -> Iterator[str]:
         law = statistics.PowerLaw(right.exponent, right.r_squared)
         if statistics.first_difference(line, law, relative=1e-6):
             yield f"growth of {line.contestant} against {line.axis} does not follow"
+    yield from contradictions.of_record(record)
 
 
 def _wrong_form(content: object) -> Iterator[str]:
