@@ -13,6 +13,7 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,6 +73,22 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.close(handle)
 
 
+@contextmanager
+def temporary_folder(name: str) -> Iterator[Path]:
+    """A folder of this user's own among the system's temporary files, gone once the block ends.
+
+    What killed processes have left of those with the same ``name`` goes first. Raises ``OSError``.
+    """
+    target = Path(tempfile.gettempdir(), name).absolute()
+    sweep(target)
+    handle, hidden = _locked(target, lambda place: _made(place, 0o700))
+    try:
+        yield hidden
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+        os.close(handle)
+
+
 def sweep(target: Path) -> None:
     """Remove what killed processes of this user have left of ``target`` beside it."""
     ours = re.compile(rf"\.{re.escape(target.name[:_SHOWN])}\.[0-9a-f]{{16}}{re.escape(_SUFFIX)}")
@@ -84,8 +101,8 @@ def sweep(target: Path) -> None:
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
-def _made(place: Path) -> int:
-    place.mkdir()
+def _made(place: Path, mode: int = 0o777) -> int:
+    place.mkdir(mode)
     return os.open(place, os.O_RDONLY)
 
 

@@ -1,12 +1,15 @@
 """Processes that end when the one that started them has ended, however that did."""
 
+import multiprocessing
 import os
 import select
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 
+# Set by a process for a command that it starts and that is to end with it.
+VARIABLE = "TWINGRAD_ENDS_WITH_PARENT"
 # Seconds between two looks at the parent where the system cannot tell of its end.
 _LOOK_S = 0.5
 
@@ -17,9 +20,15 @@ def end_with_parent(end: Callable[[], None] | None = None) -> None:
     Call it first thing in a process. A signal of the system's would do the same, but also when no
     more than the thread has ended that started the process.
     """
-    parent = os.getppid()
-    ending = end or _end
-    threading.Thread(target=_watch, args=(parent, ending), daemon=True).start()
+    started_by = multiprocessing.parent_process()
+    parent = os.getppid() if started_by is None or started_by.pid is None else started_by.pid
+    threading.Thread(target=_watch, args=(parent, end or _end), daemon=True).start()
+
+
+def end_with_parent_if_told(environ: MutableMapping[str, str]) -> None:
+    """``end_with_parent``, where the parent has set ``VARIABLE``; children are not told so."""
+    if environ.pop(VARIABLE, ""):
+        end_with_parent()
 
 
 def end_with_parent_at_once(parent: int) -> None:

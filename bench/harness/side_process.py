@@ -6,14 +6,16 @@ It imports the framework as soon as it starts, while this process is still busy 
 import copy
 import importlib
 import multiprocessing
-import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import TypeAlias, TypeVar, TypeVarTuple
+
+from twingrad import lifeline
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -120,16 +122,15 @@ def begin_worker() -> None:
     """Prepare a process that works for another: it ends with that one, and at once at Ctrl-C."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in the background of a script
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches both; the parent speaks of it
-    end_with_parent()
+    lifeline.end_with_parent()
 
 
-def end_with_parent() -> None:
-    """Have this process end when the one that started it has ended, however that did."""
-    threading.Thread(target=_wait_and_end, daemon=True).start()
-
-
-def _wait_and_end() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)
+@contextmanager
+def ended_on_error() -> Iterator[None]:
+    """End the processes that this one has started where the block raises, whatever they do."""
+    try:
+        yield
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise

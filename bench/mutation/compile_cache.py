@@ -1,9 +1,10 @@
 """A cache of what XLA has compiled, for runs that compile nearly the same again and again."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from twingrad.whole import temporary_folder
 
 Settings = dict[str, float | int | str | None]
 
@@ -11,8 +12,8 @@ Settings = dict[str, float | int | str | None]
 @contextmanager
 def compiled_once() -> Iterator[Path]:
     """Have XLA compile no program twice: most of a program is the same with a bug as without."""
-    with tempfile.TemporaryDirectory(prefix="twingrad-") as folder:
-        cache = Path(folder) / "compiled"
+    with temporary_folder("twingrad-mutants") as folder:
+        cache = folder / "compiled"
         before = configure(settings(cache))
         try:
             yield cache

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.harness.frameworks import Frameworks
 from bench.harness.interpreter import quick_collection
+from bench.harness.side_process import begin_worker, ended_on_error
 from bench.mutation import compile_cache
 from bench.mutation.cached_runs import CachedRuns, CleanResults
 from bench.mutation.mutants import MUTANTS, Mutant, edited, planted
@@ -127,7 +128,8 @@ def _in_processes(
     They are started anew: neither framework survives a fork.
     """
     start = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, start, _start_process, (runner, cache)) as pool:
+    started = ProcessPoolExecutor(jobs, start, _start_process, (runner, cache))
+    with started as pool, ended_on_error():
         yield from pool.map(_judge_here, trials)
 
 
@@ -136,6 +138,7 @@ _RUNNER: list[_TrialRunner] = []  # of a process that _in_processes has started
 
 def _start_process(runner: _TrialRunner, cache: Path) -> None:
     """Prepare such a process."""
+    begin_worker()
     import torch
 
     torch.set_num_threads(1)  # the other cores have bugs of their own

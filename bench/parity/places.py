@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.managers import SyncManager
 from typing import Protocol, TypeVar, TypeVarTuple
 
 from bench.harness.frameworks import Framework, Frameworks
-from bench.harness.side_process import SideProcess, begin_worker, end_with_parent
+from bench.harness.side_process import SideProcess, begin_worker, ended_on_error
 from bench.parity.program_runs import in_both
 
 T = TypeVar("T")
@@ -78,12 +77,19 @@ class JaxBeside:
         return function(framework, *arguments)
 
 
+class Messages(Protocol):
+    """Messages of workers: the number of each, and what it is doing."""
+
+    def get(self, block: bool, timeout: float, /) -> tuple[int, str]:
+        """Take the oldest; raises ``queue.Empty`` after ``timeout`` seconds without one."""
+
+
 @dataclass(frozen=True)
 class Workers:
     """Two processes, each with both frameworks, that take calls and programs as they are free."""
 
     pool: ProcessPoolExecutor
-    manager: SyncManager
+    messages: Messages
 
     def call(
         self, framework: Framework, function: Callable[[Framework, *Ts], T], *arguments: *Ts
@@ -105,18 +111,26 @@ def workers() -> Iterator[Place]:
     # Threads that wait for a core by spinning would slow the other worker down.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
     context = multiprocessing.get_context("spawn")
-    manager = SyncManager(ctx=context)
-    manager.start(end_with_parent)
-    with manager, ProcessPoolExecutor(2, context, begin_worker) as pool:
+    messages: multiprocessing.Queue[tuple[int, str]] = context.Queue()
+    with ProcessPoolExecutor(2, context, _begin, (messages,)) as pool, ended_on_error():
         try:
-            yield Workers(pool, manager)
-        except KeyboardInterrupt:
-            # Ctrl-C reaches them by itself; for SIGTERM and a budget's end they would be awaited.
-            for child in multiprocessing.active_children():
-                child.kill()
-            raise
+            yield Workers(pool, messages)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+_MESSAGES: "list[multiprocessing.Queue[tuple[int, str]]]" = []  # of a worker
+
+
+def _begin(messages: "multiprocessing.Queue[tuple[int, str]]") -> None:
+    begin_worker()
+    messages.cancel_join_thread()  # nobody waits for the last ones
+    _MESSAGES.append(messages)
+
+
+def tell(text: str) -> None:
+    """In a worker: send what it is doing to the process that started it."""
+    _MESSAGES[0].put((os.getpid(), text))
 
 
 def settled(place: Place, device: str) -> Place:

@@ -1,13 +1,11 @@
 """The comparisons that one call of ``compare`` stands for, and the processes that make them."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty
-from typing import Protocol
 
 from bench.harness import programs
 from bench.harness.frameworks import Frameworks
@@ -17,7 +15,7 @@ from bench.parity import demos, places
 from bench.parity.comparison import Comparison
 from bench.parity.demos import Demonstrations
 from bench.parity.options import DEFAULT_PRESETS, CompareOptions
-from bench.parity.places import Here, JaxBeside, Place, Workers, in_each
+from bench.parity.places import Here, JaxBeside, Messages, Place, Workers, in_each
 from bench.parity.program_runs import LiveRuns, ProgramRuns, Say
 from bench.parity.split_runs import SplitRuns, prepare
 from shared import data, params, transformers_io
@@ -51,16 +49,6 @@ class TaskResult:
     outcomes: list[Outcome]
     observed: dict[str, Observation] = field(default_factory=dict)
     demonstrations: Demonstrations = field(default_factory=Demonstrations)
-
-
-class Messages(Protocol):
-    """A queue between processes of a worker's number and what it is doing."""
-
-    def put(self, item: tuple[int, str], /) -> None:
-        """Add an item."""
-
-    def get(self, block: bool, timeout: float, /) -> tuple[int, str]:
-        """Take the oldest item; raises ``queue.Empty`` after ``timeout`` seconds without one."""
 
 
 def plan(options: CompareOptions, device: str) -> list[Task]:
@@ -165,13 +153,10 @@ def run_all(tasks: list[Task], pair: Frameworks, place: Place, say: Say) -> Iter
         for task in tasks:
             yield run_task(task, pair, place, say, detailed=len(tasks) == 1)
         return
-    messages: Messages = place.manager.Queue()
     longest_first = sorted(tasks, key=lambda task: -task.parameters)
-    running = {
-        id(task): place.pool.submit(_run_in_worker, task, pair, messages) for task in longest_first
-    }
+    running = {id(task): place.pool.submit(_run_in_worker, task, pair) for task in longest_first}
     for task in tasks:
-        _pass_on(messages, running[id(task)], say)
+        _pass_on(place.messages, running[id(task)], say)
         yield running[id(task)].result()
 
 
@@ -187,10 +172,8 @@ def _pass_on(messages: Messages, future: "Future[TaskResult]", say: Say) -> None
         say("  ·  ".join(latest.values()))
 
 
-def _run_in_worker(task: Task, pair: Frameworks, messages: Messages) -> TaskResult:
-    return run_task(
-        task, pair, Here(), lambda text: messages.put((os.getpid(), text)), detailed=False
-    )
+def _run_in_worker(task: Task, pair: Frameworks) -> TaskResult:
+    return run_task(task, pair, Here(), places.tell, detailed=False)
 
 
 def run_task(task: Task, pair: Frameworks, place: Place, say: Say, detailed: bool) -> TaskResult:

@@ -22,6 +22,7 @@ from types import ModuleType
 import numpy as np
 
 from bench.harness.foreign import Array
+from bench.harness.side_process import begin_worker, ended_on_error
 from shared import tensors as numpy_tour
 
 FRAMEWORKS = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
@@ -166,7 +167,7 @@ def compute() -> dict[str, Column]:
     if len(frameworks) < len(FRAMEWORKS) or (os.cpu_count() or 1) < 2:
         return {name: column(name) for name in frameworks}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, context, begin_worker) as pool, ended_on_error():
         beside = pool.submit(column, "jax")
         columns = {name: column(name) for name in here}
         try:

@@ -17,6 +17,7 @@ from bench.harness import frameworks
 from bench.harness.foreign import Array
 from bench.speed import ceilings
 from shared.world import World
+from twingrad import lifeline
 
 SUMMED = 1 << 26  # bytes
 
@@ -24,6 +25,8 @@ SUMMED = 1 << 26  # bytes
 def main(argv: list[str] | None = None) -> int:
     """Meet the others, sum, and print the bandwidth as JSON."""
     name, rank, size, address = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        lifeline.end_with_parent()
     world = World(rank=int(rank), size=int(size))
     framework = frameworks.one(name)
     framework.distributed.join(world, address, "cpu")

@@ -37,7 +37,9 @@ from bench.training import launcher, metrics
 from bench.training.config import RunSettings, resolve
 from bench.training.metrics import StepMetrics
 from shared import files
+from twingrad import lifeline
 from twingrad.files import write_json
+from twingrad.whole import temporary_folder
 
 # A middle one that attention decides: small, at GPT-2's whole length.
 SIZES = (
@@ -228,14 +230,18 @@ def train(name: str, settings: RunSettings) -> MeasuredJson:
     options = [f"--{key.replace('_', '-')}={value}" for key, value in settings.given().items()]
     processes = (settings.data_parallel or 1) * (settings.sharded or 1)
     options += [f"--processes={processes}"] if processes > 1 else []
-    with tempfile.TemporaryDirectory(prefix="twingrad-plan-") as folder:
-        out, output = Path(folder, "run"), Path(folder, "output")
+    with temporary_folder("twingrad-plan") as folder:
+        out, output = folder / "run", folder / "output"
         with output.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "bench", "train", f"--framework={name}", f"--out={out}",
                  f"--steps={1000 * STEPS}", *options],
                 cwd=records.ROOT, stdout=file, stderr=file,
-                env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"},
+                env={
+                    **os.environ,
+                    "JAX_ENABLE_COMPILATION_CACHE": "false",
+                    lifeline.VARIABLE: "yes",
+                },
             )  # fmt: skip
         try:
             rows = _first_steps(process, out / name / metrics.FILE)

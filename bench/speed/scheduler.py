@@ -6,7 +6,6 @@ which something else kept the machine busy is taken again.
 
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from bench.speed.json_form import Json
 from bench.speed.messages import Answer, Readiness, ReportState, Request, Task, TimeSteps
 from bench.speed.results import Outcome, Parity, Sample, Status
 from bench.speed.worker_process import WORK_S, BudgetSpent, Failed, WorkerProcess
+from twingrad import whole
 
 # The share of the machine's cores that others may keep busy during a sample that counts.
 QUIET_SHARE = 0.05
@@ -161,8 +161,8 @@ def _strain(parity: Parity) -> float:
 @contextmanager
 def temporary_folder(workers: Sequence[WorkerHandle] = ()) -> Iterator[Path]:
     """A folder for a group's files; the processes of ``workers`` end with it."""
-    with tempfile.TemporaryDirectory(prefix="twingrad-bench-") as name, ending(workers):
-        yield Path(name)
+    with whole.temporary_folder("twingrad-bench") as folder, ending(workers):
+        yield folder
 
 
 @contextmanager

@@ -45,6 +45,7 @@ from bench.speed.messages import (
 )
 from bench.speed.reference import Judge, Judged, parity_check
 from bench.speed.results import Ceiling
+from twingrad import lifeline
 
 _LIBRARIES = re.compile(
     r"/(lib(?:cudnn|cublas|nccl|mkl|dnnl|gomp|iomp|openblas|torch_c|tcmalloc|jemalloc)[^/\s]*\.so[.\d]*)$"
@@ -56,6 +57,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def main(argv: list[str] | None = None) -> int:
     """Answer until the other end is closed."""
     arguments = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        lifeline.end_with_parent(lifeline.end_with_group)
     pipe = Connection(int(arguments[0]))
     os.dup2(2, 1)  # what libraries print must not look like an answer of the command's
     _die_first()

@@ -22,6 +22,7 @@ from bench.harness.frameworks import Framework, Runtime
 from bench.harness.records import Json, Record
 from bench.studies.study import Study, StudyOptions, of_record, shared, twins
 from shared.config import GPT_CONFIG_124M, GPTConfig
+from twingrad import lifeline
 
 
 def markdown(record: Record) -> str:
@@ -186,6 +187,7 @@ def _work(
     name: str, timing: Timing, device: str, pipe: "Connection[float, tuple[str, int]]"
 ) -> None:
     """Answer each (way, position) with the seconds that one token took there."""
+    lifeline.end_with_parent()
     framework = frameworks.one(name)
     runtime = framework.runtime.configure("float32", device)
     program = programs.gpt2(config=timing.config, steps=1)

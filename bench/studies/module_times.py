@@ -19,6 +19,7 @@ from bench.harness.foreign import Array, Native, Tensor, TensorFn
 from bench.harness.frameworks import Framework
 from bench.harness.programs import Program
 from bench.harness.records import Json, Record
+from bench.harness.side_process import begin_worker
 from bench.speed import statistics
 from bench.studies.study import Study, StudyOptions, shared, twins
 from shared.config import preset
@@ -80,7 +81,7 @@ def _measured(both: frameworks.Frameworks) -> list[dict[str, Json]]:
     """
     context = get_context("spawn")
     names = [framework.name for framework in both]
-    pools = {name: ProcessPoolExecutor(1, mp_context=context) for name in names}
+    pools = {name: ProcessPoolExecutor(1, context, begin_worker) for name in names}
     times: dict[tuple[str, str, str], dict[str, list[float]]] = {
         (file, definition, way): {name: [] for name in names}
         for file, definition in DEFINITIONS

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from twingrad import lifeline
 from twingrad.cli import apart, library_commands
 from twingrad.cli.ending import exit_status, open_standard_streams
 from twingrad.environment import checkout, install_command, missing_packages
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_status(lambda: _run(list(argv)))
     arguments = sys.argv[1:]
     open_standard_streams()
+    lifeline.end_with_parent_if_told(os.environ)
     if library_commands.runs_a_pair(arguments):
         return apart.run(lambda: exit_status(lambda: _run(arguments)))
     return exit_status(lambda: _run(arguments))

@@ -306,10 +306,19 @@ def _type(options: type, name: str) -> tuple[type, bool]:
     return kind, several
 
 
+def _path(text: str) -> Path:
+    """The path that was typed; nothing is none, though ``Path("")`` is the working folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty: give one, or . for this folder")
+    return Path(text)
+
+
 def _add(parser: argparse._ArgumentGroup, declared: Declared) -> None:
     name, several, required = declared.flag, declared.several, declared.option.required
     text, metavar = declared.help.replace("%", "%%"), declared.metavar
     convert: Callable[[str], Value] = declared.option.parse or declared.kind
+    if convert is Path:
+        convert = _path
     default = declared.default
     if declared.kind is bool:
         parser.add_argument(name, action="store_true", default=default, help=text)

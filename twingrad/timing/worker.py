@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from twingrad import user_code
+from twingrad import lifeline, user_code
 from twingrad.cli.imports import without_checkout
 from twingrad.foreign import Untyped
 from twingrad.pair import Pair, importing_beside, load
@@ -96,6 +96,7 @@ class Worker:
 
 def _serve(pipe: Untyped, framework: Framework, path: str, dtype: str) -> None:
     """Answer until the other end is closed."""
+    lifeline.end_with_parent()
     os.dup2(2, 1)  # what libraries print is no result
     steps: dict[Task, Step] = {}
     with ExitStack() as within:
