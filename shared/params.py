@@ -115,7 +115,7 @@ def check(params: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]
 
 def check_names(names: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise ``ValueError`` naming the first tensor that is missing in ``names``, or unknown."""
-    present = list(names)
+    present = dict.fromkeys(names)
     for name in shapes:
         if name not in present:
             raise ValueError(f"tensor {name!r} is missing: expected shape {shapes[name]}")

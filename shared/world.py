@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+# Processes of the largest run there can be.
+MOST = 1 << 20
 # SLURM names no port: take one above those that systems hand out, by the job's number.
 _FIRST_PORT, _PORTS = 61440, 4096
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -49,6 +51,8 @@ def _read(
     environ: Mapping[str, str], rank: str, size: str, local_rank: str, host: str, port: int
 ) -> World:
     count = _whole(environ, size, 1)
+    if count > MOST:
+        raise ValueError(f"{size} is {environ[size][:40]!r}: expected {MOST} processes at most")
     return World(
         rank=_whole(environ, rank, 0, count),
         size=count,

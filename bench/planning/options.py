@@ -1,5 +1,6 @@
 """Options of ``twingrad plan``."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,8 @@ STEP_SETTINGS = (
 )  # fmt: skip
 
 
+# Devices of the largest plan.
+MOST_DEVICES = 1 << 20
 _MACHINES, _RATES = "what it runs on", "its rates"
 
 
@@ -66,6 +69,11 @@ class PlanOptions:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}: expected more than 0")
+        if self.device_count > MOST_DEVICES:
+            raise ValueError(
+                f"{self.device_count} devices: expected {MOST_DEVICES} at most, which is far more "
+                "than there are anywhere"
+            )
         product = (self.data_parallel or 1) * (self.sharded or 1)
         if self.is_arranged and self.devices not in (None, product):
             raise ValueError(
@@ -116,4 +124,6 @@ class PlanOptions:
 
 def arrangements(devices: int) -> list[tuple[int, int]]:
     """Every (data_parallel, sharded) whose product is ``devices``."""
-    return [(devices // m, m) for m in range(1, devices + 1) if devices % m == 0]
+    small = [m for m in range(1, math.isqrt(devices) + 1) if devices % m == 0]
+    sharded = sorted({*small, *(devices // m for m in small)})
+    return [(devices // m, m) for m in sharded]

@@ -23,7 +23,7 @@ from bench.training.framework_run import FrameworkRun
 from bench.training.metrics import StepMetrics
 from bench.training.run_lock import RunLock
 from bench.training.setup import RunSetup, TrainOptions
-from shared import checkpoint, params
+from shared import checkpoint, corpus, params
 from shared.rendezvous import Rendezvous
 from shared.schedule import learning_rate
 from twingrad.environment import install_command
@@ -150,7 +150,10 @@ class Session:
         with _progress(self.console) as bar:
             task = bar.add_task("", total=self.setup.until, completed=self.step, metrics="")
             while not is_last:
-                rows, is_last = self._advance(interrupted)
+                try:
+                    rows, is_last = self._advance(interrupted)
+                except corpus.ChangedFile as error:
+                    raise ValueError(f"{error}{self._saved_before(first)}") from None
                 for run, row in zip(self.runs, rows, strict=True):
                     run.log(row)
                 if self.step % self.setup.config.checkpoint_every == 0 or is_last:
@@ -163,6 +166,16 @@ class Session:
             measured = self.runs[0].text_loss.measured(self.step)
             curves.draw(self.setup.out, self.curves(), measured, self._title())
         self.summary()
+
+    def _saved_before(self, first: int) -> str:
+        """Save the steps since ``first``, where this process can alone; a clause that says so."""
+        again = (
+            f", then go on with twingrad train --out {shlex.quote(str(self.setup.out))} --resume"
+        )
+        if self.step == first or self.meeting.world.size > 1:
+            return again
+        self.save()
+        return f"{again} from step {self.step}"
 
     def _say_what_compiles(self) -> None:
         """Tell of the wait before the first step, which a program is compiled for."""

@@ -37,6 +37,11 @@ class UnstoppableStream(io.TextIOBase):
             except (OSError, ValueError) as error:
                 self._give_up(error)
 
+    def end(self) -> None:
+        """Flush for the last time, and leave the stream to others."""
+        self.flush()
+        self._is_open = False
+
     def _give_up(self, error: Exception) -> None:
         self._is_open = False
         try:  # what it still holds would be written when Python ends, and fail once more
@@ -78,6 +83,6 @@ def output_stops_nothing() -> Iterator[None]:
         yield
     finally:
         for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
+            if isinstance(stream, UnstoppableStream):
+                stream.end()
         sys.stdout, sys.stderr = before

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.corpus.file_tokens import FileTokens
 from shared.corpus.tokens import Corpus, check_ids, joined, joint_digest, split
 
 # llm.c's shards: 256 words of 32 bits, of which magic, version and count matter, then the ids.
@@ -29,7 +30,7 @@ def load_shards(path: Path, vocab_size: int, fraction: float) -> Corpus:
     if is_nanogpt:
         files = pair
     # Only nanoGPT's names, or one file alone, may be without a header.
-    rows = [_map_tokens(file, bare=is_nanogpt or not path.is_dir()) for file in files]
+    rows = [_open_tokens(file, bare=is_nanogpt or not path.is_dir()) for file in files]
     for file, row in zip(files, rows, strict=True):
         check_ids(row, vocab_size, str(file))
         if row.dtype != rows[0].dtype:
@@ -64,8 +65,8 @@ def _magic(path: Path) -> list[int]:
         return [int(word) for word in np.frombuffer(file.read(12).ljust(12, b"\0"), "<i4")]
 
 
-def _map_tokens(path: Path, bare: bool) -> np.ndarray:
-    """The ids of a file, mapped: llm.c's, or nanoGPT's without a header where ``bare`` is set."""
+def _open_tokens(path: Path, bare: bool) -> FileTokens:
+    """The ids of a file: llm.c's, or nanoGPT's without a header where ``bare`` is set."""
     size = path.stat().st_size
     if size == 0:
         raise ValueError(f"{path} is empty: give a file of tokens")
@@ -81,7 +82,7 @@ def _map_tokens(path: Path, bare: bool) -> np.ndarray:
                 f"{path} is {size} bytes long, an odd number: expected uint16 tokens, as nanoGPT "
                 "writes them"
             )
-        return np.memmap(path, "<u2", "r")
+        return FileTokens(path, "<u2")
     expected, dtype = _SHARDS[magic]
     if version != expected:
         raise ValueError(
@@ -92,4 +93,4 @@ def _map_tokens(path: Path, bare: bool) -> np.ndarray:
         raise ValueError(
             f"{path} holds {max(held, 0)} tokens and its header says {count}: copy the file again"
         )
-    return np.memmap(path, dtype, "r", offset=_HEADER)
+    return FileTokens(path, dtype, _HEADER)

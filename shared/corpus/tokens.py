@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer
 
+from shared.corpus.file_tokens import FileTokens
 from shared.files import JsonObject
 
-_CHUNK = 1 << 22  # ids checked at once
+_CHUNK = 1 << 19  # ids checked at once
 
 
 class Concatenated:
@@ -19,7 +20,7 @@ class Concatenated:
     Raises ``ValueError`` for arrays of several dtypes, and for a slice with a step.
     """
 
-    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+    def __init__(self, parts: Sequence[np.ndarray | FileTokens]) -> None:
         dtypes = sorted({str(part.dtype) for part in parts})
         if len(dtypes) != 1:
             raise ValueError(f"the parts are of dtypes {', '.join(dtypes)}: expected one")
@@ -46,12 +47,13 @@ class Concatenated:
         return np.concatenate([np.empty(0, self.dtype), *pieces])
 
 
-Tokens = np.ndarray | Concatenated
+Row = np.ndarray | FileTokens
+Tokens = Row | Concatenated
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Corpus:
-    """Token ids [N] for training and for validation, unsigned, mapped into memory.
+    """Token ids [N] for training and for validation, unsigned, in a file or mapped into memory.
 
     ``description`` is plain JSON: name, kind, number of files (or of a data set's rows), bytes,
     tokens and ``sha256``: the digest of the file, or of the digests of several files.
@@ -76,7 +78,7 @@ def joint_digest(digests: Sequence[bytes]) -> str:
     return digests[0].hex() if alone else hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def check_ids(row: Integer[np.ndarray, "N"], vocab_size: int, source: str) -> None:
+def check_ids(row: Row, vocab_size: int, source: str) -> None:
     """Raise ``ValueError`` for ids outside the vocabulary; read in chunks, to save memory.
 
     The frameworks differ on such ids: PyTorch raises, or fails on a GPU, and JAX is silent.
@@ -91,21 +93,27 @@ def check_ids(row: Integer[np.ndarray, "N"], vocab_size: int, source: str) -> No
             )
 
 
-def joined(rows: Sequence[np.ndarray]) -> Tokens:
+def joined(rows: Sequence[Row]) -> Tokens:
     """``rows`` end to end, without a copy."""
     return rows[0] if len(rows) == 1 else Concatenated(rows)
 
 
-def split(rows: Sequence[np.ndarray], fraction: float) -> tuple[Tokens, Tokens]:
+def split(rows: Sequence[Row], fraction: float) -> tuple[Tokens, Tokens]:
     """``rows`` end to end, cut in two: all but the last ``fraction``, and the rest."""
     total = sum(len(row) for row in rows)
     left = total - int(total * fraction)
-    train, validation = [], []
+    train: list[Row] = []
+    validation: list[Row] = []
     for row in rows:
-        train.append(row[:left])
-        validation.append(row[left:])
+        train.append(_part(row, 0, left))
+        validation.append(_part(row, left, len(row)))
         left = max(left - len(row), 0)
     return (
         joined([row for row in train if len(row)] or train[:1]),
         joined([row for row in validation if len(row)] or validation[:1]),
     )
+
+
+def _part(row: Row, start: int, stop: int) -> Row:
+    """A part of ``row``, of which nothing is read or copied yet."""
+    return row.part(start, stop) if isinstance(row, FileTokens) else row[start:stop]

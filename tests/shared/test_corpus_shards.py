@@ -1,11 +1,13 @@
 """Files of token ids, of nanoGPT and of llm.c."""
 
 import hashlib
+import os
 import tracemalloc
 
 import numpy as np
 import pytest
 
+from shared.corpus.file_tokens import ChangedFile, FileTokens
 from tests.helpers.corpora import all_tokens, load_corpus, refused, write_shard
 
 
@@ -17,7 +19,7 @@ def test_a_file_of_nanogpt_is_its_tokens(tmp_path):
     assert np.array_equal(loaded.validation, tokens[950:])
     assert loaded.description["kind"] == "nanogpt"
     assert loaded.description["sha256"] == hashlib.sha256(tokens.tobytes()).hexdigest()
-    assert isinstance(loaded.train, np.memmap)
+    assert isinstance(loaded.train, FileTokens)
 
 
 def test_a_folder_of_nanogpt_keeps_its_own_split(tmp_path):
@@ -63,7 +65,7 @@ def test_shards_without_a_val_are_split_at_the_end(tmp_path, fraction):
     assert len(loaded.validation) == int(30 * fraction)
 
 
-def test_tokens_are_mapped_and_not_read_into_memory(tmp_path):
+def test_tokens_are_left_in_their_file(tmp_path):
     for i in range(2):
         with open(write_shard(tmp_path / f"{i}.bin", [], count=1 << 26), "r+b") as file:
             file.truncate(1024 + (2 << 26))  # zeros that take no room on the disk
@@ -111,3 +113,29 @@ def test_shards_of_two_kinds_or_for_validation_alone_are_refused(tmp_path):
         tmp_path,
         tokenizer=None,
     )
+
+
+@pytest.mark.parametrize("change", ["cut", "grown", "rewritten"])
+def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path, change):
+    path = tmp_path / "train.bin"
+    path.write_bytes(np.arange(5000, dtype="<u2").tobytes())
+    loaded = load_corpus(path, 5000, tokenizer=None)
+    assert loaded.train[10:12].tolist() == [10, 11]
+    if change == "cut":
+        os.truncate(path, 100)
+    elif change == "grown":
+        os.truncate(path, 20_000)
+    else:
+        path.write_bytes(bytes(10_000))
+        os.utime(path, ns=(0, 0))
+    with pytest.raises(ChangedFile, match=r"train\.bin has changed since .* restore it"):
+        loaded.train[4000:4002]
+
+
+def test_a_file_that_is_replaced_is_read_as_it_was(tmp_path):
+    path = tmp_path / "train.bin"
+    path.write_bytes(np.arange(1000, dtype="<u2").tobytes())
+    loaded = load_corpus(path, 1000, tokenizer=None)
+    (tmp_path / "other").write_bytes(bytes(10))
+    (tmp_path / "other").rename(path)
+    assert loaded.train[900:902].tolist() == [900, 901]

@@ -95,3 +95,9 @@ def test_half_a_torchrun_is_refused_by_what_it_lacks(name, missing):
 def test_a_number_that_is_none_is_refused_by_its_variable(environ, message):
     with pytest.raises(ValueError, match=message):
         World.from_environment(environ)
+
+
+@pytest.mark.parametrize("size", ["1048577", "9" * 20])
+def test_a_world_beyond_any_machine_is_refused_at_once(size):
+    with pytest.raises(ValueError, match=r"WORLD_SIZE is '\d+': expected 1048576 processes"):
+        World.from_environment(TORCHRUN | {"WORLD_SIZE": size})

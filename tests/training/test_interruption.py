@@ -1,12 +1,15 @@
 """Trainings that are stopped, lose their checkpoints, or leave the finite numbers."""
 
 import json
+import os
 import shutil
 import signal
 
+import numpy as np
 import pytest
 
 from bench.training import command, metrics
+from bench.training.framework_run import FrameworkRun
 from shared import checkpoint
 from tests.helpers.runs import SMALL, refused, rows_of, train
 
@@ -80,3 +83,28 @@ def test_a_step_that_leaves_the_finite_numbers_is_not_kept(framework, text, tmp_
         json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     for step in checkpoint.steps(out / name / "checkpoints"):
         checkpoint.load(out / name / "checkpoints" / f"step-{step:06d}")
+
+
+def test_data_that_is_cut_off_ends_the_training_with_a_checkpoint(
+    one, tmp_path, monkeypatch, capsys
+):
+    data, out = tmp_path / "train.bin", tmp_path / "run"
+    tokens = (np.arange(40_000) % 256).astype("<u2").tobytes()
+    data.write_bytes(tokens)
+    log = FrameworkRun.log
+
+    def cutting(run, row):
+        log(run, row)
+        if row.step == 2:
+            os.truncate(data, 2000)
+
+    monkeypatch.setattr(FrameworkRun, "log", cutting)
+    asked = (*SMALL, "--framework", one, "--data", data, "--steps", 60, "--out", out)
+    said = refused(capsys, *asked, "--checkpoint-every", 60)
+    assert "train.bin has changed since it was opened, from 80000 to 2000 bytes" in said
+    (step,) = checkpoint.steps(out / one / "checkpoints")
+    assert step == rows_of(out, one)[-1]["step"] > 1
+    assert f"--resume from step {step}" in said
+    data.write_bytes(tokens)
+    monkeypatch.undo()
+    assert train("--framework", one, "--out", out, "--resume", "--stop-after", step + 1) == 0

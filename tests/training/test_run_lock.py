@@ -47,10 +47,9 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
 
 
 def test_of_several_processes_the_first_holds_it(tmp_path):
-    environment = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
     with RunLock(tmp_path, ALONE) as first:
         first.take()
-        RunLock(tmp_path, World.from_environment(environment)).take()
+        RunLock(tmp_path, World(rank=1, size=2, local_rank=1)).take()
 
 
 def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):

@@ -64,7 +64,7 @@ def test_a_training_whose_output_fails_comes_to_its_end(framework, text, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", _Full())
         assert train(*asked, "--out", tmp_path) == 0
-    assert checkpoint.steps(tmp_path / framework.name / "checkpoints") == [3]
+    assert checkpoint.steps(tmp_path / framework.name / "checkpoints")[-1] == 3
     assert len(rows_of(tmp_path, framework.name)) == 3
 
 
