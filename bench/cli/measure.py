@@ -8,6 +8,7 @@ from pathlib import Path
 from twingrad.cli.commands import MEASURING, Command, OptionSource
 from twingrad.cli.options import option, read_options
 from twingrad.files import require_writable
+from twingrad.printable import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ def run_report(arguments: argparse.Namespace) -> int:
     options = read_options(ReportOptions, arguments)
     require_writable(options.html)
     html.write(options.html)
-    print(f"{options.html} holds the twins side by side, and all that was measured of them")
+    text = f"{options.html} holds the twins side by side, and all that was measured of them"
+    print(printable(text))
     return 0
 
 

@@ -83,7 +83,7 @@ def make(comparison: dict[str, Json] | None = None) -> str:
 
 def write(path: Path, comparison: dict[str, Json] | None = None) -> None:
     """Write the page whole or not at all; ``ValueError`` says why it cannot be written."""
-    write_bytes(path, make(comparison).encode())
+    write_bytes(path, make(comparison).encode(errors="replace"))
 
 
 def recorded(name: str) -> Record | None:

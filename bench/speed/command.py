@@ -9,6 +9,7 @@ from bench.harness import ending, records, terminal
 from bench.speed import record, tables
 from bench.speed.benchmark import Bench
 from bench.speed.options import BenchOptions
+from twingrad.printable import printable, sentence
 
 
 def run(options: BenchOptions, console: Console) -> int:
@@ -39,8 +40,8 @@ def check(options: BenchOptions) -> int:
     if options.check is None:
         raise ValueError("--check takes a file")
     try:
-        print(record.check(options.check))
+        print(printable(record.check(options.check)))
     except record.Refused as refused:
-        print(f"twingrad: {refused}", file=sys.stderr)
+        print(f"twingrad: {sentence(str(refused))}", file=sys.stderr)
         return 1
     return 0

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,8 @@ from bench.training.session import Session, require_device
 from bench.training.setup import RunSetup, TrainOptions
 from shared.rendezvous import Rendezvous
 from shared.world import World
-from twingrad.cli.ending import AGAIN_S, STOPPING, Stopped
+from twingrad.cli.ending import AGAIN_S, STOPPING, Stopped, say
+from twingrad.printable import sentence
 from twingrad.terminal import NAMES as TITLES
 
 
@@ -73,7 +73,7 @@ def _train(
     except NonFiniteLoss as stop:
         console.print(f"[red]Stopped[/red] {escape(str(stop))}", soft_wrap=True)
         if meeting.world.rank:
-            print(f"twingrad: stopped {stop}", file=sys.stderr)
+            say(f"twingrad: stopped {sentence(str(stop))}")
         return 1
     finally:
         session.close()

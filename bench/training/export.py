@@ -7,6 +7,7 @@ from bench.training import pretrained
 from shared import transformers_io
 from twingrad.cli.options import option
 from twingrad.files import write_bytes
+from twingrad.printable import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ def run(options: ExportOptions) -> int:
     tokenizer = model.tokenizer or {"kind": "gpt2"}
     if tokenizer["kind"] == "bpe":
         write_bytes(options.out / "tokenizer.json", str(tokenizer["definition"]).encode())
-    print(f"{options.out} is a GPT-2 that transformers loads with from_pretrained")
+    print(printable(f"{options.out} is a GPT-2 that transformers loads with from_pretrained"))
     if tokenizer["kind"] == "bytes":
         print("its tokens are bytes, which need no file: sample with --tokenizer bytes")
     return 0

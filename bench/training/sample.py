@@ -18,6 +18,7 @@ from shared.params import Params
 from shared.sampling import Sampling
 from shared.tokenizer import Stream, Tokenizer
 from twingrad.cli.options import option
+from twingrad.printable import printable
 from twingrad.terminal import NAMES as TITLES
 
 # JAX compiles one program for the prompt and one for all later tokens.
@@ -170,7 +171,7 @@ def write(options: SampleOptions, config: GPTConfig, params: Params, words: Toke
     if len(prompts) == 1:
         _print_growing(options.prompt[0], timed, Stream(words))
     else:
-        print("\n\n".join(_texts(prompts, timed, words)))
+        print(_shown("\n\n".join(_texts(prompts, timed, words))))
     print(f"{Pace(len(prompts), times)}, in {TITLES[framework.name]}", file=sys.stderr)
     return 0
 
@@ -244,7 +245,12 @@ def _timed(steps: Iterator[Array], times: list[float]) -> Iterator[Array]:
 
 
 def _print_growing(prompt: str, steps: Iterator[Array], stream: Stream) -> None:
-    print(prompt, end="", flush=True)
+    print(_shown(prompt), end="", flush=True)
     for ids in steps:
-        print(stream.push(int(ids[0])), end="", flush=True)
-    print(stream.flush())
+        print(_shown(stream.push(int(ids[0]))), end="", flush=True)
+    print(_shown(stream.flush()))
+
+
+def _shown(text: str) -> str:
+    """``text`` as it is printed: in a pipe as it is, on a terminal so that it cannot steer that."""
+    return printable(text) if sys.stdout.isatty() else text

@@ -8,7 +8,7 @@ import pytest
 from bench.cli.main import main
 from bench.harness import frameworks, records
 from bench.planning import activations, memory, rates, timing, validation
-from bench.planning.options import arrangements
+from bench.planning.options import MOST_DEVICES, PlanOptions, arrangements
 from bench.planning.step_plan import StepPlan, Variant, variant
 from bench.planning.timing import Rates
 from bench.speed import workloads
@@ -211,6 +211,12 @@ def test_every_arrangement_of_the_devices_is_planned(devices):
     assert (1, devices) in found
     assert all(d * m == devices for d, m in found)
     assert len(set(found)) == len(found)
+
+
+def test_more_devices_than_there_are_is_refused_at_once():
+    assert len(arrangements(MOST_DEVICES)) == 21
+    with pytest.raises(ValueError, match="536870911 devices: expected 1048576 at most"):
+        PlanOptions(devices=536_870_911)
 
 
 def test_a_plan_is_shown_and_written(tmp_path, capsys):

@@ -52,6 +52,7 @@ def test_values_have_the_types_that_the_fields_declare():
     [
         ("gpt3", "unknown program 'gpt3': did you mean gpt2? choose from all, gpt2"),
         ("--workload train walk", "unknown workload 'walk': choose from train, decode"),
+        ("--out=", "argument --out: the path is empty: give one, or . for this folder"),
         ("--steps many", "argument --steps: invalid int value: 'many'; see tool --help"),
         ("--step=3", "unrecognized arguments: --step=3; see tool --help"),
         ("--worked-out=3", "unrecognized arguments: --worked-out=3; see tool --help"),

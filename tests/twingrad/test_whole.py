@@ -12,12 +12,12 @@ from shared import files as shared_files
 from tests.helpers.sources import ROOT
 from twingrad import files as library_files
 from twingrad.files import require_writable, write_bytes
-from twingrad.whole import whole_file, whole_folder
+from twingrad.whole import temporary_folder, whole_file, whole_folder
 
 # Begins a file or a folder, and is killed before it is whole.
 KILLED = """
 import os, signal, sys
-from twingrad.whole import whole_file, whole_folder
+from twingrad.whole import temporary_folder, whole_file, whole_folder
 with {make}(sys.argv[1]) as made:
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -160,4 +160,16 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
     for make in (whole_file, whole_folder):
         with pytest.raises(KeyboardInterrupt), make(tmp_path / "name"):
             raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_temporary_folder_goes_even_after_a_kill(tmp_path, monkeypatch):
+    words = [sys.executable, "-c", KILLED.format(make="temporary_folder"), "name"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    assert subprocess.run(words, cwd=ROOT, env=environment).returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert _mode(left) == 0o700
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with temporary_folder("name") as folder:
+        assert list(tmp_path.iterdir()) == [folder]
     assert list(tmp_path.iterdir()) == []

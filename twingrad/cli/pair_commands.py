@@ -25,6 +25,7 @@ from twingrad.files import require_writable, write_bytes, write_json
 from twingrad.outcome import Outcome, diagnose_hint, outcome_object
 from twingrad.page import comparison_page
 from twingrad.pair import Pair, importing_beside, load, write_starter
+from twingrad.printable import printable
 from twingrad.terminal import progress
 
 if TYPE_CHECKING:
@@ -176,13 +177,15 @@ def init_pair(options: InitPairOptions) -> int:
     if options.side != "both":
         side = _side(options.side)
         write_starter(options.file, side)
-        print(f"{options.file} is one side of a pair; put your model in it, then:")
-        print(f"  twingrad record {options.file} --side {side} --out REC")
+        file = printable(str(options.file))
+        print(f"{file} is one side of a pair; put your model in it, then:")
+        print(f"  twingrad record {file} --side {side} --out REC")
         return 0
     write_starter(options.file)
-    print(f"{options.file} is a pair that compares; put your models in it, then:")
-    print(f"  twingrad compare {options.file}")
-    print(f"  twingrad diagnose {options.file}")
+    file = printable(str(options.file))
+    print(f"{file} is a pair that compares; put your models in it, then:")
+    print(f"  twingrad compare {file}")
+    print(f"  twingrad diagnose {file}")
     return 0
 
 
@@ -261,9 +264,9 @@ def compare(options: PairCompareOptions, console: Console) -> int:
     hint = diagnose_hint(shlex.quote(str(options.file)))
     if options.against is not None:
         hint += f" --against {shlex.quote(str(options.against))}"
-    _write_comparison(options, outcomes, notes, seconds, hint)
     outcome_tables.comparison(console, pair.name, outcomes, seconds, hint)
     finding_tables.notes(console, notes)
+    _write_comparison(options, outcomes, notes, seconds, hint)
     equal = all(outcome.ok for outcome in outcomes)
     return 0 if equal and not (options.strict and notes) else 1
 
@@ -288,7 +291,7 @@ def _write_comparison(
         }
         write_json(options.json, report)
     if options.html:
-        write_bytes(options.html, comparison_page(outcomes, facts, hint).encode())
+        write_bytes(options.html, comparison_page(outcomes, facts, hint).encode(errors="replace"))
 
 
 def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
@@ -303,13 +306,13 @@ def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
 
         findings = pairs.diagnose(pair, say, options.all, options.until, options.only)
     seconds = time.perf_counter() - started
+    findings.show(console, str(options.file))
+    console.print(f"({seconds:.0f} s)")
     if options.json:
         report = as_object(findings, seconds, _environment(), findings.notes)
         if findings.part is not None:
             report["part"] = findings.part
         write_json(options.json, report)
-    findings.show(console, str(options.file))
-    console.print(f"({seconds:.0f} s)")
     return 1 if findings or (options.strict and findings.notes) else 0
 
 

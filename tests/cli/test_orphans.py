@@ -1,0 +1,78 @@
+"""A command that is ended leaves no process and no temporary folder, however it was ended."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.harness import frameworks
+from tests.helpers.sources import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not all(map(frameworks.installed, frameworks.NAMES)), reason="needs both frameworks"
+    ),
+]
+CALLS = {
+    "compare": ["compare", "--dtype", "float64"],
+    "bench": ["bench", "--workload", "overhead", "--starts", "3"],
+    "plan": ["plan", "--measure", "--preset", "tiny"],
+}
+
+
+def _of_session(session: int) -> list[int]:
+    """The processes that a command has started, whatever group or session they are in now."""
+    found, parents = [], {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent, _, its = (place / "stat").read_text().rpartition(")")[2].split()[:4]
+        except (OSError, ValueError):
+            continue
+        parents[int(place.name)] = int(parent)
+        if int(its) == session and state != "Z":
+            found.append(int(place.name))
+    changed = True
+    while changed:
+        more = [pid for pid, parent in parents.items() if parent in found and pid not in found]
+        found, changed = found + more, bool(more)
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("command", ["compare", "bench", "plan"])
+def test_no_process_and_no_folder_outlives_a_command(tmp_path, command, number):
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-m", "bench", *CALLS[command]]
+    with subprocess.Popen(
+        words, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
+    ) as process:
+        started: set[int] = set()
+        deadline = time.monotonic() + 120
+        while len(started) < 2 and process.poll() is None and time.monotonic() < deadline:
+            started = set(_of_session(process.pid))
+            time.sleep(0.1)
+        time.sleep(2)
+        started |= set(_of_session(process.pid))
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+    assert len(started) > 1
+    assert "Traceback" not in said
+    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number), said
+    deadline = time.monotonic() + 30
+    while (left := [pid for pid in started if _alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+    if number != signal.SIGKILL:  # of which the next command removes what is left
+        assert [path.name for path in tmp_path.iterdir() if "twingrad" in path.name] == []
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
