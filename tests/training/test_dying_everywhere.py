@@ -1,13 +1,21 @@
-"""A training that dies at any file operation leaves a folder that goes on."""
+"""A training that dies at any file operation, or at any moment, leaves a folder that goes on."""
 
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from bench.harness.frameworks import installed
-from tests.helpers.runs import ROOT, SMALL
+from bench.training import metrics, run_lock
+from tests.helpers.runs import ROOT, SMALL, Run, assert_same_run
+
+# How often a run is ended by each signal; 10 is what the project claims.
+KILLS = int(os.environ.get("TWINGRAD_KILLS", "1"))
+STEPS = 60
 
 # Trains three steps with a checkpoint after each, and dies before the n-th thing that it does to a
 # file of its run, for every n; then goes on to the end. Forks, so that PyTorch starts once.
@@ -77,3 +85,29 @@ def test_a_run_that_dies_at_any_file_operation_goes_on(text, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) > 40  # moments at which it died
+
+
+@pytest.mark.slow
+def test_runs_ended_by_any_signal_go_on_bit_for_bit(framework, text, tmp_path):
+    name, draw = framework.name, random.Random(0)
+    asked = (*SMALL, "--framework", name, "--data", text, "--steps", STEPS)
+    asked += ("--checkpoint-every", 5, "--resume", "--begin", "--out")
+    with Run(*asked, tmp_path / "whole") as whole:
+        whole.ends(0, within=600)
+    for kill in range(3 * KILLS):
+        number = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)[kill % 3]
+        out = tmp_path / f"killed-{kill}"
+        with Run(*asked, out) as run:
+            if draw.random() < 0.8:  # else before its first step
+                run.wait_for_steps(out / name / metrics.FILE, 1)
+            time.sleep(draw.uniform(0, 0.5))
+            run.process.send_signal(number)
+            said = run.process.communicate(timeout=120)[0]
+        assert run.process.returncode in (0, -9, 130, 128 + number), said
+        assert "Traceback" not in said
+        with Run(*asked, out) as last:
+            last.ends(0, within=600)
+        assert_same_run(out, tmp_path / "whole", name, STEPS)
+        left = [path for path in out.rglob("*") if path.name.startswith(".")]
+        assert left == []
+        assert not (out / run_lock.FILE).exists()
