@@ -14,6 +14,8 @@ IGNORED = -1
 # thousand layers are still quickly made.
 _LARGEST_SIZE = (1 << 31) - 1
 _MOST_LAYERS = 10_000
+# Largest setting of an optimizer, with which float32 numbers can still be computed.
+_LARGEST = 1e30
 _MOST_STEPS = 1 << 48
 
 
@@ -157,6 +159,11 @@ class AdamWConfig:
             _require(
                 is_whole(value) if steps else is_number(value),
                 f"{field.name} is {value!r}: expected a {'whole' if steps else 'finite'} number",
+            )
+            _require(
+                steps or value <= _LARGEST,
+                f"{field.name} is {value!r}: expected {_LARGEST:g} at most, for float32 holds "
+                "little more",
             )
         rates = 0 <= self.min_learning_rate <= self.learning_rate
         _require(

@@ -110,3 +110,9 @@ def test_configurations_are_frozen_and_take_keywords_only(make):
         setattr(config, field, getattr(config, field))
     with pytest.raises(TypeError):
         make(getattr(config, field))
+
+
+@pytest.mark.parametrize("field", ["learning_rate", "weight_decay", "epsilon", "max_grad_norm"])
+def test_a_setting_that_float32_cannot_hold_is_refused(field):
+    with pytest.raises(ValueError, match=rf"{field} is 1e\+300: expected 1e\+30 at most"):
+        AdamWConfig(**{field: 1e300})

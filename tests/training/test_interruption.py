@@ -68,12 +68,11 @@ def test_metrics_are_kept_under_a_name_that_is_free(tmp_path):
         assert (tmp_path / f"metrics-{number}.jsonl").read_text() == str(number)
 
 
-@pytest.mark.slow("jax*", "torch-1e30")
-@pytest.mark.parametrize("rate", ["1e30", "1e300"])
-def test_a_step_that_leaves_the_finite_numbers_is_not_kept(framework, text, tmp_path, capsys, rate):
+@pytest.mark.slow("jax*")
+def test_a_step_that_leaves_the_finite_numbers_is_not_kept(framework, text, tmp_path, capsys):
     name, out = framework.name, tmp_path / "run"
     asked = (*SMALL, "--framework", name, "--data", text, "--steps", 6, "--warmup", 4)
-    asked += ("--checkpoint-every", 1, "--eval-every", 1, "--learning-rate", rate)
+    asked += ("--checkpoint-every", 1, "--eval-every", 1, "--learning-rate", 1e30)
     assert train(*asked, "--out", out) == 1
     said = capsys.readouterr().out
     assert "Stopped at step" in said

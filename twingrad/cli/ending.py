@@ -13,10 +13,13 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from twingrad import user_code
+from twingrad.environment import checkout
 from twingrad.printable import sentence
 
 # A call or an input was wrong; what a closed pipe ends a program with, as the shell counts it.
 WRONG, CLOSED_PIPE = 2, 128 + 13
+# Packages of a checkout that are not the user's.
+_PACKAGES = ("bench", "shared", "torch_impl", "jax_impl")
 # Signals that end a command, and what is said of each.
 STOPPING = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 # Seconds within which a signal that comes again is the same one, sent to a group and to a process.
@@ -102,7 +105,10 @@ def _ended_by(error: BaseException) -> int:
 
 def _unexpected(error: BaseException) -> list[str]:
     """The lines about an error that nobody has foreseen, which say where its traceback is."""
-    frames = [f"  {frame}" for frame in user_code.frames_of(error)]
+    root = checkout()
+    ours = () if root is None else tuple(f"{root}{os.sep}{name}{os.sep}" for name in _PACKAGES)
+    theirs = [one for one in user_code.frames_of(error) if not one.file.startswith(ours)]
+    frames = [f"  {frame}" for frame in theirs]
     whose = "your code" if frames else "twingrad or a library under it"
     text = f"twingrad: {whose} raised {user_code.error_text(error)}"
     return [sentence(f"{text}; {_kept_traceback(error)}"), *map(sentence, frames)]
