@@ -60,6 +60,7 @@ def _ends(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow("0*", "os._exit(1)*", "os.abort*", "os.kill*", "sys.exit*")
 @pytest.mark.parametrize(
     ("command", "status", "words"),
     [
@@ -81,6 +82,7 @@ def test_only_what_a_command_says_is_its_status(command, status, words):
     assert said.count("\n") == bool(words)
 
 
+@pytest.mark.slow("*waiting*", "2-*", "1-*")
 @pytest.mark.parametrize("command", ["waiting()", "stubborn()"])
 @pytest.mark.parametrize(
     ("number", "word"),
@@ -95,6 +97,7 @@ def test_a_signal_ends_both_processes_and_is_said_once(command, number, word):
     assert _ends(child)
 
 
+@pytest.mark.slow
 def test_ctrl_c_for_both_processes_is_said_once():
     with _start("waiting()") as process:
         child = int(process.stdout.readline())
@@ -111,6 +114,7 @@ def test_a_killed_caller_takes_the_command_with_it():
     assert _ends(child)
 
 
+@pytest.mark.slow("diagnose", "bench")
 @pytest.mark.parametrize("command", ["compare", "diagnose", "bench"])
 def test_a_pair_that_exits_is_not_equal(tmp_path, command):
     (tmp_path / "pair.py").write_text("import os\nos._exit(0)\n")

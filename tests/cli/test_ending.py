@@ -104,6 +104,7 @@ def test_an_ignored_signal_stays_ignored(capsys):
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow("*10*")
 @pytest.mark.parametrize("command", ["lambda: print('x' * 10**6) or 0", "lambda: print('x') or 0"])
 def test_a_closed_pipe_ends_a_command_quietly(command):
     reading, writing = os.pipe()
@@ -129,6 +130,7 @@ def test_a_full_disk_under_stdout_is_one_sentence():
     assert re.fullmatch("twingrad: No space left on device; .*\n", done.stderr)
 
 
+@pytest.mark.slow
 def test_stdout_without_the_character_prints_a_substitute():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = _program("lambda: print('1 ∞ 2') or 0", stdout=subprocess.PIPE, env=environment)

@@ -34,7 +34,10 @@ COMMANDS = {
 @pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="needs both frameworks"
 )
-@pytest.mark.slow("*-plan", "*-compare", "*-tensors", "*-train", "*0*-help", "no*-help", "C-*")
+@pytest.mark.slow(
+    *("*-plan", "*-compare", "*-tensors", "*-train", "*-help"),
+    *("-O-*", "C-*", "ascii-*", "dumb-*", "no colour-*", "no std*"),
+)
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("surroundings", SURROUNDINGS)
 def test_a_command_ends_in_no_traceback_anywhere(tmp_path, surroundings, command):

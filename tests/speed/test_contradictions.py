@@ -13,9 +13,21 @@ COMMITTED = sorted(path.stem for path in records.RESULTS.glob("speed-*.json"))
 
 @pytest.fixture(scope="module")
 def committed():
-    return records.load("speed-small-cpu").as_object()
+    """Two rows of one workload and their ratio, out of a committed record: it holds by itself."""
+    found = records.load("speed-small-cpu").as_object()
+    found["results"] = found["results"][:2]
+    names = [row["contestant"] for row in found["results"]]
+    found["ratios"] = [
+        one
+        for one in found["ratios"]
+        if [one["numerator"], one["denominator"]] == names
+        and one["workload"] == found["results"][0]["workload"]
+    ]
+    assert list(record_module.problems(found)) == []
+    return found
 
 
+@pytest.mark.slow("speed-[!d]*")
 @pytest.mark.parametrize("name", COMMITTED)
 def test_the_committed_records_hold(name):
     assert list(record_module.problems(records.load(name).as_object())) == []
