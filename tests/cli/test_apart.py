@@ -17,6 +17,9 @@ import atexit, os, signal, sys, time
 from twingrad.cli import apart
 from twingrad.cli.ending import exit_status
 apart.GRACE_S = 0.5
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # whatever the tests were started with
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def late():
     atexit.register(lambda: os._exit(0))
