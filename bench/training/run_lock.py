@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import socket
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,7 +51,7 @@ class RunLock:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._is_at_its_place(handle):
                     since = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
-                    line = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
+                    line = f"process {os.getpid()} on {os.uname().nodename} since {since}\n"
                     os.truncate(handle, 0)
                     os.write(handle, line.encode())
                     return handle
