@@ -94,6 +94,8 @@ class FrameworkRun:
         again than a kill costs, the metrics until now are kept beside; the sentence says where.
         """
         self.folder.mkdir(exist_ok=True)
+        if self.checkpoints.is_dir():
+            checkpoint.sweep(self.checkpoints)
         path, step, kept = self.folder / metrics.FILE, self.trainer.steps, ""
         rows = metrics.read(path, None)
         self.rows = [row for row in rows if row.step <= step]

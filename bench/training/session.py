@@ -143,6 +143,7 @@ class Session:
         """Take steps until the end, the stop that was asked for, or an interruption."""
         if self.step >= self.setup.until:
             self.console.print(f"Nothing to do: the run is at step {self.step}.")
+            self.prune()  # a kill may have come in between
             return
         is_last, first = False, self.step
         self._say_what_compiles()
@@ -234,7 +235,7 @@ class Session:
         return rows, is_last
 
     def save(self) -> None:
-        """Write a checkpoint of every framework, and delete the old ones."""
+        """Write a checkpoint of every framework, then delete the old ones."""
         config, seed = self.setup.config, self.setup.config.train.seed
         for run in self.runs:
             path = run.save(
@@ -257,8 +258,16 @@ class Session:
             )
             if self.meeting.world.rank == 0:
                 self.meeting.keep(str(path))
-                best = run.best
-                checkpoint.prune(run.checkpoints, config.keep, () if best is None else (best,))
+        self.prune()
+
+    def prune(self) -> None:
+        """Delete the old checkpoints of every framework."""
+        if self.meeting.world.rank:
+            return
+        for run in self.runs:
+            best = run.best
+            kept = () if best is None else (best,)
+            checkpoint.prune(run.checkpoints, self.setup.config.keep, kept)
 
     def curves(self) -> Mapping[str, Sequence[StepMetrics]]:
         """Every framework's metrics in this folder, also of the one that the run began in."""

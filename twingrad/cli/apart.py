@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from io import RawIOBase
 
+from twingrad.cli.commands import HelpPrinted
 from twingrad.cli.ending import STOPPING, WRONG, say, stopped
 from twingrad.lifeline import end_with_parent_at_once
 
@@ -38,7 +39,10 @@ def run(command: Callable[[], int]) -> int:
         os.close(reading)
         end_with_parent_at_once(parent)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        status = command()
+        try:
+            status = command()
+        except HelpPrinted:
+            status = 0
         os.write(writing, bytes([status]))
         return status
     os.close(writing)

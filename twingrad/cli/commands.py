@@ -14,6 +14,12 @@ from twingrad.cli.options import WIDTH, Declared, Parser, add_options, declared_
 from twingrad.suggestions import did_you_mean
 
 PROG = "twingrad"
+
+
+class HelpPrinted(SystemExit):
+    """The end of a call with ``--help``, whose text has been printed: status 0."""
+
+
 # Headings of the list of commands, in its order.
 FRAMEWORKS = "compare the two frameworks"
 PAIRS = "your own pair of models"
@@ -127,8 +133,8 @@ def run_command(
     parser.refuse_unknown_options(words)
     try:
         parsed = parser.parse_args(words)
-    except SystemExit:  # --help has been printed, and all else is a ValueError
-        return 0
+    except SystemExit as printed:  # all else that is wrong is a ValueError
+        raise HelpPrinted(0) from printed
     parsed.argv = [name, *words]
     return known[name].run(parsed)
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from twingrad import user_code
+from twingrad.cli.commands import HelpPrinted
 from twingrad.environment import checkout
 from twingrad.printable import sentence
 
@@ -51,6 +52,12 @@ def exit_status(run: Callable[[], int]) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
             return status
+        except HelpPrinted:
+            try:
+                sys.stdout.flush()
+            except OSError as error:
+                return _ended_by(error)
+            raise
         except BaseException as error:
             return _ended_by(error)
 
