@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from bench.gpu.options import GpuOptions
 from bench.harness import terminal
 from twingrad import compile_cache
-from twingrad.cli.main import exit_status
+from twingrad.cli.ending import exit_status
 from twingrad.cli.options import Parser, add_options, read_options
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from bench.gpu import progress
 from bench.gpu.options import GpuOptions
 from bench.gpu.steps import Step, steps
-from bench.harness import ending, records, side_process, terminal
+from bench.harness import ending, records, terminal
 from bench.harness.terminal import Say
 from bench.parity import command as compare
 from bench.parity.options import CompareOptions
@@ -20,7 +20,8 @@ from bench.speed import setup, tables
 from bench.speed.benchmark import Bench
 from bench.speed.setup import BenchSetup
 from twingrad import environment as facts
-from twingrad.cli.main import exit_status
+from twingrad import lifeline
+from twingrad.cli.ending import exit_status
 
 # Seconds that a step is worth beginning with, and that a comparison has to end in when told to.
 LEAST_S, ENDING_S = 5.0, 20.0
@@ -148,7 +149,7 @@ class Measurement:
 
 def _run_compare(options: CompareOptions) -> None:
     """Compare in this process, which ends with the one that started it."""
-    side_process.end_with_parent()
+    lifeline.end_with_parent()
     result = exit_status(lambda: compare.run(options, terminal.new_console()).status)
     raise SystemExit(result)
 

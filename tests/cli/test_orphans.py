@@ -62,7 +62,8 @@ def test_no_process_and_no_folder_outlives_a_command(tmp_path, command, number):
         said = process.communicate(timeout=60)[1]
     assert len(started) > 1
     assert "Traceback" not in said
-    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number), said
+    killed = number == signal.SIGKILL  # compare takes a termination for Ctrl-C
+    assert process.returncode in ((-9,) if killed else (128 + number, 130)), said
     deadline = time.monotonic() + 30
     while (left := [pid for pid in started if _alive(pid)]) and time.monotonic() < deadline:
         time.sleep(0.1)
