@@ -75,7 +75,7 @@ def readiness(parity) -> Callable[..., messages.Readiness]:
         return messages.Readiness(
             first_s=first_s,
             step_s=step_s,
-            peak=messages.Peak(host=1 << 20),
+            peak=messages.Peak(host=1 << 30),
             parity=parity(error, ok),
         )
 

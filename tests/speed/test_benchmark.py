@@ -91,8 +91,9 @@ def test_ctrl_c_in_a_later_round_keeps_the_samples_of_earlier_ones(
             worker.readiness = readiness()
             worker.state = {"settings": {}, "versions": {}, "libraries": []}
             for turn in range(3):
+                seconds = 1.0 + turn + len(worker.name) / 100
                 worker.samples.append(
-                    Sample(start=part.number, round=turn, seconds=1.0 + turn, others_cores=0.0)
+                    Sample(start=part.number, round=turn, seconds=seconds, others_cores=0.0)
                 )
             if part.number:
                 raise KeyboardInterrupt
@@ -106,6 +107,7 @@ def test_ctrl_c_in_a_later_round_keeps_the_samples_of_earlier_ones(
     # The one that goes first the second time had just been timed.
     assert starts == [[0, 0, 0], [0, 0, 0, 1, 1, 1]]
     assert len(found["ratios"]) == 1
+    found["seconds"] = 60.0  # the samples were not really taken
     assert list(record.problems(found)) == []
 
 
