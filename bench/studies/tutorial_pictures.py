@@ -79,7 +79,7 @@ def graph_of(record: Record, name: str, side: str) -> Graph:
 
 
 def _amount(content: dict[str, Json] | None) -> Amount | None:
-    return content and Amount(tuple(content["shape"]), content["size"])
+    return None if content is None else Amount(tuple(content["shape"]), content["size"])
 
 
 def drawings() -> dict[str, Callable[[str, str], str]]:
