@@ -106,7 +106,7 @@ def test_one_listing_for_columns_that_print_different_lines_is_refused(tmp_path)
     cells = "".join(f"<td>\n\n```python\nprint({n})\n```\n\n</td>\n" for n in (1, 2))
     page.write_text(f"<table>\n<tr>\n{cells}</tr>\n</table>\n\n```text\n```\n", encoding="utf-8")
     columns = {side: list(prompt.run(page, side, {})) for side in frameworks.NAMES}
-    with pytest.raises(ValueError, match="line 18: the columns print different lines"):
+    with pytest.raises(ValueError, match="line 21: the columns print different lines"):
         listings.rendered(page, columns)
 
 
