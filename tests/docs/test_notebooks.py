@@ -31,6 +31,8 @@ for cell in json.load(open(sys.argv[1], encoding="utf-8"))["cells"]:
             magics[head[2:]]("", body)
         else:
             exec(compile(text, cell["id"], "exec"), names)
+            for name in ("IPython", "IPython.core", "IPython.core.magic"):
+                sys.modules.pop(name, None)  # libraries look whether they are within IPython
 print("all cells were run")
 """
 
