@@ -34,9 +34,7 @@ class StudyOptions:
     side: str | None = option(
         None, choices=frameworks.NAMES, help="diagnosis: plant bugs on this side alone"
     )
-    most: int | None = option(
-        None, metavar="N", help="diagnosis: stop after N bugs; random-pairs: after N pairs"
-    )
+    most: int | None = option(None, metavar="N", help="diagnosis: stop after N bugs")
 
 
 @dataclass(frozen=True, kw_only=True)
