@@ -1,6 +1,22 @@
 """Judgements by hand: survivors that no test should have noticed, and lines that none reaches."""
 
 # By file and the changed lines before and after, stripped.
-JUDGEMENTS: dict[tuple[str, str, str], str] = {}
+JUDGEMENTS: dict[tuple[str, str, str], str] = {
+    (
+        "twingrad/numerics.py",
+        "pairs = zip(_chunks(x), _chunks(y), strict=True)",
+        "pairs = zip(_chunks(x), _chunks(y), strict=False)",
+    ): "equivalent: arrays of one shape are cut into as many blocks",
+    (
+        "twingrad/numerics.py",
+        "up = random.integers(2, size=value.shape, dtype=np.int8).astype(bool)",
+        "up = random.integers(2, size=value.shape, dtype=np.int8).astype(None)",
+    ): "equivalent: np.where takes the numbers 0 and 1 as it takes truth values",
+    (
+        "shared/params.py",
+        '(-1, int(part)) if part.isdecimal() else (_FORWARD.find(f" {part} "), 0)',
+        '(-1, int(part)) if part.isdecimal() else (_FORWARD.find(f" {part} "), 1)',
+    ): "equivalent: all keys of words have the same number behind them",
+}
 # Why lines or branches of a file are left by the quick set.
 UNREACHED: dict[str, str] = {}

@@ -214,14 +214,15 @@ def test_what_is_written_says_that_it_is_laid_out_as_pytorchs(tmp_path):
 # Folders of transformers
 
 
-def test_an_export_has_transformers_names_and_the_width_of_its_weights(tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_export_has_transformers_names_and_the_width_of_its_weights(tmp_path, dtype):
     shapes = params.gpt2_shapes(UNTIED)
-    transformers_io.save(tmp_path, UNTIED, _tensors(shapes, np.float64))
+    transformers_io.save(tmp_path, UNTIED, _tensors(shapes, dtype))
     saved = load_file(tmp_path / "model.safetensors")
     biases = {f"transformer.h.{i}.attn.c_attn.bias" for i in range(2)}
     named = {n if n == "lm_head.weight" else f"transformer.{n}" for n in shapes}
     assert set(saved) == named | biases
-    assert {value.dtype.name for value in saved.values()} == {"float64"}
+    assert {value.dtype.name for value in saved.values()} == {dtype}
     assert {saved[name].shape for name in biases} == {(24,)}
     transformers_io.save(tmp_path, UNTIED, _tensors(shapes))  # over what is there
 
