@@ -31,6 +31,11 @@ DIFFERENCES: tuple[Callable[[], Difference], ...] = (
     arrays.out_of_range,
     training.saturated,
     training.cross_entropy,
+    arrays.grid,
+    layers.pooling,
+    layers.resize,
+    arrays.clip_at_the_bound,
+    arrays.norm_at_zero,
 )
 
 

@@ -18,7 +18,8 @@ pytestmark = [
         not all(map(frameworks.installed, frameworks.NAMES)), reason="it needs both frameworks"
     ),
     # PyTorch says so of itself, the first time that it differentiates forwards.
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning"),
     pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning"),
     # Anomaly mode warns before it raises, which is what the phrase about it is for.
     pytest.mark.filterwarnings("ignore:Error detected in:UserWarning"),
@@ -96,7 +97,7 @@ def test_the_arguments_have_the_names_of_the_inputs():
 # A slip in one half of a phrase: the framework, what is written, and what is written instead.
 SLIPS = {
     "past_the_end": ("jax", 'mode="fill"', 'mode="clip"'),
-    "add_at": ("torch", "x.index_add_(0, index, values)", "x.index_put_((index,), x[index] + values)"),
+    "add_at": ("torch", "index_add_(0, index, values)", "index_put_((index,), x[index] + values)"),
     "causal_mask": ("torch", ".tril()", ".triu()"),
     "own_derivative": ("torch", "(1 - gate)", "(1 + gate)"),
     "linear": ("jax", "weight.T", "weight.reshape(3, 2)"),
@@ -105,7 +106,7 @@ SLIPS = {
     "cast": ("torch", "x.to(torch.bfloat16)", "x.to(torch.float16)"),
     "split": ("jax", "[1]", "[3]"),
     "variance": ("jax", "ddof=1", "ddof=0"),
-    "scatter_add": ("torch", "scatter_add", "scatter"),
+    "scatter_add": ("torch", "x.scatter_add(", "x.scatter("),
     "buckets": ("torch", "x, edges, out", "x, edges, right=True, out"),
     "independent_draws": ("jax", "other, (3,)", "key, (3,)"),
     "sample_tokens": ("torch", "logits.softmax(dim=-1)", "logits.sigmoid()"),
@@ -115,7 +116,7 @@ SLIPS = {
     "convolution": ("jax", "transpose(2, 3, 1, 0)", "transpose(3, 2, 1, 0)"),
     "layer_norm": ("jax", "epsilon=1e-5, ", ""),
     "gelu": ("torch", 'approximate="tanh"', 'approximate="none"'),
-    "batch_norm": ("jax", "momentum=0.9, ", ""),
+    "batch_norm": ("jax", "momentum=0.9", "momentum=0.99"),
     "squares": ("jax", "squared_error", "l2_loss"),
     "weights_of_classes": ("torch", ", weight=weights", ""),
     "training_step": ("jax", ", weight_decay=0.01", ""),

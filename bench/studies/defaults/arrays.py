@@ -107,3 +107,72 @@ def out_of_range() -> Difference:
         left=0.0,
         how="check token ids before they reach either framework",
     )
+
+
+def grid() -> Difference:
+    """Measure the order of a grid's axes."""
+    import warnings
+
+    import jax.numpy as jnp
+    import torch
+
+    x, y = values(3), values(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch asks for `indexing`, which is the advice
+        left_out, _ = torch.meshgrid(torch.tensor(x), torch.tensor(y))
+    jax_side, _ = jnp.meshgrid(x, y)
+    advised, _ = jnp.meshgrid(x, y, indexing="ij")
+    return Difference(
+        topic="the axes of meshgrid",
+        torch="ij: the first argument runs down",
+        jax="xy: it runs across",
+        effect="the grid of 3 and 4 numbers, if it is read in the other order",
+        size=distance(left_out.numpy().ravel(), np.asarray(jax_side).ravel()),
+        left=distance(left_out.numpy(), advised),
+        how="say indexing='ij' in both",
+    )
+
+
+def norm_at_zero() -> Difference:
+    """Measure the gradient of a norm at 0."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+    import torch
+
+    zeros = np.zeros(4)
+    leaf = torch.tensor(zeros, requires_grad=True)
+    (gradient,) = torch.autograd.grad(torch.linalg.vector_norm(leaf), leaf)
+    jax_side = jax.grad(jnp.linalg.vector_norm)(jnp.asarray(zeros))
+    advised = jax.grad(lambda x: optax.safe_norm(x, 1e-12))(jnp.asarray(zeros))
+    return Difference(
+        topic="the gradient of a norm at 0",
+        torch=f"{float(gradient[0]):g}",
+        jax=f"{float(jax_side[0]):g}",
+        effect="the share of the gradient that is NaN in JAX alone",
+        size=float(np.mean(~np.isfinite(jax_side)))
+        - float(np.mean(~np.isfinite(gradient.numpy()))),
+        left=float(np.abs(np.asarray(advised) - gradient.numpy()).max()),
+        how="optax.safe_norm(x, min_norm)",
+    )
+
+
+def clip_at_the_bound() -> Difference:
+    """Measure the gradient of a clipped number that lies at the bound."""
+    import jax
+    import jax.numpy as jnp
+    import torch
+
+    leaf = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(leaf.clamp(-1, 1), leaf)
+    jax_side = jax.grad(lambda x: jnp.clip(x, -1, 1))(1.0)
+    advised = jax.grad(lambda x: jnp.where(x > 1, 1.0, jnp.where(x < -1, -1.0, x)))(1.0)
+    return Difference(
+        topic="the gradient of clip at its bound",
+        torch=f"{float(gradient):g}",
+        jax=f"{float(jax_side):g}, as of a maximum of two equal numbers",
+        effect="the gradient of clip(x, -1, 1) at 1",
+        size=distance(gradient.numpy(), jax_side),
+        left=distance(gradient.numpy(), advised),
+        how="jnp.where(x > high, high, jnp.where(x < low, low, x))",
+    )

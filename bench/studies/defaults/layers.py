@@ -188,3 +188,48 @@ def embedding_start() -> Difference:
     return _initial(
         "an Embedding's rows at the start", torch_side, jax_side, ("normal, 1", "normal, 1/√C")
     )
+
+
+def pooling() -> Difference:
+    """Measure the strides of a pooling layer."""
+    import jax.numpy as jnp
+    import torch
+    from flax import nnx
+
+    images = values(1, 1, 8, 8)
+    torch_side = torch.nn.functional.max_pool2d(torch.tensor(images), 2).numpy()
+    last = jnp.asarray(images).transpose(0, 2, 3, 1)
+    jax_side = nnx.max_pool(last, (2, 2))
+    advised = nnx.max_pool(last, (2, 2), strides=(2, 2)).transpose(0, 3, 1, 2)
+    a, b = torch_side.shape[-1], jax_side.shape[1]
+    return Difference(
+        topic="strides of pooling",
+        torch="the window's size",
+        jax="1",
+        effect=f"images of 8 x 8 become {b} x {b}, not {a} x {a}; pixels more, as a share",
+        size=(b * b - a * a) / (a * a),
+        left=distance(torch_side, advised),
+        how="nnx.max_pool(x, (2, 2), strides=(2, 2))",
+    )
+
+
+def resize() -> Difference:
+    """Measure what is done before an image is made smaller."""
+    import jax
+    import torch
+
+    images = values(1, 1, 8, 8)
+    torch_side = torch.nn.functional.interpolate(
+        torch.tensor(images), scale_factor=0.5, mode="bilinear"
+    ).numpy()
+    jax_side = jax.image.resize(images, (1, 1, 4, 4), "bilinear")
+    advised = jax.image.resize(images, (1, 1, 4, 4), "bilinear", antialias=False)
+    return Difference(
+        topic="making an image smaller",
+        torch="its pixels as they are",
+        jax="smoothed first",
+        effect="an image of noise at half its size",
+        size=distance(torch_side, jax_side),
+        left=distance(torch_side, advised),
+        how="jax.image.resize(..., antialias=False), or F.interpolate(..., antialias=True)",
+    )

@@ -2,7 +2,11 @@
 
 from twingrad.phrases.phrase import Family, Phrase, given, integers, normal, positive
 
-_REDUCED = "A loss of PyTorch is a mean unless `reduction` says otherwise; one of optax is a number for each example, which you average yourself"
+_REDUCED = (
+    "A loss of PyTorch is a mean unless `reduction` says otherwise; one of optax is a number "
+    "for each example, which you average yourself"
+)
+
 
 FAMILY = Family(
     name="losses",
@@ -15,8 +19,8 @@ FAMILY = Family(
             inputs={"logits": normal(5, 4), "labels": integers(5, below=4)},
             gradient=("logits",),
             differs=_REDUCED
-            + ". Both take logits, no probabilities. Classes are on the second axis in PyTorch, and "
-            "on the last in optax.",
+            + ". Both take logits, no probabilities. Classes are on the second axis in PyTorch, "
+            "and on the last in optax.",
             costs="Log-softmax and one element of each row; PyTorch keeps the log-probabilities.",
         ),
         Phrase(
