@@ -108,8 +108,9 @@ FAMILY = Family(
             costly=True,
             differs="Both write a program without Python. PyTorch's is a graph of its operators, "
             "JAX's StableHLO, for the platforms that are named. Sizes may be symbols in both.",
-            costs="It is compiled again where it is loaded, unless AOTInductor or a compiled "
-            "executable is written.",
+            costs="Bytes to be written are `torch.export.save`'s and `program.serialize()`'s, "
+            "which needs flatbuffers. It is compiled again where it is loaded, unless AOTInductor "
+            "or a compiled executable is written.",
         ),
     ),
 )

@@ -44,15 +44,13 @@ def an_argument_that_is_no_array(x):
     compiled = []
 
     def power(x, exponent):
-        return x**exponent if exponent > 2 else x
+        return x**exponent if exponent > 2 else x * x
 
     compiled_power = torch.compile(
         power, backend=_counted(compiled), dynamic=False
     )
     values = [compiled_power(x, exponent) for exponent in (2, 3, 3)]
-    return values, len(
-        {*compiled}
-    ) + 1  # for exponent 2 there is nothing to compile
+    return values, len(compiled)
 
 
 def a_setting_that_changes(x):
