@@ -67,10 +67,11 @@ def run_torch(phrase: Phrase, function: ModuleCall) -> Result:
             if not leaves:
                 return Result([_of_torch(value) for value in values])
             floats = [value for value in values if torch.is_tensor(value) and value.requires_grad]
-            total = sum(
+            sums = [
                 (value * torch.tensor(factors(phrase, place, tuple(value.shape)))).sum()
                 for place, value in enumerate(floats)
-            )
+            ]
+            total = torch.stack(sums).sum()
             gradients = torch.autograd.grad(total, list(leaves.values()))
             named = zip(leaves, map(_of_torch, gradients), strict=True)
             return Result([_of_torch(value) for value in values], dict(named))
