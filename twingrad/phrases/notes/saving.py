@@ -59,8 +59,8 @@ FAMILY = Family(
             words="strict partial missing unexpected keys pretrained backbone",
             inputs={"weight": normal(2, 3)},
             differs="`strict=False` reports what is missing and what is too much; a slip in a "
-            "name goes unnoticed unless that is read. `nnx.update` takes a part, and raises for "
-            "names that the model has not.",
+            "name goes unnoticed unless that is read. `nnx.update` takes a part, and says nothing "
+            "of a name that the model has not.",
             costs="Nothing.",
         ),
         Phrase(

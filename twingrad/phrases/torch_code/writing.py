@@ -10,9 +10,8 @@ def write(x):
 
 
 def add_at(x, index, values):
-    return x.index_add_(
-        0, index, values
-    )  # x[index] += values adds once where one comes twice
+    # x[index] += values adds once where an index comes twice
+    return x.index_add_(0, index, values)
 
 
 def largest_at(x, index, values):
