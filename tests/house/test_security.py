@@ -115,10 +115,14 @@ def test_no_source_unpickles_or_evaluates():
         for name, _ in _calls(path)
         if name in forbidden
     }
-    # Our own sources, with a bug planted; and tensors alone out of PyTorch's checkpoints.
-    assert calls == {("bench/mutation/mutants.py", "exec"), (reader, "torch.load")}
-    (load,) = (call for name, call in _calls(ROOT / reader) if name == "torch.load")
-    assert "weights_only=True" in map(ast.unparse, load.keywords)
+    # Our own sources, with a bug planted; and tensors alone out of PyTorch's checkpoints. A phrase
+    # loads what it has just saved.
+    phrase = "twingrad/phrases/torch_code/saving.py"
+    loads = {(reader, "torch.load"), (phrase, "torch.load")}
+    assert calls == {("bench/mutation/mutants.py", "exec"), *loads}
+    for path in (reader, phrase):
+        (load,) = (call for name, call in _calls(ROOT / path) if name == "torch.load")
+        assert "weights_only=True" in map(ast.unparse, load.keywords)
 
 
 def test_only_the_places_named_can_use_the_network():

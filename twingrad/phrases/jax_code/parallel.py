@@ -61,6 +61,6 @@ def one_process_alone():
 
 
 def same_bits(x, index):
-    # On a GPU: XLA_FLAGS=--xla_gpu_exclude_nondeterministic_ops=true
+    # On a GPU set xla_gpu_exclude_nondeterministic_ops in XLA_FLAGS
     runs = [jnp.zeros(3, x.dtype).at[index].add(x) for _ in range(2)]
     return runs[0], jnp.array_equal(*runs)

@@ -40,7 +40,8 @@ def branch(x):
 
 def choose_a_function(x, which):
     functions = (torch.sin, torch.cos, torch.tanh)
-    return functions[which](x)
+    function = functions[which]
+    return function(x)
 
 
 def ragged_batch(x, lengths):
