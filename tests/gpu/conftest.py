@@ -1,6 +1,7 @@
 """A measurement of a GPU in which nothing is computed: its records are made of made-up times."""
 
 import io
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def made(tmp_path, monkeypatch) -> Made:
             pytest.skip(f"{name} is not installed, and this needs both frameworks")
     made = Made(tmp_path / "records")
     parity = Parity(ok=True, judged=3, worst="loss", error_u=1.0, limit_u=4.0)
+    # Each another, since no two are alike, and short, since none is waited for.
+    seconds = itertools.count(1e-9, 1e-12)
 
     def measure_group(self, part, files, group, workers, until) -> None:
         for worker in workers:
@@ -58,11 +61,11 @@ def made(tmp_path, monkeypatch) -> Made:
                 raise KeyboardInterrupt
             made.measured.append(worker.name)
             worker.readiness = messages.Readiness(
-                first_s=2.0, step_s=1.0, peak=messages.Peak(host=1), parity=parity
+                first_s=2e-9, step_s=1e-9, peak=messages.Peak(host=1 << 30), parity=parity
             )
             worker.state = {"settings": {}, "versions": {}, "libraries": []}
             worker.samples += [
-                Sample(start=part.number, round=turn, seconds=1.0 + turn, others_cores=0.0)
+                Sample(start=part.number, round=turn, seconds=next(seconds), others_cores=0.0)
                 for turn in range(COUNT)
             ]
             self.noted()
