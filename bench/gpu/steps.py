@@ -32,7 +32,23 @@ class Step:
 
 
 def steps(options: GpuOptions, device: str) -> list[Step]:
-    """All steps of a call on ``device``, in their order; a CPU is timed in float32."""
+    """The steps that a call asks for, in their order; ``ValueError`` for a name that is none."""
+    every = _every(options, device)
+    unknown = set(options.names) - {step.name for step in every}
+    if unknown:
+        raise ValueError(
+            f"unknown step {min(unknown)!r}: choose from {', '.join(step.name for step in every)}"
+        )
+    return [step for step in every if not options.names or step.name in options.names]
+
+
+def _compared(name: str, size: str, dtype: str) -> Step:
+    about = f"both frameworks compared, {size}, {dtype}"
+    return Step(name=name, about=about, preset=size, dtype=dtype)
+
+
+def _every(options: GpuOptions, device: str) -> list[Step]:
+    """All steps on ``device``, in their order; a CPU is timed in float32."""
     preset, dtype = options.preset, DEFAULT_DTYPES[device]
     larger, larger_batch = LARGER.get(preset, ("gpt2-large", 8))
     transformers = importlib.util.find_spec("transformers") is not None
@@ -59,22 +75,18 @@ def steps(options: GpuOptions, device: str) -> list[Step]:
             **more,
         )
 
-    def compared(name: str, size: str, dtype: str) -> Step:
-        about = f"both frameworks compared, {size}, {dtype}"
-        return Step(name=name, about=about, preset=size, dtype=dtype)
-
-    every = [
+    return [
         timed("train", "a training step, both tuned", ("train",), TUNED),
-        compared("compare-tiny", "tiny", "all"),
-        compared("compare-bfloat16", preset, "bfloat16"),
-        compared("compare-float32", preset, "float32"),
+        _compared("compare-tiny", "tiny", "all"),
+        _compared("compare-bfloat16", preset, "bfloat16"),
+        _compared("compare-float32", preset, "float32"),
         timed(
             "peers", "a training step beside peers", ("train",), (*TUNED, *idiomatic, *hf, *peers)
         ),
         timed("ladder-torch", "what each setting adds in PyTorch", ("train",), ("torch-ladder",)),
         timed("ladder-jax", "what each setting adds in JAX", ("train",), ("jax-ladder",)),
         timed("decode", "a decoded token", ("decode",), (*TUNED, *idiomatic)),
-        compared("compare-float64", preset, "float64"),
+        _compared("compare-float64", preset, "float64"),
         timed(
             "passes",
             "forward and backward passes, and the ceilings of products and copies",
@@ -92,9 +104,3 @@ def steps(options: GpuOptions, device: str) -> list[Step]:
             batch_size=larger_batch,
         ),
     ]
-    unknown = set(options.names) - {step.name for step in every}
-    if unknown:
-        raise ValueError(
-            f"unknown step {min(unknown)!r}: choose from {', '.join(step.name for step in every)}"
-        )
-    return [step for step in every if not options.names or step.name in options.names]

@@ -47,6 +47,7 @@ ORDER = (
     "docs/training.md",
     "docs/distributed.md",
     "docs/benchmark.md",
+    "docs/gpu.md",
     "docs/plan.md",
     "docs/equality.md",
     "docs/diagnoses.md",
