@@ -18,16 +18,18 @@ def test_a_written_file_has_its_content_may_be_read_by_all_and_is_alone(tmp_path
     assert os.listdir(tmp_path) == ["one.bin"]
 
 
-@pytest.mark.parametrize("name", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("name", ["fsync", "fchmod", "replace"])
 def test_a_write_that_fails_says_why_and_leaves_nothing(tmp_path, monkeypatch, name):
     def full(*_):
         raise OSError(errno.ENOSPC, "no space")
 
-    monkeypatch.setattr(os, name, full)
     path = tmp_path / "one.bin"
+    path.write_bytes(b"before")
+    monkeypatch.setattr(os, name, full)
     with pytest.raises(ValueError, match=f"^cannot write {path}: no space$"):
         files.write_bytes(path, b"content")
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["one.bin"]
+    assert path.read_bytes() == b"before"
 
 
 def test_a_write_that_fails_after_the_rename_is_refused_all_the_same(tmp_path, monkeypatch):

@@ -121,8 +121,9 @@ def test_a_port_with_a_table_of_float32_is_equal_with_a_note():
 
 @pytest.mark.parametrize("only", [None, "^fc$"])
 def test_a_port_with_a_table_of_float32_is_equal_to_a_record_of_pytorch(only, tmp_path):
-    files.write(tmp_path, recorder.record(_pair(), "torch", only=only), 1.0)
-    judged = against.against(_pair(), against.recorded(tmp_path), tmp_path)
+    folder = tmp_path / "record"
+    files.write(folder, recorder.record(_pair(), "torch", only=only), 1.0)
+    judged = against.against(_pair(), against.recorded(folder), folder)
     assert pairs.diagnose(judged) == []
 
 

@@ -97,7 +97,7 @@ def _ended_by(error: BaseException) -> int:
         return CLOSED_PIPE
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
         first, *frames = user_code.lines(error)
-        say("twingrad: " + sentence(first), *(sentence(frame) for frame in frames))
+        say("twingrad: " + sentence(first), *map(_indented, frames))
     elif isinstance(error, OSError) and error.errno and not isinstance(error, BrokenPipeError):
         _discard_unwritten()
         place = "" if error.filename is None else f"{str(error.filename)[:200]}: "
@@ -115,10 +115,14 @@ def _unexpected(error: BaseException) -> list[str]:
     root = checkout()
     ours = () if root is None else tuple(f"{root}{os.sep}{name}{os.sep}" for name in _PACKAGES)
     theirs = [one for one in user_code.frames_of(error) if not one.file.startswith(ours)]
-    frames = [f"  {frame}" for frame in theirs]
+    frames = [str(frame) for frame in theirs]
     whose = "your code" if frames else "twingrad or a library under it"
     text = f"twingrad: {whose} raised {user_code.error_text(error)}"
-    return [sentence(f"{text}; {_kept_traceback(error)}"), *map(sentence, frames)]
+    return [sentence(f"{text}; {_kept_traceback(error)}"), *map(_indented, frames)]
+
+
+def _indented(frame: str) -> str:
+    return f"  {sentence(frame)}"
 
 
 def _kept_traceback(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from twingrad.cli.options import read_options
 ABOUT = "Compare a PyTorch model with its JAX port, tensor by tensor, and find where they differ."
 NOTE = "The built-in programs, their training and benchmarks come with a checkout of the project."
 # Options of these commands that no value follows.
-FLAGS = ("-h", "--help", "--all", "--map", "--strict", "--render")
+FLAGS = ("-h", "--help", "--all", "--map", "--strict", "--render", "--without-ceilings")
 _OF_GPT2 = ("preset", "weights", "tokens", "save")
 # Commands that are the library's where they are given a file, and the workbench's otherwise.
 OF_FILES = ("compare", "diagnose", "bench")
