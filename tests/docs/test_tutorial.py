@@ -48,7 +48,12 @@ def _is_pinned(side: str) -> bool:
     return f"{side}=={version(side).partition('+')[0]}" in pins
 
 
-@pytest.mark.slow("jax-tutorial-5-gpt2", "*-tutorial-6-training")
+@pytest.mark.slow(
+    "jax-tutorial-5-gpt2",
+    "*-tutorial-6-training",
+    "jax-tutorial-1-models",
+    "jax-tutorial-4-networks",
+)
 @each_page
 def test_every_block_of_a_column_is_pasted_and_prints_its_listings(page, framework):
     _, ran = _run(page, framework.name)
@@ -147,6 +152,7 @@ def _needs_a_column(text: str) -> bool:
     return "plt.subplots" in text and "loglog" not in text
 
 
+@pytest.mark.slow
 def test_both_columns_of_gpt2_come_to_the_same_numbers(frameworks, assert_same64):
     (ours, _), (theirs, _) = (_run(_page("gpt2"), framework.name) for framework in frameworks)
     assert_same64(ours["gradients"], theirs["gradients"])

@@ -174,6 +174,7 @@ def test_the_tour_alone_is_compared_row_by_row(capsys):
     assert "every gate holds" in printed
 
 
+@pytest.mark.slow
 @both
 def test_u_and_limit_are_defined_under_the_tables(capsys):
     printed = equal(capsys, "sigmoid-bce", "--dtype", "float64", "--device", "cpu")

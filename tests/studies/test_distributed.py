@@ -186,6 +186,7 @@ def _trained(framework):
     return trained
 
 
+@pytest.mark.slow("jax")
 def test_a_state_is_restored_without_two_tensors_being_read_at_once(framework):
     (config,) = distributed_worker.settings(ALONE)
     state = _trained(framework).export()

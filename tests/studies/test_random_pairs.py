@@ -73,7 +73,7 @@ def test_the_table_counts_right_pairs_and_located_changes():
     assert "| all | 1 | 2 | 1 | 1 |" in text
 
 
-@pytest.mark.slow("[1-9]*")
+@pytest.mark.slow
 @pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="a pair needs both frameworks"
 )

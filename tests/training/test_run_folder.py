@@ -47,7 +47,7 @@ def _damage(path: Path, how: str) -> None:
     path.write_bytes(content if how == "flip" else content[: len(content) // 2])
 
 
-@pytest.mark.slow("jax-flip", "torch-truncate")
+@pytest.mark.slow("jax-*", "torch-truncate")
 @pytest.mark.parametrize("how", ["flip", "truncate"])
 def test_a_damaged_checkpoint_is_passed_over_and_said(begun, framework, capsys, how):
     folder = begun / framework.name / "checkpoints"

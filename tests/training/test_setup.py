@@ -119,6 +119,7 @@ def test_a_run_made_longer_follows_the_longer_schedule_in_both_frameworks(both, 
     assert [row["step"] for row in rows[0]] == list(range(1, 25))
 
 
+@pytest.mark.slow("jax")
 def test_resuming_on_changed_data_is_refused(framework, text, tmp_path, capsys):
     own = tmp_path / "own.txt"
     own.write_text(text.read_text(encoding="utf-8"), encoding="utf-8")

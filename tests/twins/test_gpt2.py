@@ -371,6 +371,7 @@ def test_train_is_train_step_over_and_over_dropout_included(trained, framework, 
     assert_same64(whole, stepwise, relative=numerics.FLOAT64_TRAJECTORY_RELATIVE)
 
 
+@pytest.mark.slow("jax")
 def test_the_model_itself_is_trained(trained, framework):
     program, whole, _ = trained(framework)
     for name, value in program.params.items():

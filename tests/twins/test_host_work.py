@@ -47,7 +47,7 @@ def _calls(function) -> int:
     return count
 
 
-@pytest.mark.slow("jax-0.1")
+@pytest.mark.slow("jax-*")
 @pytest.mark.usefixtures("unchecked")
 @each_rate
 def test_a_step_of_jax_calls_no_more_functions_for_more_layers(framework, rate):

@@ -379,6 +379,7 @@ def test_bfloat16_computes_what_float64_does_but_for_rounding(framework, plain):
     assert (rounded != plain).all(), "it was not computed in bfloat16"
 
 
+@pytest.mark.slow("jax")
 def test_dropout_is_active_in_training_and_off_in_evaluation(framework):
     inputs, targets = _batch(0)
     with_it, without = (_trainer(framework, _config(), model) for model in (MODEL, NO_DROPOUT))
