@@ -109,7 +109,7 @@ def diagnosed(number: int, planted: bool) -> Row:
     from twingrad.diagnosis import pairs
 
     if number % KEPT == 0:
-        jax.clear_caches()
+        jax.clear_caches()  # type: ignore[no-untyped-call]
 
     spec = drawing.specification(number)
     change = drawing.change(spec) if planted else None

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bench.harness.foreign import Array
+from bench.harness.foreign import Array, Model
 from bench.studies.random_models import (
     equinox_model,
     function_model,
@@ -147,11 +146,11 @@ def batch(spec: Specification) -> tuple[Array, Array]:
     return x, targets
 
 
-def loss(spec: Specification) -> Callable[..., jax.Array]:
+def loss(spec: Specification) -> Callable[[Model, jax.Array, jax.Array], jax.Array]:
     """JAX's loss of the model for inputs and targets."""
 
-    def loss_of(model: Any, x: jax.Array, targets: jax.Array) -> jax.Array:
-        y = jax.vmap(model)(x) if spec.kind == "equinox" else model(x)
+    def loss_of(model: Model, x: jax.Array, targets: jax.Array) -> jax.Array:
+        y: jax.Array = jax.vmap(model)(x) if spec.kind == "equinox" else model(x)
         if spec.loss == "mean square":
             squares = (y - targets) ** 2
             return squares.sum() if spec.summed else squares.mean()
@@ -169,7 +168,7 @@ def pair(spec: Specification, changed: Specification | None = None) -> Pair:
     x, targets = batch(spec)
     last = spec.input == "images" and spec.kind != "equinox"
     theirs = x.transpose(0, 2, 3, 1) if last else x
-    makers: dict[Kind, Callable[[], Callable[[], Any]]] = {
+    makers: dict[Kind, Callable[[], Callable[[], object]]] = {
         "nnx": lambda: nnx_model.maker(ours),
         "linen": lambda: linen_model.maker(ours, theirs),
         "equinox": lambda: equinox_model.maker(ours),

@@ -1,12 +1,12 @@
 """The Equinox version of a random model: one example at a time, mapped over the batch."""
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from bench.harness.foreign import Native
 from bench.studies.random_models import jax_blocks
 from bench.studies.random_models.jax_blocks import Parts
 from bench.studies.random_models.specification import (
@@ -31,7 +31,7 @@ def over_rows(layer: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], 
 class RandomBlock(eqx.Module):
     """A block with its layers by name."""
 
-    layers: dict[str, Any]
+    layers: dict[str, eqx.Module]
     raw: dict[str, jax.Array]
     block: Block = eqx.field(static=True)
     style: Style = eqx.field(static=True)
@@ -57,7 +57,7 @@ class RandomBlock(eqx.Module):
             )
         self.raw = {name: jnp.zeros(shape) for name, shape in raw_shapes(block, style).items()}
 
-    def _norm(self) -> Any:
+    def _norm(self) -> eqx.Module:
         block = self.block
         if block.kind == "convolution":
             return eqx.nn.GroupNorm(block.norm_groups, block.hidden, eps=block.epsilon)
@@ -77,13 +77,13 @@ class RandomBlock(eqx.Module):
 class Model(eqx.Module):
     """The whole model; ``parts`` has all but the blocks, by name."""
 
-    parts: dict[str, Any]
+    parts: dict[str, Native]
     blocks: list[RandomBlock]
     spec: Specification = eqx.field(static=True)
 
     def __init__(self, spec: Specification, key: jax.Array):
         self.spec = spec
-        parts: dict[str, Any] = {}
+        parts: dict[str, Native] = {}
         if spec.input == "tokens":
             parts["embed"] = eqx.nn.Embedding(spec.vocabulary, spec.width, key=key)
         if spec.positions:
@@ -98,9 +98,10 @@ class Model(eqx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """One example to [outputs], or [T, outputs] where every place is read out."""
         spec = self.spec
-        parts = {name: self.parts.get(jax_name(spec.jax, name)) for name in (
-            "embed", "positions", "final_norm", "head",
-        )}  # fmt: skip
+        names = {
+            name: jax_name(spec.jax, name) for name in ("embed", "positions", "final_norm", "head")
+        }
+        parts = {name: self.parts[own] for name, own in names.items() if own in self.parts}
         if spec.input == "tokens":
             x = jax.vmap(parts["embed"])(x)
         if spec.positions:

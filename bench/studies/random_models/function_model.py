@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,9 @@ from bench.studies.random_models.specification import (
     jax_name,
     raw_shapes,
 )
+from twingrad.foreign import Tree
 
-Params = Mapping[str, Any]
+Params = Mapping[str, Tree]
 
 
 def linear(p: Params, x: jax.Array) -> jax.Array:
@@ -63,9 +63,11 @@ def convolution(p: Params, x: jax.Array, block: Block) -> jax.Array:
 
 def computed(params: Params, x: jax.Array, spec: Specification) -> jax.Array:
     """The batch to [B, outputs], or [B, T, outputs] where every place is read out."""
-    p = {name: params.get(jax_name(spec.jax, name)) for name in (
-        "embed", "positions", "blocks", "final_norm", "head",
-    )}  # fmt: skip
+    names = {
+        name: jax_name(spec.jax, name)
+        for name in ("embed", "positions", "blocks", "final_norm", "head")
+    }
+    p = {name: params[own] for name, own in names.items() if own in params}
     if spec.input == "tokens":
         x = p["embed"]["table"][x]
     if spec.positions:
@@ -99,7 +101,7 @@ def _block(block: Block, p: Params, spec: Specification, x: jax.Array) -> jax.Ar
 
 def parameters(spec: Specification) -> Params:
     """The parameters, all zero."""
-    p: dict[str, Any] = {"blocks": [_of_block(block, spec) for block in spec.blocks]}
+    p: dict[str, Tree] = {"blocks": [_of_block(block, spec) for block in spec.blocks]}
     if spec.input == "tokens":
         p["embed"] = {"table": jnp.zeros((spec.vocabulary, spec.width))}
     if spec.positions:
@@ -113,7 +115,7 @@ def parameters(spec: Specification) -> Params:
 
 def _of_block(block: Block, spec: Specification) -> Params:
     style = spec.jax
-    p: dict[str, Any] = {layer.name: _linear(layer) for layer in jax_layers(block, style)}
+    p: dict[str, Tree] = {layer.name: _linear(layer) for layer in jax_layers(block, style)}
     p |= {name: jnp.zeros(shape) for name, shape in raw_shapes(block, style).items()}
     is_image = block.kind == "convolution"
     if block.norm != "none":
@@ -136,6 +138,6 @@ def _norm(width: int, centred: bool) -> Params:
     return {"scale": jnp.ones(width), **bias}
 
 
-def maker(spec: Specification) -> Callable[[], Any]:
+def maker(spec: Specification) -> Callable[[], tuple[partial[jax.Array], Params]]:
     """What makes the function and its parameters."""
     return lambda: (partial(computed, spec=spec), parameters(spec))

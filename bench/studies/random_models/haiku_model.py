@@ -1,7 +1,6 @@
 """The Haiku version of a random model."""
 
 from collections.abc import Callable
-from typing import Any
 
 import haiku as hk
 import jax
@@ -18,9 +17,10 @@ from bench.studies.random_models.specification import (
     jax_name,
     raw_shapes,
 )
+from twingrad.foreign import Tree
 
 
-def norm_of(block: Block, name: str) -> Any:
+def norm_of(block: Block, name: str) -> hk.Module:
     """The norm of a block; a method that made it would be a part of its name."""
     if block.kind == "convolution":
         return hk.GroupNorm(block.norm_groups, eps=block.epsilon, name=name)
@@ -39,7 +39,7 @@ class RandomBlock(hk.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """A sequence or an image to the same."""
         block, style = self.block, self.style
-        layers: dict[str, Any] = {
+        layers: dict[str, hk.Module] = {
             layer.name: hk.Linear(layer.outputs, with_bias=layer.bias, name=layer.name)
             for layer in jax_layers(block, style)
         }
@@ -88,10 +88,10 @@ def computed(spec: Specification, x: jax.Array) -> jax.Array:
     return logits
 
 
-def maker(spec: Specification, batch: Array) -> Callable[[], Any]:
+def maker(spec: Specification, batch: Array) -> Callable[[], tuple[hk.Transformed, Tree]]:
     """What makes the transformed function and its parameters for inputs such as ``batch``."""
 
-    def made() -> Any:
+    def made() -> tuple[hk.Transformed, Tree]:
         function = hk.without_apply_rng(hk.transform(lambda x: computed(spec, x)))
         return function, function.init(jax.random.key(spec.number), jnp.asarray(batch))
 

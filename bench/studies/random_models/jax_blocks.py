@@ -116,7 +116,8 @@ def attention(parts: Parts, x: jax.Array) -> jax.Array:
     scores = jnp.einsum("...thd,...shd->...hts", q, k)
     scores = scores / np.sqrt(D) if block.scaled else scores
     if block.causal:
-        scores = jnp.where(jnp.tri(x.shape[-2], dtype=bool), scores, jnp.finfo(x.dtype).min)
+        lowest = jnp.finfo(x.dtype).min  # type: ignore[no-untyped-call]
+        scores = jnp.where(jnp.tri(x.shape[-2], dtype=bool), scores, lowest)
     if parts.style.low_softmax:
         weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(x.dtype)
     else:

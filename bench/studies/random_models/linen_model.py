@@ -1,7 +1,6 @@
 """The Flax Linen version of a random model."""
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,6 +17,7 @@ from bench.studies.random_models.specification import (
     jax_name,
     raw_shapes,
 )
+from twingrad.foreign import Tree
 
 
 class RandomBlock(nn.Module):
@@ -30,7 +30,7 @@ class RandomBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """A sequence or an image to the same."""
         block, style = self.block, self.style
-        layers: dict[str, Any] = {
+        layers: dict[str, nn.Module] = {
             layer.name: nn.Dense(layer.outputs, use_bias=layer.bias, name=layer.name)
             for layer in jax_layers(block, style)
         }
@@ -56,7 +56,7 @@ class RandomBlock(nn.Module):
         compute = jax_blocks.image_block if is_image else jax_blocks.sequence_block
         return compute(Parts(block, style, layers, raw), x)
 
-    def _norm(self, name: str) -> Any:
+    def _norm(self, name: str) -> nn.Module:
         block = self.block
         if block.kind == "convolution":
             return nn.GroupNorm(block.norm_groups, epsilon=block.epsilon, name=name)
@@ -94,10 +94,10 @@ class Model(nn.Module):
         return logits
 
 
-def maker(spec: Specification, batch: Array) -> Callable[[], Any]:
+def maker(spec: Specification, batch: Array) -> Callable[[], tuple[Model, Tree]]:
     """What makes the module and its variables for inputs such as ``batch``."""
 
-    def made() -> Any:
+    def made() -> tuple[Model, Tree]:
         model = Model(spec)
         return model, model.init(jax.random.key(spec.number), jnp.asarray(batch))
 

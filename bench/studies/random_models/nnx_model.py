@@ -1,12 +1,12 @@
 """The Flax NNX version of a random model."""
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
 
+from bench.harness.foreign import Native
 from bench.studies.random_models import jax_blocks
 from bench.studies.random_models.jax_blocks import Parts
 from bench.studies.random_models.specification import (
@@ -19,7 +19,7 @@ from bench.studies.random_models.specification import (
 )
 
 
-def norm_of(block: Block, rngs: nnx.Rngs) -> Any:
+def norm_of(block: Block, rngs: nnx.Rngs) -> nnx.Module:
     """The norm of a block."""
     if block.kind == "convolution":
         groups = block.norm_groups
@@ -84,10 +84,10 @@ class Model(nnx.Module):
         if not spec.tied:
             self._set("head", nnx.Linear(width, spec.outputs, rngs=rngs))
 
-    def _set(self, name: str, value: Any) -> None:
+    def _set(self, name: str, value: object) -> None:
         setattr(self, jax_name(self.spec.jax, name), value)
 
-    def _part(self, name: str) -> Any:
+    def _part(self, name: str) -> Native:
         return getattr(self, jax_name(self.spec.jax, name))
 
     def __call__(self, x: jax.Array) -> jax.Array:

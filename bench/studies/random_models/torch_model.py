@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,8 @@ from bench.studies.random_models.specification import (
     linear_layers,
 )
 
-ACTIVATIONS: dict[Activation, tuple[Callable[[Tensor], Tensor], Callable[[], nn.Module]]] = {
+Function = Callable[[Tensor], Tensor]
+ACTIVATIONS: dict[Activation, tuple[Function, Callable[[], nn.Module]]] = {
     "relu": (F.relu, nn.ReLU),
     "gelu": (F.gelu, nn.GELU),
     "tanh gelu": (lambda x: F.gelu(x, approximate="tanh"), lambda: nn.GELU("tanh")),
@@ -112,7 +112,8 @@ class SequenceBlock(nn.Module):
         return y
 
     def _activated(self, x: Tensor) -> Tensor:
-        function: Any = self.act if self.style.modules else ACTIVATIONS[self.block.activation][0]
+        kind = self.block.activation
+        function: Function = self.act if self.style.modules else ACTIVATIONS[kind][0]
         y: Tensor = function(x.float()).to(x.dtype) if self.style.low_activation else function(x)
         return y
 
@@ -170,7 +171,8 @@ class ImageBlock(nn.Module):
         block = self.block
         y: Tensor = self.conv(x)
         y = self.norm(y) if block.norm != "none" else y
-        function: Any = self.act if self.style.modules else ACTIVATIONS[block.activation][0]
+        kind = block.activation
+        function: Function = self.act if self.style.modules else ACTIVATIONS[kind][0]
         y = function(y.float()).to(y.dtype) if self.style.low_activation else function(y)
         if block.pool != "none":
             y = F.max_pool2d(y, 2) if block.pool == "max" else F.avg_pool2d(y, 2)
@@ -227,7 +229,7 @@ def made(spec: Specification) -> Model:
     return model
 
 
-def loss(spec: Specification) -> Callable[..., Tensor]:
+def loss(spec: Specification) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
     """The loss of the model for inputs and targets."""
 
     def loss_of(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
