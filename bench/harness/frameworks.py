@@ -183,8 +183,9 @@ def agreed_device(device: str, seen: Callable[[], Mapping[str, Sequence[str]]]) 
         return device
     without = [name for name, devices in seen().items() if "cuda" not in devices]
     if device == "cuda" and without:
+        verb = "sees" if len(without) == 1 else "see"
         raise ValueError(
-            f"{' and '.join(without)} sees no cuda device here: install 'twingrad[cuda]' on a "
+            f"{' and '.join(without)} {verb} no cuda device here: install 'twingrad[cuda]' on a "
             "machine with an NVIDIA GPU, or use --device cpu"
         )
     return "cpu" if without else "cuda"

@@ -40,7 +40,11 @@ def check(path: Path) -> str:
         )
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: give a file that bench --json wrote") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ValueError(
+            f"cannot read {path}: {error.strerror or error}: give what bench --json wrote"
+        ) from None
+    except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}): give what bench --json wrote") from None
     except _NoNumber as constant:
         raise Refused(f"{path} does not hold: {constant} is no figure") from None

@@ -229,7 +229,7 @@ def test_a_refusal_is_one_sentence_and_jax_stays_out_of_this_process(
     done = subprocess.run(
         [sys.executable, "-c", CALL], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stderr.startswith("twingrad: torch and jax sees no cuda device here")
+    assert done.stderr.startswith("twingrad: torch and jax see no cuda device here")
     assert len(done.stderr.splitlines()) == 1
     beside = (os.cpu_count() or 1) > 1
     assert done.stdout.split() == ["2", str(not beside)]
