@@ -18,11 +18,11 @@ def assert_equal(verdicts: list[Verdict], dtype: str) -> None:
         return
     text = io.StringIO()
     console = Console(file=text, width=100, color_system=None)
-    outcome_tables.worst_tensors(console, gate, dtype, outcome_tables.RULES[dtype])
     names = [verdict.name for verdict in verdicts if not verdict.ok]
     console.print(
         f"{len(names)} of {len(verdicts)} tensors differ, first {names[0]}.", markup=False
     )
+    outcome_tables.worst_tensors(console, gate, dtype, outcome_tables.RULES[dtype])
     pytest.fail(text.getvalue(), pytrace=False)
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.helpers import failures
+
 FILE = """
 import numpy as np
 from tests.conftest import assert_same64
@@ -40,9 +42,13 @@ WORDS = (
 )
 
 
-def test_a_failure_is_a_table(pytester: pytest.Pytester):
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_a_failure_is_a_table(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, ci: str):
+    monkeypatch.setenv("CI", ci)  # where it is set, pytest's own list of failures is not shortened
     pytester.makepyfile(test_it=FILE)
-    result = pytester.runpytest_inprocess("-p", "no:warnings", "-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess(
+        "-p", "no:warnings", "-p", "no:cacheprovider", plugins=[failures]
+    )
     printed = result.stdout.str()
     result.assert_outcomes(failed=4)
     for word in WORDS:
