@@ -186,6 +186,7 @@ def sample_rounds(
     wanted: int,
     until: float,
     start: int = 0,
+    first: int = 0,
     least: int = LEAST,
     device: str = "cpu",
     tell: Callable[[str], None],
@@ -194,12 +195,13 @@ def sample_rounds(
 ) -> list[Clocks]:
     """Take samples of all active workers, round by round, until each has ``wanted`` clean ones.
 
-    Ends earlier at ``until`` (``time.monotonic``), but not before ``least`` rounds. ``noted`` is
-    called after each round, so that what it measured can be written down. Returns the clocks and
+    Ends earlier at ``until`` (``time.monotonic``), but not before round ``least``. Rounds are
+    numbered from ``first`` on, which is 1 where each has given a sample before. ``noted`` is called
+    after each round, so that what it measured can be written down. Returns the clocks and
     temperature before each round.
     """
     seen = []
-    for turn in range(wanted * RETAKES):
+    for turn in range(first, wanted * RETAKES):
         waiting = [worker for worker in workers if worker.active and len(worker.clean()) < wanted]
         if not waiting or (turn >= least and time.monotonic() > until):
             break

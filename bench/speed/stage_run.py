@@ -192,6 +192,7 @@ class StageRun:
             wanted=each,
             until=until,
             start=part.number,
+            first=int(self._samples_early),
             least=min(LEAST, each),
             device=self.setup.device,
             tell=lambda text: self.tell(f"{title}: {text}", detail=True),
@@ -228,11 +229,15 @@ class StageRun:
             finally:
                 worker.deadline = self.deadline
             longest = max(longest, time.monotonic() - begun)
-            if worker.readiness and worker.active and self.deadline < math.inf:
+            if worker.readiness and worker.active and self._samples_early:
                 reserve += LEAST * max(worker.readiness.step_s, SAMPLE_S[self.setup.device])
                 scheduler.take_sample(worker, task, part.number, 0, self.setup.device)
                 self.noted()
         return None
+
+    @property
+    def _samples_early(self) -> bool:
+        return self.deadline < math.inf
 
     def _warm_up(
         self, worker: WorkerHandle, task: Task, judge_by: JudgeBy | None, title: str

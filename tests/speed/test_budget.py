@@ -135,6 +135,23 @@ def test_each_has_a_sample_as_soon_as_it_is_warm_where_there_is_a_budget(bench, 
     assert run.spent is None
 
 
+@pytest.mark.parametrize("budget", [None, "1000s"])
+def test_a_contestant_has_one_sample_of_a_round(bench, monkeypatch, readiness, budget):
+    call = bench(workload=("train",), preset="tiny", budget=budget)
+    monkeypatch.setattr(scheduler, "take_sample", _sampled)
+    monkeypatch.setattr(
+        StageRun, "_warm_up", lambda _, worker, *rest: worker.set_ready(readiness(step_s=0.1))
+    )
+    stage = call.setup.stages[0]
+    run = StageRun(call.setup, stage, lambda *_, **__: None, "", call.deadline)
+    workers = [WorkerHandle(contestant=one, process=object()) for one in call.setup.contestants]
+    part = ProcessRound(stage=stage, number=0, of=1)
+    run._measure_group(part, None, run.groups[0], workers, time.monotonic() + 60)
+    for worker in workers:
+        rounds = [sample.round for sample in worker.samples]
+        assert rounds == [*range(call.setup.options.samples)], worker.name
+
+
 def test_one_that_takes_too_long_to_warm_up_leaves_the_others_time_for_samples(bench, warming):
     call = bench(workload=("train",), preset="tiny", budget="100s")
     slow = iter([1.0, 98.0])
