@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from jax_impl.runtime import Runtime
 from shared.config import TrainConfig
 from shared.train_state import check_joined
-from shared.world import World
+from shared.world import World, is_local
 
 Tree = TypeVar("Tree")
 
@@ -40,6 +40,8 @@ def join(world: World, address: str, device: str) -> None:
         process_id=world.rank,
         local_device_ids=[0 if alone else world.local_rank] if device != "cpu" else None,
         cluster_detection_method="deactivate",
+        # By itself it would listen on every network.
+        coordinator_bind_address=address if is_local(address.rpartition(":")[0]) else None,
     )
 
 

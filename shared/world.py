@@ -4,6 +4,7 @@ Read from the environment variables of the launcher: ``torchrun``, or SLURM's ``
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,10 @@ from dataclasses import dataclass
 MOST = 1 << 20
 # SLURM names no port: take one above those that systems hand out, by the job's number.
 _FIRST_PORT, _PORTS = 61440, 4096
+# The address that no other host can reach.
+LOOPBACK = "127.0.0.1"
+# Its network interface, by the name that Linux and macOS give it.
+LOOPBACK_INTERFACE = "lo" if sys.platform == "linux" else "lo0"
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # Variables of a process that srun started, which a batch script has not.
 _SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
@@ -26,7 +31,7 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    host: str = "127.0.0.1"
+    host: str = LOOPBACK
     port: int = 29500
 
     @classmethod
@@ -40,6 +45,11 @@ class World:
         if all(name in environ for name in _SLURM):
             return _read(environ, *_SLURM[:3], *_meeting_point(environ))
         return cls()
+
+
+def is_local(host: str) -> bool:
+    """Whether ``host`` names this machine alone, so that nobody else need reach a port of it."""
+    return host in (LOOPBACK, "localhost")
 
 
 def first_host(nodes: str) -> str:

@@ -4,6 +4,8 @@ Replicated models use ``DistributedDataParallel``; sharded ones ``fully_shard``,
 are then ``DTensor``s. The latter is imported where it is needed, since that takes a second.
 """
 
+import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -17,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from shared.config import TrainConfig
 from shared.train_state import check_joined, counted
-from shared.world import World
+from shared.world import LOOPBACK_INTERFACE, World, is_local
 from torch_impl.gpt2 import GPT2
 from torch_impl.runtime import Runtime
 
@@ -44,9 +46,25 @@ def join(world: World, address: str, device: str) -> None:
         torch.cuda.set_device(0 if alone else world.local_rank)
     host, _, port = address.rpartition(":")
     # A store of our own: given the address alone, PyTorch would expect torchrun's there.
-    store = dist.TCPStore(host, int(port), world.size, is_master=world.rank == 0)
+    store = _store(world, host, int(port))
     backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size)
+
+
+def _store(world: World, host: str, port: int) -> dist.TCPStore:
+    """Rank 0's store of names and values at ``host:port``, open to this machine alone if it can be.
+
+    By itself it would listen on every network, and what the processes exchange would go by the one
+    that the host's own name leads to.
+    """
+    if not is_local(host):
+        return dist.TCPStore(host, port, world.size, is_master=world.rank == 0)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK_INTERFACE)
+    if world.rank:
+        return dist.TCPStore(host, port, world.size, is_master=False)
+    with socket.create_server((host, port)) as listener:
+        handle = listener.detach()  # the store's from now on
+    return dist.TCPStore(host, port, world.size, is_master=True, master_listen_fd=handle)
 
 
 def leave() -> None:

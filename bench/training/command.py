@@ -46,7 +46,7 @@ def run(options: TrainOptions, console: Console) -> int:
     if options.settings.dtype == "tf32" and world.size == 1:  # before the data take their time
         require_device("tf32", frameworks.pick_device(options.device, chosen))
     with RunLock(out, world) as lock:
-        with processes.report_setup_error(options, world):
+        with processes.report_setup_error(options, out, world):
             if (out / run_folder.CONFIG).exists():
                 lock.take()
             prepared = setup.prepare(options, out, chosen, world, console)

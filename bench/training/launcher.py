@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import FrameType
 
 from bench.training.config import PROCESSES, RunSettings
-from shared.world import World
+from shared.rendezvous import token
+from shared.world import LOOPBACK, World
 from twingrad.cli.options import option
 
 # Seconds that processes have to end by themselves once one has failed: twice what they need to
@@ -124,8 +125,10 @@ def run(launch: Launch, arguments: Sequence[str]) -> int:
     """
     printed: set[str] = set()
     children, relays = [], []
+    # Processes of other hosts cannot be told one made here: they agree on one by themselves.
+    secret = {} if launch.hosts else {token.VARIABLE: token.new()}
     for world in _worlds(launch):
-        child = _start(world, arguments, launch.processes)
+        child = _start(world, arguments, launch.processes, secret)
         relay = threading.Thread(target=_relay, args=(child, printed))
         relay.start()
         children.append(child)
@@ -139,7 +142,7 @@ def run(launch: Launch, arguments: Sequence[str]) -> int:
 
 
 def _worlds(launch: Launch) -> Iterator[World]:
-    host = launch.hosts[0] if launch.hosts else "127.0.0.1"
+    host = launch.hosts[0] if launch.hosts else LOOPBACK
     port = launch.port or (World.port if launch.hosts else free_port())
     for local in range(launch.processes):
         yield World(
@@ -153,13 +156,16 @@ def _worlds(launch: Launch) -> Iterator[World]:
 
 def free_port() -> int:
     """A port of this machine that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((LOOPBACK, 0)) as listener:
         return int(listener.getsockname()[1])
 
 
-def _start(world: World, arguments: Sequence[str], local: int) -> subprocess.Popen[str]:
+def _start(
+    world: World, arguments: Sequence[str], local: int, secret: Mapping[str, str]
+) -> subprocess.Popen[str]:
     environment = {
         **share(local),
+        **secret,
         **os.environ,
         "RANK": str(world.rank),
         "WORLD_SIZE": str(world.size),

@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from shared import rendezvous
 from shared.config import TrainConfig, require_whole
 from shared.rendezvous import Limits, Rendezvous
 from shared.world import World
+from twingrad.printable import printable
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("bench", "shared", "torch_impl", "jax_impl")
@@ -76,12 +77,14 @@ def described(config: TrainConfig) -> str:
 
 
 @contextmanager
-def report_setup_error(options: TrainOptions, world: World) -> Iterator[None]:
+def report_setup_error(options: TrainOptions, out: Path, world: World) -> Iterator[None]:
     """Tell the other processes of a ``ValueError`` within, so that none waits for this one."""
     try:
         yield
     except ValueError as error:
-        rendezvous.meet(world, {}, problem=str(error), limits=_limits(options), port=_port(world))
+        with _token(out, world) as token:
+            limits, port = _limits(options), _port(world)
+            rendezvous.meet(world, {}, token, problem=str(error), limits=limits, port=port)
         raise
 
 
@@ -92,16 +95,26 @@ def meet(options: TrainOptions, setup: RunSetup, world: World, console: Console)
         console.show_cursor()  # the progress bar had hidden it
         last = f"the newest whole checkpoint is {kept}" if kept else "there is no checkpoint yet"
         again = f"start it again with --out {setup.out} --resume" if kept else "start it again"
-        print(f"twingrad: {sentence}; {last}: {again}", file=sys.stderr, flush=True)
+        text = printable(f"twingrad: {sentence}; {last}: {again}")
+        print(text, file=sys.stderr, flush=True)
 
-    return rendezvous.meet(
-        world,
-        RunFacts.of(options, setup).to_json() if world.size > 1 else {},
-        port=_port(world),
-        addresses=len(options.frameworks),
-        limits=_limits(options),
-        on_end=print_end,
-    )
+    with _token(setup.out, world) as token:
+        return rendezvous.meet(
+            world,
+            RunFacts.of(options, setup).to_json() if world.size > 1 else {},
+            token,
+            port=_port(world),
+            addresses=len(options.frameworks),
+            limits=_limits(options),
+            on_end=print_end,
+        )
+
+
+def _token(out: Path, world: World) -> AbstractContextManager[Callable[[], str]]:
+    """What gives the token of the run in ``out``; a process that is alone needs none."""
+    if world.size == 1:
+        return nullcontext(str)
+    return rendezvous.token.agreed(out, world.rank, os.environ)
 
 
 def _limits(options: TrainOptions) -> Limits:

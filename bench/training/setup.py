@@ -27,6 +27,8 @@ from twingrad.cli.options import option
 from twingrad.terminal import progress
 
 Batch = tuple[Array, Array]
+# Seconds: system calls that wait take no more than some weeks.
+_MOST_PATIENCE = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +79,11 @@ class TrainOptions:
     settings: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
-        if not 0 < self.patience < float("inf"):
-            raise ValueError(f"--patience is {self.patience:g}: expected seconds, over 0")
+        if not 0 < self.patience <= _MOST_PATIENCE:
+            raise ValueError(
+                f"--patience is {self.patience:g}: expected seconds, over 0 and at most "
+                f"{_MOST_PATIENCE:,}, twelve days"
+            )
 
     @property
     def frameworks(self) -> tuple[str, ...]:

@@ -1,22 +1,25 @@
 """The beginning of a run: every process connects to rank 0, and all compare their settings."""
 
 import contextlib
+import hmac
 import selectors
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from shared.files import Json, JsonObject
 from shared.rendezvous.peer import Limits, Peer
 from shared.rendezvous.running import EndHandler, Rendezvous, print_end
-from shared.world import World
+from shared.world import LOOPBACK, World, is_local
 
-_LOCAL = ("127.0.0.1", "localhost")
+# Connections that have not shown the token yet: with one more, the oldest is closed.
+_STRANGERS = 64
 
 
 def meet(
     world: World,
     facts: Mapping[str, Json],
+    token: Callable[[], str],
     *,
     problem: str | None = None,
     port: int | None = None,
@@ -26,6 +29,8 @@ def meet(
 ) -> Rendezvous:
     """Meet the other processes of ``world``, all started with the same ``facts``, plain JSON.
 
+    ``token`` gives what only the processes of this run know; it is called before each try to reach
+    rank 0, which may have made a new one, and on rank 0 once.
     ``problem`` is why this process cannot begin, so that the others need not wait for it. ``port``
     is that of rank 0, by default ``world.port``; ``addresses`` is how many free ones are needed.
     ``on_end`` is called with the sentence on which a run ends and the newest checkpoint. Raises
@@ -44,9 +49,9 @@ def meet(
             raise ValueError(problem)
         return Rendezvous(world, [], [], limits, on_end)
     if world.rank:
-        peer, free = _connect(world, hello, port, limits)
+        peer, free = _connect(world, hello, token, port, limits)
         return Rendezvous(world, [peer], free, limits, on_end)
-    reception = _Reception(world, hello, port, limits)
+    reception = _Reception(world, hello, token(), port, limits)
     peers = reception.gather()
     free = _free_addresses(world.host, addresses)
     for peer in peers:
@@ -57,8 +62,11 @@ def meet(
 class _Reception:
     """Rank 0 before the run: the processes that have come, and the problems with them."""
 
-    def __init__(self, world: World, hello: JsonObject, port: int, limits: Limits) -> None:
+    def __init__(
+        self, world: World, hello: JsonObject, token: str, port: int, limits: Limits
+    ) -> None:
         self.world, self.hello, self.port, self.limits = world, hello, port, limits
+        self.token = token.encode()
         self.arrived: list[Peer] = []
         self.problems = [_refusal(hello)] if hello["problem"] else []
         self.deadline = time.monotonic() + limits.patience
@@ -92,32 +100,55 @@ class _Reception:
             while self._is_waiting():
                 for key, _ in selector.select(self.deadline - time.monotonic()):
                     if key.data is None:
-                        peer = Peer(listener.accept()[0], self.limits)
-                        selector.register(peer.socket, selectors.EVENT_READ, peer)
-                    elif not self._hear(key.data):
-                        selector.unregister(key.fileobj)
-                        key.data.socket.close()
-            for key in selector.get_map().values():
-                if key.data is not None and key.data not in self.arrived:
-                    key.data.socket.close()
+                        self._accept(listener, selector)
+                    elif key.data.is_open and not self._hear(key.data):
+                        self._drop(key.data, selector)
+            for peer in self._strangers(selector):
+                peer.socket.close()
+
+    def _accept(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
+        """Take a connection, and close the oldest if too many have not said whose they are."""
+        with contextlib.suppress(OSError):  # who came is gone already
+            peer = Peer(listener.accept()[0], self.limits)
+            selector.register(peer.socket, selectors.EVENT_READ, peer)
+            for stranger in self._strangers(selector)[:-_STRANGERS]:
+                self._drop(stranger, selector)
+
+    def _drop(self, peer: Peer, selector: selectors.BaseSelector) -> None:
+        if peer in self.arrived:
+            self.arrived.remove(peer)
+        selector.unregister(peer.socket)
+        peer.socket.close()
+
+    def _strangers(self, selector: selectors.BaseSelector) -> list[Peer]:
+        """The connections that have not shown the token, in the order in which they came."""
+        peers = [key.data for key in selector.get_map().values() if key.data is not None]
+        return sorted((p for p in peers if p not in self.arrived), key=lambda peer: peer.heard)
 
     def _is_waiting(self) -> bool:
         return len(self.arrived) < self.world.size - 1 and time.monotonic() < self.deadline
 
     def _hear(self, peer: Peer) -> bool:
-        """Take the first message of ``peer``; False if it is gone, or not a process of the run."""
+        """Take the first message of ``peer``; False if it is gone, or not a process of the run.
+
+        Who has arrived is silent until all have.
+        """
         messages = peer.receive()
         if messages is None:
-            if peer in self.arrived:
-                self.arrived.remove(peer)
             return False
         for message in messages:
-            if not {"rank", "host", "facts", "problem"} <= message.keys():
+            if peer in self.arrived or not self._is_of_this_run(message):
                 return False
             peer.rank, peer.host = message["rank"], message["host"]
             self._judge(peer, message)
             self.arrived.append(peer)
         return True
+
+    def _is_of_this_run(self, message: JsonObject) -> bool:
+        given = str(message.get("token")).encode(errors="replace")
+        if not hmac.compare_digest(given, self.token):  # in a time that tells nothing of the token
+            return False
+        return {"rank", "host", "facts", "problem"} <= message.keys()
 
     def _judge(self, peer: Peer, message: JsonObject) -> None:
         if message["problem"]:
@@ -152,18 +183,21 @@ def _difference(first: Mapping[str, Json], other: Mapping[str, Json]) -> str:
     return ""
 
 
-def _connect(world: World, hello: JsonObject, port: int, limits: Limits) -> tuple[Peer, list[str]]:
+def _connect(
+    world: World, hello: JsonObject, token: Callable[[], str], port: int, limits: Limits
+) -> tuple[Peer, list[str]]:
     """The connection to rank 0, and the free addresses. Raises ``ValueError`` if it refuses."""
     deadline = time.monotonic() + limits.patience
     reason = "it did not answer"
     while time.monotonic() < deadline:
         try:
+            known = token()
             peer = Peer(socket.create_connection((world.host, port), limits.grace), limits)
         except OSError as error:
             reason = error.strerror or str(error)
             time.sleep(limits.beat / 10)
             continue
-        peer.send(**hello)
+        peer.send(token=known, **hello)
         # Rank 0 knows which ranks are missing when its own patience, begun earlier, has ended.
         answer = _first(peer, limits.patience + 2 * limits.grace)
         if "refused" in answer:
@@ -172,6 +206,8 @@ def _connect(world: World, hello: JsonObject, port: int, limits: Limits) -> tupl
             peer.host = answer["host"]
             return peer, answer["welcome"]
         peer.socket.close()
+        reason = "who answered did not take the token of this run"
+        time.sleep(limits.beat / 10)
     raise ValueError(
         f"rank {world.rank} did not meet rank 0 at {world.host}:{port} within "
         f"{limits.patience:g} s: {reason}; look at what rank 0 prints, and whether its host can be "
@@ -193,7 +229,7 @@ def _first(peer: Peer, seconds: float) -> JsonObject:
 def _listen(host: str, port: int) -> socket.socket:
     """A listening socket; one for this host alone if ``host`` is a local name."""
     try:
-        return socket.create_server((host if host in _LOCAL else "", port))
+        return socket.create_server((LOOPBACK if is_local(host) else "", port))
     except OSError as error:
         raise ValueError(
             f"rank 0 cannot be met at port {port}: {error.strerror}; choose another port"
@@ -202,6 +238,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _free_addresses(host: str, count: int) -> list[str]:
     """Free addresses of this host, whose name is ``host``."""
+    place = LOOPBACK if is_local(host) else ""
     with contextlib.ExitStack() as stack:  # all open at once, so that no two are the same
-        listeners = [stack.enter_context(socket.create_server(("", 0))) for _ in range(count)]
+        listeners = [stack.enter_context(socket.create_server((place, 0))) for _ in range(count)]
         return [f"{host}:{listener.getsockname()[1]}" for listener in listeners]

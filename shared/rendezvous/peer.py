@@ -45,6 +45,11 @@ class Peer:
     def __str__(self) -> str:
         return f"rank {self.rank} on host {self.host}"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this end has not been closed."""
+        return self.socket.fileno() >= 0
+
     def send(self, **message: Json) -> None:
         """Send ``message``. A connection that is down is noticed by ``receive``."""
         with self._sending, contextlib.suppress(OSError):

@@ -1,9 +1,10 @@
 """Processes that meet, watch one another, stop together and fail together; no framework is needed.
 
-Run with ``pytest tests/test_meeting.py``. Each test starts real processes, with shorter limits than
+Each test starts real processes, with shorter limits than
 a training has.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -13,13 +14,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shared import rendezvous
+from shared.rendezvous import token
 from shared.world import World
 
 ROOT = Path(__file__).parents[2]
 SIZE = 3
+TOKEN = "0123456789abcdef"
 
 # Steps that no process ends before all have begun it, as those of a training are.
 PROCESS = """
@@ -42,7 +46,8 @@ def all_have_begun(step):
 
 try:
     world = World(rank=rank, size=size, port=asked["port"])
-    run = meet(world, asked["facts"], problem=asked["problem"], limits=limits, addresses=2)
+    token = lambda: asked["token"]
+    run = meet(world, asked["facts"], token, problem=asked["problem"], limits=limits, addresses=2)
 except ValueError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
@@ -73,7 +78,7 @@ def begin(tmp_path):
     def start(rank: int, **asked) -> subprocess.Popen:
         given = {"rank": rank, "size": SIZE, "port": port, "folder": str(tmp_path)}
         given |= {"facts": {}, "problem": None, "steps": 10**6, "before": 0, "within": 0, "do": ""}
-        given |= {"silence": 2, "patience": 20}
+        given |= {"silence": 2, "patience": 20, "token": TOKEN}
         process = subprocess.Popen(
             [sys.executable, "-c", PROCESS, json.dumps(given | asked)],
             cwd=ROOT,
@@ -153,7 +158,7 @@ def test_one_that_only_says_where_it_is_does(begin, place):
 
 
 def test_a_meeting_of_one_needs_nobody():
-    alone = rendezvous.meet(World(), {"batch_size": 8})
+    alone = rendezvous.meet(World(), {"batch_size": 8}, str)
     alone.begin(1)
     assert not alone.ends_after(1, asked=False)
     assert alone.ends_after(1, asked=True)
@@ -162,7 +167,7 @@ def test_a_meeting_of_one_needs_nobody():
     with pytest.raises(RuntimeError, match="as it is"), alone.end_all_on_error():
         raise RuntimeError("as it is")
     with pytest.raises(ValueError, match="no data"):
-        rendezvous.meet(World(), {}, problem="no data")
+        rendezvous.meet(World(), {}, str, problem="no data")
 
 
 @pytest.mark.parametrize(
@@ -220,26 +225,134 @@ def test_a_port_that_is_taken_is_named(begin):
     assert f"rank 0 cannot be met at port {port}: Address already in use" in said
 
 
+def _visit(port: int, *messages: bytes) -> socket.socket:
+    """Connect to ``port`` as soon as somebody listens there, and send ``messages``."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            stranger = socket.create_connection(("127.0.0.1", port))
+            break
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    with contextlib.suppress(ConnectionError):  # dropped before the last
+        for message in messages:
+            stranger.sendall(message)
+    return stranger
+
+
 def test_strangers_at_the_port_are_left_alone(begin):
     processes = [begin(rank, steps=5) for rank in (0, 1)]
     port = json.loads(processes[0].args[-1])["port"]
-    strangers = []
-    for content in (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b"{}\n", b"\xff" * 70_000, b""):
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                strangers.append(socket.create_connection(("127.0.0.1", port)))
-                break
-            except ConnectionRefusedError:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-        strangers[-1].sendall(content)
+    contents = (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b"{}\n", b"\xff" * 70_000, b"")
+    strangers = [_visit(port, content) for content in contents]
     processes.append(begin(2, steps=5))
     for process in processes:
         out, said = process.communicate(timeout=30)
         assert (process.returncode, said) == (0, ""), out
     for stranger in strangers:
         stranger.close()
+
+
+def _mutated(random: np.random.Generator, message: dict) -> bytes:
+    """``message`` with another value, without one of its names, or with bytes exchanged."""
+    message = dict(message)
+    name = str(random.choice(sorted(message)))
+    values = (None, -1, 0, 1, 2, 1e300, "", "\x1b[31m", "\ud800", [], {}, "9" * 5000, TOKEN[:-1])
+    kind = random.integers(3)
+    if kind == 0:
+        message[name] = values[random.integers(len(values))]
+    elif kind == 1:
+        del message[name]
+    line = bytearray(json.dumps(message).encode() + b"\n")
+    if kind == 2:
+        line[random.integers(len(line))] = random.integers(256)
+    return bytes(line)
+
+
+def test_a_thousand_messages_of_who_does_not_know_the_token_change_nothing(begin):
+    """Those that processes send, at the beginning and later, whole and changed."""
+    processes = [begin(rank, steps=5) for rank in (0, 1)]
+    port = json.loads(processes[0].args[-1])["port"]
+    hello = {"token": "?" * len(TOKEN), "rank": 2, "host": "elsewhere"}
+    hello |= {"facts": {"processes": SIZE}, "problem": None}
+    kinds = [hello, hello | {"problem": "give up"}, {"end": "the end"}, {"stop": True}]
+    kinds += [{"last": 1}, {"step": 9, "advanced": 0, "place": "x"}, {"bye": True}]
+    kinds += [{"welcome": [], "host": "x"}, {"refused": "go"}, {"kept": "/nowhere"}]
+    random = np.random.default_rng(0)
+    open_ones = []
+    for number in range(1000):
+        stranger = _visit(port, _mutated(random, kinds[number % len(kinds)]))
+        if number % 3:
+            stranger.close()
+        else:
+            open_ones.append(stranger)
+    processes.append(begin(2, steps=5))
+    for process in processes:
+        assert process.communicate(timeout=30) == ("5 runs/x/step-000002 2\n", "")
+        assert process.returncode == 0
+    for stranger in open_ones:
+        stranger.close()
+
+
+def test_a_process_with_another_token_is_not_let_in(begin):
+    processes = [begin(0, patience=2), begin(1, patience=2), begin(2, patience=2, token="guessed")]
+    for process in processes[:2]:
+        assert "of 3 processes, rank 2 did not come" in _ends(process, 2)
+    assert "who answered did not take the token of this run" in _ends(processes[2], 2)
+
+
+def test_nobody_gets_in_once_all_are_there(begin, tmp_path):
+    processes = [begin(rank) for rank in range(SIZE)]
+    _wait_for_step(tmp_path, 5)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", json.loads(processes[0].args[-1])["port"]))
+
+
+# The token
+
+
+def test_a_given_token_is_used_and_nothing_written(tmp_path):
+    for rank in (0, 1):
+        with token.agreed(tmp_path / "run", rank, {token.VARIABLE: "given"}) as known:
+            assert known() == "given"
+            assert not list(tmp_path.iterdir())
+
+
+def test_rank_0_writes_a_private_token_that_the_others_read_and_that_is_gone_afterwards(tmp_path):
+    out = tmp_path / "runs" / "mine"
+    with token.agreed(out, 1, {}) as theirs:
+        with pytest.raises(OSError, match="rank 0 has written no token to"):
+            theirs()
+        with token.agreed(out, 0, {}) as ours:
+            assert len(ours()) == 64
+            assert theirs() == ours()
+            (file,) = out.parent.iterdir()
+            assert file.stat().st_mode & 0o777 == 0o600
+        with token.agreed(out, 0, {}) as again:
+            assert theirs() == again() != ours()
+    assert not list(out.parent.iterdir())
+
+
+@pytest.mark.parametrize("spoil", ["open", "link"])
+def test_a_token_that_others_may_have_written_is_refused(tmp_path, spoil):
+    file = tmp_path / ".mine.token"
+    if spoil == "open":
+        file.write_text("known to all")
+        file.chmod(0o644)
+    else:
+        (tmp_path / "elsewhere").write_text("x")
+        file.symlink_to(tmp_path / "elsewhere")
+    with (
+        token.agreed(tmp_path / "mine", 1, {}) as known,
+        pytest.raises((ValueError, OSError), match=r"read by others|symbolic links"),
+    ):
+        known()
+    with (
+        token.agreed(tmp_path / "mine", 0, {}) as ours,
+        token.agreed(tmp_path / "mine", 1, {}) as o,
+    ):
+        assert o() == ours()
 
 
 # Ending
