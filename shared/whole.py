@@ -91,11 +91,19 @@ def temporary_folder(name: str) -> Iterator[Path]:
 
 def sweep(target: Path) -> None:
     """Remove what killed processes of this user have left of ``target`` beside it."""
-    ours = re.compile(rf"\.{re.escape(target.name[:_SHOWN])}\.[0-9a-f]{{16}}{re.escape(_SUFFIX)}")
+    _sweep(target.parent, re.escape(target.name[:_SHOWN]))
+
+
+def sweep_folder(folder: Path) -> None:
+    """Remove what killed processes of this user have left in ``folder``, whatever it was for."""
+    _sweep(folder, ".+")
+
+
+def _sweep(folder: Path, name: str) -> None:
+    ours = re.compile(rf"\.{name}\.[0-9a-f]{{16}}{re.escape(_SUFFIX)}")
     with suppress(OSError):
-        names = os.listdir(target.parent)
-        for name in filter(ours.fullmatch, names):
-            _remove_abandoned(target.parent / name)
+        for found in filter(ours.fullmatch, os.listdir(folder)):
+            _remove_abandoned(folder / found)
 
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL

@@ -21,6 +21,7 @@ from shared import checkpoint, params
 from shared.checkpoint import Progress
 from shared.schedule import learning_rate
 from shared.train_state import Step, TrainState
+from shared.whole import sweep_folder
 from shared.world import World
 from twingrad.environment import install_command
 from twingrad.files import write_bytes
@@ -94,6 +95,7 @@ class FrameworkRun:
         again than a kill costs, the metrics until now are kept beside; the sentence says where.
         """
         self.folder.mkdir(exist_ok=True)
+        sweep_folder(self.folder)
         if self.checkpoints.is_dir():
             checkpoint.sweep(self.checkpoints)
         path, step, kept = self.folder / metrics.FILE, self.trainer.steps, ""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
+from shared.whole import sweep_folder
 from shared.world import World
 
 FILE = "run.lock"
@@ -33,6 +34,7 @@ class RunLock:
             return
         try:
             self._handle = self._taken()
+            sweep_folder(self.folder)
         except BlockingIOError:
             raise ValueError(
                 f"{self.folder} is being trained in by {self._holder()}: wait until that has "

@@ -9,6 +9,7 @@ import pytest
 
 from bench.training import run_folder, run_lock
 from bench.training.run_lock import RunLock
+from shared.whole import whole_file
 from shared.world import World
 from tests.helpers.runs import ROOT, SMALL, Run, refused
 
@@ -44,6 +45,18 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
         lock.take()
         assert f"process {os.getpid()} on" in (tmp_path / run_lock.FILE).read_text()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_dead_process_left_half_written_is_removed_and_no_other_file(tmp_path):
+    abandoned = tmp_path / f".loss.png.{'0' * 16}.twingrad"
+    others = [tmp_path / ".loss.png.twingrad", tmp_path / f"loss.png.{'0' * 16}.twingrad"]
+    for path in (abandoned, *others):
+        path.write_bytes(b"half")
+    with whole_file(tmp_path / "metrics.jsonl") as file, RunLock(tmp_path, World()) as lock:
+        lock.take()
+        assert not abandoned.exists()
+        file.write(b"of a process that is alive")
+    assert all(path.exists() for path in (*others, tmp_path / "metrics.jsonl"))
 
 
 def test_of_several_processes_the_first_holds_it(tmp_path):
