@@ -376,7 +376,7 @@ BUGS: dict[str, dict[str, tuple[str, str]]] = {
     "tower": {
         "epsilon": ("norm", "epsilon 1e-06"),
         "activation": ("model", "ReLU"),
-        "sum": ("model", "4 times"),
+        "sum": ("model", "JAX's the sum over positions"),
     },
 }
 EVERY = [(name, bug) for name, bugs in BUGS.items() for bug in bugs]
