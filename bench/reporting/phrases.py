@@ -1,5 +1,6 @@
 """The phrasebook on the report page: every phrase with both halves of its code, coloured."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -50,10 +51,15 @@ def _phrases(family: Family) -> Iterator[Shown]:
             title=phrase.title,
             words=phrase.words,
             code=(torch_code, jax_code),
-            differs=phrase.differs,
-            costs=phrase.costs,
+            differs=_without_links(phrase.differs),
+            costs=_without_links(phrase.costs),
             inputs=inputs_sentence(phrase) if phrase.inputs else "",
         )
+
+
+def _without_links(note: str) -> str:
+    """A note without the addresses of its links, which lead to other pages of the docs."""
+    return re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", note)
 
 
 def _code(framework: str, family: Family, phrase: Phrase) -> Markup:

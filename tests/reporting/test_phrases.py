@@ -1,9 +1,13 @@
 """The phrasebook and the defaults on the report page: whole, from their sources, found by name."""
 
+import re
+
 from bench.harness import records
 from bench.reporting import phrases
 from tests.helpers.page import text_of
 from twingrad.phrases import book, sources
+
+LINK = re.compile(r"\[([^]]+)\]\([^)]+\)")
 
 
 def test_every_phrase_is_on_the_page_with_the_code_of_both_halves(page):
@@ -20,8 +24,15 @@ def test_every_phrase_is_on_the_page_with_the_code_of_both_halves(page):
             for side in sources.FRAMEWORKS
         ]
         notes = [text_of(note) for note in element.all("p")]
-        assert notes[0] == " ".join(f"Differs. {phrase.differs}".replace("`", "").split())
-        assert notes[1] == " ".join(f"Costs. {phrase.costs}".replace("`", "").split())
+        for note, said in zip(notes, ("Differs.", "Costs."), strict=False):
+            text = f"{said} {phrase.differs if said == 'Differs.' else phrase.costs}"
+            assert note == LINK.sub(r"\1", " ".join(text.replace("`", "").split()))
+
+
+def test_no_note_shows_the_markdown_of_a_link(page):
+    notes = [text_of(note) for note in page.one("section", id="phrases").all("p")]
+    assert not [note for note in notes if "](" in note]
+    assert any(LINK.search(phrase.differs) for _, phrase in book.entries())
 
 
 def test_the_section_counts_its_phrases(page):
