@@ -15,7 +15,7 @@ from markupsafe import Markup
 from bench.harness import records, terminal
 from bench.harness.records import Json, Record
 from bench.parity import tables
-from bench.reporting import source_diff, words
+from bench.reporting import phrases, source_diff, words
 from bench.reporting.errors import SHADES, layers
 from bench.reporting.loss_curves import trainings
 from bench.reporting.places import judged, places_of
@@ -54,6 +54,7 @@ def make(comparison: dict[str, Json] | None = None) -> str:
         sections: dict[str, object] = {
             "summary": summary(compared, outcomes) if compared else None,
             "files": source_diff.twin_files(outcomes, times),
+            "phrases": phrases.families(),
             "times": times.body if times else None,
             "layers": layers(outcomes),
             "gates": (gates := judged(outcomes)),

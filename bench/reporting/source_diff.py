@@ -275,6 +275,11 @@ def colour(source: str) -> list[Line]:
     return lines
 
 
+def coloured(source: str) -> Markup:
+    """``source`` in colours, without a mark."""
+    return Markup("").join(_line(line, line) for line in colour(source.rstrip("\n")))
+
+
 def _line(line: Line | None, other: Line | None) -> Markup:
     if line is None:
         return Markup('<span class="l pad">\n</span>')

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from bench.harness import frameworks, machine
 from bench.harness.records import Record
-from bench.studies.defaults import arrays, layers, training
+from bench.studies.defaults import arrays, functions, layers, training
 from bench.studies.defaults.difference import Difference
 from bench.studies.study import Study, StudyOptions, of_record
 
@@ -29,13 +29,20 @@ DIFFERENCES: tuple[Callable[[], Difference], ...] = (
     arrays.integers,
     arrays.float64,
     arrays.out_of_range,
+    functions.written_out_of_range,
+    functions.token_out_of_range,
     training.saturated,
     training.cross_entropy,
+    functions.divergence,
+    functions.similarity_of_zeros,
     arrays.grid,
     layers.pooling,
     layers.resize,
+    functions.nearest_pixels,
+    functions.bucket_at_an_edge,
     arrays.clip_at_the_bound,
     arrays.norm_at_zero,
+    functions.unused_parameter,
 )
 
 

@@ -1,5 +1,6 @@
 """The graphs and the attention weights that the tutorial shows, from its own blocks."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
@@ -7,13 +8,18 @@ from bench.harness import frameworks, machine
 from bench.harness.records import Json, Record, load
 from bench.harness.terminal import NAMES
 from bench.studies.study import Study, StudyOptions, shared, twins
-from bench.tutorial import graph_svg, pages, weights_svg
+from bench.tutorial import graph_svg, pages, parts_svg, weights_svg
 from bench.tutorial.prompt import run
 from shared.graph import Amount, Edge, Graph, Node
 
 RECORD = "pictures-cpu"
 # Each graph, and the page whose blocks leave it behind as ``found``.
-GRAPHS = {"neuron": "tutorial-3-gradients", "simple-net": "tutorial-4-networks"}
+BLOCK = "block"  # whose nodes are parts of the model
+GRAPHS = {
+    "neuron": "tutorial-3-gradients",
+    "simple-net": "tutorial-4-networks",
+    BLOCK: "tutorial-5-gpt2",
+}
 ATTENTION = "tutorial-5-gpt2"
 HEADINGS = {"torch": "PyTorch: autograd's nodes", "jax": "JAX: the jaxpr"}
 
@@ -21,7 +27,7 @@ HEADINGS = {"torch": "PyTorch: autograd's nodes", "jax": "JAX: the jaxpr"}
 def measure(options: StudyOptions) -> Record:
     """Paste each page in both columns until it has what is drawn."""
     graphs = {
-        name: {side: asdict(_graph(page, side)) for side in frameworks.NAMES}
+        name: {side: _content(_graph(page, side)) for side in frameworks.NAMES}
         for name, page in GRAPHS.items()
     }
     attention: dict[str, Json] = {}
@@ -50,6 +56,16 @@ def _graph(page: str, side: str) -> Graph:
     return found
 
 
+def _content(graph: Graph) -> dict[str, Json]:
+    """The graph as JSON, which has no infinity: there it is the text ``inf``."""
+    content = asdict(graph)
+    for edge in content["edges"]:
+        for amount in filter(None, (edge["value"], edge["gradient"])):
+            if not math.isfinite(amount["size"]):
+                amount["size"] = str(amount["size"])
+    return content
+
+
 def lines(record: Record) -> Iterator[str]:
     """The size of each graph, and its loss."""
     for name, by_framework in record["graphs"].items():
@@ -63,7 +79,9 @@ def graph_of(record: Record, name: str, side: str) -> Graph:
     """A graph of the record."""
     content = record["graphs"][name][side]
     return Graph(
-        nodes=[Node(**node) for node in content["nodes"]],
+        nodes=[
+            Node(node["name"], node["kind"], tuple(node["operations"])) for node in content["nodes"]
+        ],
         loss=content["loss"],
         edges=[
             Edge(
@@ -79,7 +97,7 @@ def graph_of(record: Record, name: str, side: str) -> Graph:
 
 
 def _amount(content: dict[str, Json] | None) -> Amount | None:
-    return None if content is None else Amount(tuple(content["shape"]), content["size"])
+    return None if content is None else Amount(tuple(content["shape"]), float(content["size"]))
 
 
 def drawings() -> dict[str, Callable[[str, str], str]]:
@@ -96,7 +114,8 @@ def drawings() -> dict[str, Callable[[str, str], str]]:
 
 def _drawing(name: str, side: str) -> Callable[[str, str], str]:
     def draw(ink: str, note: str) -> str:
-        return graph_svg.svg(graph_of(load(RECORD), name, side), HEADINGS[side], ink, note)
+        svg = parts_svg.svg if name == BLOCK else graph_svg.svg
+        return svg(graph_of(load(RECORD), name, side), HEADINGS[side], ink, note)
 
     return draw
 
@@ -111,7 +130,7 @@ STUDY = Study(
     claim="Both frameworks record the same computation, with the same values and gradients",
     sources=(
         *twins("graph", "gpt2", "sigmoid_bce", "simple_net", "params", "runtime"),
-        *shared("graph", "data", "params"),
+        *shared("graph", "statements", "data", "params"),
     ),
     measure=measure,
     lines=lines,

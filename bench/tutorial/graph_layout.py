@@ -28,7 +28,7 @@ class Layout:
 
 def lay_out(graph: Graph, widths: Sequence[float]) -> Layout:
     """Place the nodes, which are ``widths`` wide; heights are counted in rows."""
-    rank = _ranks(graph)
+    rank = ranks(graph)
     sizes = [*widths]
     chains = []
     for edge in graph.edges:
@@ -56,7 +56,7 @@ def lay_out(graph: Graph, widths: Sequence[float]) -> Layout:
     )
 
 
-def _ranks(graph: Graph) -> list[int]:
+def ranks(graph: Graph) -> list[int]:
     """The row of every node: under its lowest source; a node without sources over its targets."""
     rank = [0] * len(graph.nodes)
     for i, _ in enumerate(graph.nodes):  # sources come before targets

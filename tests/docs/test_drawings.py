@@ -6,14 +6,23 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from bench.harness import frameworks, records
+from bench.reporting import figures
 from bench.studies import tutorial_pictures
 from bench.tutorial import graph_svg, weights_svg
 from bench.tutorial.graph_layout import lay_out
 from shared.graph import Amount, Edge, Graph, Node
 
 SVG = "{http://www.w3.org/2000/svg}"
-GRAPHS = [(name, side) for name in tutorial_pictures.GRAPHS for side in frameworks.NAMES]
+OF_NODES = [name for name in tutorial_pictures.GRAPHS if name != tutorial_pictures.BLOCK]
+GRAPHS = [(name, side) for name in OF_NODES for side in frameworks.NAMES]
 each_graph = pytest.mark.parametrize(("name", "side"), GRAPHS, ids="-".join)
+
+
+@pytest.mark.parametrize("ink", figures.INKS)
+@pytest.mark.parametrize("name", tutorial_pictures.drawings())
+def test_a_picture_of_the_tutorial_is_drawn_from_the_record_as_it_is(name, ink):
+    drawn = tutorial_pictures.drawings()[name](ink, f"records {figures.digest(name)}")
+    assert (records.ROOT / "docs" / f"{name}{ink}.svg").read_text(encoding="utf-8") == drawn
 
 
 @pytest.fixture(scope="module")

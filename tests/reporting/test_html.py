@@ -75,8 +75,8 @@ def test_what_a_record_says_is_text_and_never_a_tag(comparison, records):
     assert evil in read(text).text
 
 
-def test_without_records_only_the_sources_are_left(records):
-    assert sections_of(read(html.make())) == ["sources"]
+def test_without_records_only_the_sources_and_the_phrasebook_are_left(records):
+    assert sections_of(read(html.make())) == ["sources", "phrases"]
 
 
 @pytest.mark.slow("speed-small-cpu", "defaults-cpu", "diagnosis-cpu", "training-cpu")
@@ -84,7 +84,7 @@ def test_without_records_only_the_sources_are_left(records):
 def test_a_record_brings_its_own_section_and_its_machine(records, name):
     shutil.copy(markdown.ROOT / "bench" / "results" / f"{name}.json", records)
     own = [section for section, needed in RECORDS.items() if needed == name]
-    expected = {"sources", "environment", *own}
+    expected = {"sources", "phrases", "environment", *own}
     assert set(sections_of(read(html.make()))) == expected
 
 

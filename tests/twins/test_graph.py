@@ -2,15 +2,45 @@
 
 import functools
 import importlib
+import itertools
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bench.harness import programs
 from shared import by_hand
-from shared.graph import INPUT, PARAMETER, Amount
+from shared.config import GPTConfig
+from shared.graph import INPUT, OPERATION, PARAMETER, Amount, consecutive
 
 CANONICAL = {"kernel": "weight"}
+SMALL = GPTConfig(
+    vocab_size=5,
+    context_length=5,
+    emb_dim=8,
+    n_heads=2,
+    n_layers=1,
+    drop_rate=0.0,
+    qkv_bias=True,
+)
+# The places of a block in ``gpt2.py``, in the order in which they run, without JAX's mask.
+BLOCK = [
+    "ln_1",
+    "attn.c_attn",
+    "attn: q, k, v",
+    "attn: scores",
+    "attn: scores",
+    "attn: weights",
+    "attn: y",
+    "attn.c_proj",
+    ": x",
+    "ln_2",
+    "mlp.c_fc",
+    "mlp: x",
+    "mlp.c_proj",
+    ": x",
+]
 
 
 def _module(framework):
@@ -102,3 +132,105 @@ def test_the_text_of_a_graph_has_a_line_for_each_edge(recorded):
     assert head.split() == ["from", "to", "value", "gradient"]
     assert len(lines) == len(graph.edges)
     assert any("-0.0898" in line for line in lines)
+
+
+@pytest.fixture
+def parts(framework, build):
+    """The graph of the parts of a small GPT-2, or that of its nodes."""
+
+    def record(how="record_parts", **changed):
+        program = programs.gpt2(
+            config=replace(SMALL, **changed), size=(1, 5), attention="reference_attention"
+        )
+        model, runtime = build(framework, program, "float64", "cpu")
+        batch = runtime.batch(*program.batches[0])
+        return getattr(_module(framework), how)(model, program.loss_fn(framework), *batch)
+
+    return record
+
+
+def _operations(graph):
+    return {node.name: node.operations for node in graph.nodes if node.kind == OPERATION}
+
+
+def test_the_parts_of_a_block_are_its_layers_and_statements_in_their_order(parts):
+    names = [node.name for node in parts().nodes if node.kind == OPERATION]
+    block = [name.removeprefix("h.0").removeprefix(".") for name in names if name[:3] == "h.0"]
+    assert [name for name in block if name != "attn: causal"] == BLOCK
+
+
+def test_every_operation_is_in_one_part_and_gradients_of_parameters_stay(parts):
+    nodes, whole = parts("record"), parts()
+    each = Counter(node.name for node in nodes.nodes if node.kind == OPERATION)
+    assert each == Counter(name for node in whole.nodes for name in node.operations)
+    assert whole.loss == nodes.loss
+    assert all(edge.source < edge.target for edge in whole.edges)
+    found, direct = _of_parameters(whole), _of_parameters(nodes)
+    (tied,) = (name for name in found if name.startswith("wte"))
+    assert len(found.pop(tied)) == 2  # the embedding and the head
+    for name, gradients in found.items():
+        assert gradients == direct[name]
+
+
+def _of_parameters(graph):
+    """The gradients that come back to each parameter."""
+    found = {}
+    for edge in graph.edges:
+        if graph.nodes[edge.source].kind == PARAMETER:
+            found.setdefault(graph.nodes[edge.source].name, []).append(edge.gradient)
+    return found
+
+
+def test_what_a_part_takes_several_times_comes_back_as_one_sum(parts):
+    """JAX's layer norm reads x three times, which is one edge of the norm as a part."""
+    graph = parts()
+    norm = next(i for i, node in enumerate(graph.nodes) if node.name == "h.0.ln_2")
+    (taken,) = (edge for edge in graph.edges if edge.target == norm and edge.shape == (1, 5, 8))
+    one, other = (edge for edge in graph.edges if edge.source == taken.source)
+    assert one.value == other.value
+
+
+@pytest.mark.parametrize("kind", ["layer", "bias", "heads"])
+def test_another_model_has_another_graph(parts, kind):
+    changed = {"layer": {"n_layers": 2}, "bias": {"qkv_bias": False}, "heads": {"n_heads": 4}}
+    one, other = parts(), parts(**changed[kind])
+    names = ({node.name for node in graph.nodes} for graph in (one, other))
+    gone, new = (first - second for first, second in itertools.permutations(names, 2))
+    assert any(name.startswith("h.1.mlp") for name in new) == (kind == "layer")
+    assert gone == ({"h.0.attn.c_attn.bias"} if kind == "bias" else set())
+    shapes = {edge.shape for edge in other.edges}
+    assert ((1, 4, 5, 5) in shapes) == (kind == "heads")
+
+
+def test_another_function_in_the_code_is_another_operation_in_its_part(
+    parts, framework, monkeypatch
+):
+    before = _operations(parts())
+    library = framework.gpt2.F if framework.name == "torch" else framework.gpt2.nnx
+    monkeypatch.setattr(library, "gelu", lambda x, approximate: library.relu(x))
+    after = _operations(parts())
+    (name,) = (name for name in before if before[name] != after[name])
+    assert name == "h.0.mlp: x"
+    assert after[name] == (("ReluBackward0",) if framework.name == "torch" else ("relu",))
+
+
+def test_recording_parts_leaves_the_classes_as_they_were(parts, framework):
+    classes = [framework.gpt2.Block, framework.gpt2.MLP]
+    before = [dict(vars(cls)) for cls in classes]
+    parts()
+    assert [dict(vars(cls)) for cls in classes] == before
+
+
+def test_a_graph_within_a_module_has_what_it_exchanges_with_the_rest(parts):
+    whole = parts()
+    mlp = whole.within("h.0.mlp")
+    assert [node.name for node in mlp.nodes if node.kind == INPUT] == ["h.0.ln_2"]
+    assert mlp.nodes[-1].name == "h.0: x"
+    assert mlp.nodes[-1].kind == OPERATION
+    with pytest.raises(ValueError, match=r"no node's name begins with 'h\.7'"):
+        whole.within("h.7")
+
+
+def test_equal_names_are_one_run_only_if_they_follow_one_another():
+    assert consecutive(["a", "a", "b", "a"]) == [(0, "a"), (0, "a"), (1, "b"), (2, "a")]
+    assert consecutive([]) == []

@@ -1,4 +1,5 @@
-// Search and filter, links by name, open and close all, and the mark of the current section.
+// Search with a list of the best results, filter, links by name, open and close all, and the mark of
+// the current section.
 // The page is whole without this script, which finds, unfolds and copies, and asks for nothing.
 "use strict";
 (() => {
@@ -8,6 +9,8 @@
   const words = form.querySelector("input");
   const selects = all("select", form);
 
+  const hits = form.querySelector(".hits");
+
   const FEW = 300; // so many finds are unfolded; more would only be a long page, and slow
 
   // What can be found: rows of tables, definitions of code, plots; and what disappears when
@@ -16,6 +19,7 @@
     .filter((element) => !element.parentElement.closest(".definition"))
     .filter((element) => !element.querySelector(".group"))
     .map(entry);
+  const BEST = 12; // so many results are listed
   const boxes = all("main section, main details, main .part, main .wide, main tbody").filter(
     (box) => !box.closest(".definition") && (box.matches("section") || box.querySelector("tr, .definition, .plot")),
   );
@@ -32,10 +36,16 @@
       const owner = element.closest(`[data-${dataset.facet}]`);
       facets[dataset.facet] = owner ? owner.dataset[dataset.facet] : "";
     }
-    return { element, facets, text: `${titles.join(" ")} ${element.textContent}`.toLowerCase(), kind: kindOf(element) };
+    const name = element.querySelector(":scope > h4, :scope > th[scope=row], :scope > figcaption");
+    const title = name ? name.textContent.trim() : "";
+    const captions = all("caption", element).map((caption) => caption.textContent);
+    const own = captions.reduce((text, caption) => text.replace(caption, " "), element.textContent);
+    const text = [...titles, title, element.dataset.words || "", own].join(" ").toLowerCase();
+    return { element, facets, title, place: titles[0] || "", text, kind: kindOf(element) };
   }
 
   function kindOf(element) {
+    if (element.dataset.kind) return element.dataset.kind;
     if (element.matches(".definition")) return "definition";
     return element.matches("tr") ? (element.closest("#tensors, [data-tensors]") ? "tensor" : "row") : "plot";
   }
@@ -69,16 +79,60 @@
       for (let box = element.parentElement; box && !shown.has(box); box = box.parentElement) shown.add(box);
     }
     for (const box of boxes) box.hidden = active && !shown.has(box);
-    const hits = Object.values(counts).reduce((sum, n) => sum + n, 0);
-    if (active) for (const one of details) one.open = shown.has(one) && (hits <= FEW || openBefore.includes(one));
+    const many = Object.values(counts).reduce((sum, n) => sum + n, 0);
+    if (active) for (const one of details) one.open = shown.has(one) && (many <= FEW || openBefore.includes(one));
     else if (openBefore) {
       for (const one of details) one.open = openBefore.includes(one);
       openBefore = null;
     }
     const said = Object.entries(counts).map(([kind, n]) => `${n.toLocaleString("en")} ${kind}${n === 1 ? "" : "s"}`);
     found.value = active ? said.join(", ") || "nothing found" : "";
+    listBest(wanted);
     mark();
   }
+
+  // The best results as links: first the definitions, phrases and defaults whose name has what was
+  // typed, then other names that have it, then what has it in its text.
+  function listBest(wanted) {
+    const typed = wanted.join(" ");
+    const rank = ({ title, kind }) => {
+      const name = title.toLowerCase();
+      const fit = name === typed ? 3 : name.startsWith(typed) ? 2 : wanted.every((word) => name.includes(word)) ? 1 : 0;
+      const order = ["default", "phrase", "definition"].indexOf(kind);
+      return (fit && order >= 0 ? 20 : 0) + 4 * fit + order;
+    };
+    const shown = typed ? items.filter(({ element, title }) => element.id && title && !element.hidden) : [];
+    const ranked = shown.map((item) => [rank(item), item]).sort(([a], [b]) => b - a);
+    hits.replaceChildren(...ranked.slice(0, BEST).map(([, { element, title, place, kind }]) => {
+      const link = document.createElement("a");
+      link.href = `#${element.id}`;
+      const where = document.createElement("span");
+      where.textContent = place ? `${kind}, ${place}` : kind;
+      link.append(title, " ", where);
+      const item = document.createElement("li");
+      item.append(link);
+      return item;
+    }));
+    hits.hidden = !ranked.length;
+  }
+
+  // The arrow keys go from the search field through the results and back.
+  form.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step || hits.hidden || !event.target.closest("input, .hits a")) return;
+    const places = [words, ...all("a", hits)];
+    const next = places[places.indexOf(event.target) + step];
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+  });
+  // Away from the field and its results the list is closed, and open again with the next visit.
+  form.addEventListener("focusin", (event) => {
+    hits.hidden = !hits.children.length || !event.target.closest("input, .hits");
+  });
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("form.find") || event.target.closest(".hits a")) hits.hidden = true;
+  });
 
   function clear() {
     words.value = "";
@@ -88,13 +142,14 @@
 
   let waiting = 0;
   form.addEventListener("input", () => {
-    cancelAnimationFrame(waiting);
-    waiting = requestAnimationFrame(search);
+    clearTimeout(waiting);
+    waiting = setTimeout(search, 30); // a page that is not being painted searches too
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     search();
     const first = items.find(({ element }) => !element.hidden);
+    hits.hidden = true;
     if (first) first.element.scrollIntoView({ block: "center" });
   });
   document.addEventListener("keydown", (event) => {
@@ -102,7 +157,10 @@
     if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
       event.preventDefault();
       words.focus();
-    } else if (event.key === "Escape" && form.contains(event.target)) clear();
+    } else if (event.key === "Escape" && form.contains(event.target)) {
+      clear();
+      words.focus();
+    }
   });
 
   const more = form.querySelector(".more");
