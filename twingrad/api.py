@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from twingrad.decode import Decode
 from twingrad.environment import require_frameworks
 from twingrad.foreign import Array, Loss, Model, Optimizer, OptimizerOf
 from twingrad.outcome import diagnose_hint
@@ -112,6 +113,9 @@ def assert_equal_models(
     train: bool = False,
     torch_optimizer: OptimizerOf | None = None,
     jax_optimizer: Optimizer = None,
+    torch_decode: Decode | None = None,
+    jax_decode: Decode | None = None,
+    tokens: Array | None = None,
     name: str = "pair",
 ) -> None:
     """Claim that two models are one: loss, every module's own output and gradient, every parameter.
@@ -136,6 +140,9 @@ def assert_equal_models(
         train=train,
         torch_optimizer=torch_optimizer,
         jax_optimizer=jax_optimizer,
+        torch_decode=torch_decode,
+        jax_decode=jax_decode,
+        tokens=tokens,
         name=name,
     )
     assert_equal(pair)

@@ -9,6 +9,7 @@ from twingrad import numerics
 from twingrad.alignment import placed
 from twingrad.arithmetic import arithmetic
 from twingrad.calls import Pass, Plain
+from twingrad.decoding import check
 from twingrad.diagnosis import state, unaligned
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
@@ -83,6 +84,11 @@ def _in_float64(run: ExactRun, say: Say) -> tuple[list[Gate], list[Note], Values
             failed = [_failed(result) for result in results if isinstance(result, Finding)]
             if failed:
                 gates.append(Gate(name=name, tensors=failed))
+        decoded = check.decode(run.live, say)
+        if isinstance(decoded, Note):
+            notes.append(decoded)
+        elif decoded is not None:
+            gates.append(Gate(name="decoding", tensors=decoded.verdicts))
     return gates, [*notes, *run.cast_notes()], torch
 
 
@@ -211,6 +217,15 @@ def updates(run: ExactRun, say: Say) -> Iterator[Finding | Note]:
                 f"not compared: JAX has the sum of it and {' and '.join(others)} as one parameter, "
                 "and in PyTorch each takes a step of its own",
             )
+
+
+def decoding(run: ExactRun, say: Say) -> Iterator[Finding | Note]:
+    """Where decoding with a cache parts from a side's own forward pass, or from the other side."""
+    decoded = check.decode(run.live, say)
+    if isinstance(decoded, Note):
+        yield decoded
+    elif decoded is not None:
+        yield from check.findings(decoded)
 
 
 def _is_whole(verdict: Verdict) -> bool:

@@ -201,7 +201,17 @@ def judge_float64(
 ) -> Verdict:
     """Two float64 results within ``relative`` of one another and of the reference."""
     limit = relative / UNIT_ROUNDOFF["float64"]
-    return _verdict(name, kind, apart, scale, "float64", limit, limit)
+    return _verdict(name, kind, apart, scale, "float64", limit, limit, True)
+
+
+def judge_alike(name: str, kind: str, apart: Gaps, scale: Size, dtype: str) -> Verdict:
+    """Results that should be one, where nothing more precise is known: each within the ceiling.
+
+    In float64 the rule is that of ``judge_float64``.
+    """
+    if dtype == "float64":
+        return judge_float64(name, kind, apart, scale)
+    return _verdict(name, kind, apart, scale, dtype, CEILING_U[dtype], CEILING_U[dtype], True)
 
 
 def judge_rounded(
@@ -269,14 +279,21 @@ def judge_step(
 
 
 def _verdict(
-    name: str, kind: str, apart: Gaps, scale: Size, dtype: str, limit: float, peak_limit: float
+    name: str,
+    kind: str,
+    apart: Gaps,
+    scale: Size,
+    dtype: str,
+    limit: float,
+    peak_limit: float,
+    as_one: bool = False,
 ) -> Verdict:
     sides = (apart.torch, apart.jax)
     torch_error, jax_error = (in_units(side.l2, scale.l2, dtype) for side in sides)
     mutual_error = in_units(apart.mutual.l2, scale.l2, dtype)
     peak = max(in_units(side.peak, scale.peak, dtype) for side in sides)
     # With a reference both can keep their distance from it and still be apart.
-    bounded = [torch_error, jax_error, *([mutual_error] if dtype == "float64" else [])]
+    bounded = [torch_error, jax_error, *([mutual_error] if as_one else [])]
     error_ratio = max(_over(max(bounded), limit), _over(peak, peak_limit))
     return Verdict(
         name=name,

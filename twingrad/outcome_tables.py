@@ -25,6 +25,7 @@ RULES = {
     "second batch": "the two sides against one another, on other inputs",
     "state": "what a pass in training mode leaves behind, the two sides against one another",
     "optimizer": "updates by the same gradients, the two sides against one another",
+    "decoding": "logits with a cache, each side against its own forward pass and the two apart",
     "float32": "each side against the float64 oracle",
     "bfloat16": "each side against the float64 oracle",
     "tf32": "each side against the float64 oracle",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from twingrad.decode import Decode
 from twingrad.foreign import Array, Loss, Model, Optimizer, OptimizerOf
 from twingrad.partners import Partner
 from twingrad.sides import Framework, RecordedModel
@@ -148,7 +149,9 @@ class Pair:
     parameter is which, and how it lies in JAX, where names, shapes and layers do not: its values
     are names, lists of them, and ``To``. ``train`` runs both in training mode.
     ``torch_optimizer`` makes an optimizer of parameters, ``jax_optimizer`` is optax's; given both,
-    their updates are compared too. ``name`` is what messages call the pair.
+    their updates are compared too. ``torch_decode`` and ``jax_decode`` say how each side decodes
+    with a cache; ``tokens`` [B, T] are decoded then, or the batch's first integers of that shape.
+    ``name`` is what messages call the pair.
     One side may be left out, where the other is recorded or judged from a record: its model, its
     loss and its optimizer. ``batch`` is then what the side that is given takes.
 
@@ -177,6 +180,9 @@ class Pair:
     train: bool = False
     torch_optimizer: OptimizerOf | None = None
     jax_optimizer: Optimizer = None
+    torch_decode: Decode | None = None
+    jax_decode: Decode | None = None
+    tokens: Array | None = None
     name: str = "pair"
 
     def __post_init__(self) -> None:
@@ -202,6 +208,11 @@ class Pair:
         ]
         if all(here) and (self.torch_loss is None) != (self.jax_loss is None):
             raise ValueError("torch_loss and jax_loss: give both, or neither")
+        for name, decode in (("torch_decode", self.torch_decode), ("jax_decode", self.jax_decode)):
+            if decode is not None and not isinstance(decode, Decode):
+                raise ValueError(f"{name} is {decode!r:.200}: expected twingrad.Decode(...)")
+        if all(here) and (self.torch_decode is None) != (self.jax_decode is None):
+            raise ValueError("torch_decode and jax_decode: give both, or neither")
         if self.torch_optimizer is not None and not callable(self.torch_optimizer):
             raise ValueError(
                 f"torch_optimizer is {self.torch_optimizer!r:.200}: expected a function of "

@@ -49,8 +49,17 @@ def test_the_code_of_porting_runs_and_finds_what_it_says(monkeypatch, saved):
 def test_the_guides_pair_of_every_kind_is_equal(kind, saved):
     assert twingrad.diagnose(saved / f"{kind}_pair.py") == []
     assert {path.stem for path in saved.glob("*_pair.py")} == {
-        "my_pair", "apart_pair", *(f"{name}_pair" for name in KINDS)
+        "my_pair", "apart_pair", "decode_pair", *(f"{name}_pair" for name in KINDS)
     }  # fmt: skip
+
+
+@needs_both
+def test_the_guides_decoder_sees_one_position_too_many_and_no_other_mistake(saved):
+    path = saved / "decode_pair.py"
+    (finding,) = twingrad.diagnose(path)
+    assert finding.where == "prefill of 3, position 0 (JAX)"
+    path.write_text(path.read_text().replace("at[:, None] + 1", "at[:, None]"))
+    assert twingrad.diagnose(path) == []
 
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

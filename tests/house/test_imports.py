@@ -225,6 +225,8 @@ LOADS_A_FRAMEWORK = (
     "twingrad.convert.to_jax",
     "twingrad.convert.to_torch",
     "twingrad.convert.torch_source",
+    "twingrad.decoding.jax_runner",
+    "twingrad.decoding.torch_runner",
     "twingrad.diagnosis.hypotheses.changes.",
     "twingrad.diagnosis.trial",
     "twingrad.jax_models.",

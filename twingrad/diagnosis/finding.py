@@ -10,7 +10,7 @@ import numpy as np
 
 from twingrad.foreign import Array
 
-Stage = Literal["forward", "backward", "state", "update", "trajectory"]
+Stage = Literal["forward", "backward", "state", "update", "decoding", "trajectory"]
 Mode = Literal["evaluation", "training"]
 
 

@@ -122,7 +122,12 @@ def _in_float64(diagnosis: _Diagnosis) -> None:
         diagnosis.add([second])
     whole = failing if diagnosis.part is None else []
     diagnosis.add(_ranked(places, whole, pair, "float64", diagnosis.every))
-    for compared in (comparison.kept(run, second), comparison.updates(run, say)):
+    stages = (
+        comparison.kept(run, second),
+        comparison.updates(run, say),
+        comparison.decoding(run, say),
+    )
+    for compared in stages:
         if not diagnosis.done and diagnosis.part is None:
             diagnosis.add(compared)
     diagnosis.add(run.cast_notes())
