@@ -116,6 +116,7 @@ def assert_equal_models(
     torch_decode: Decode | None = None,
     jax_decode: Decode | None = None,
     tokens: Array | None = None,
+    precision: str = "float64",
     name: str = "pair",
 ) -> None:
     """Claim that two models are one: loss, every module's own output and gradient, every parameter.
@@ -143,16 +144,17 @@ def assert_equal_models(
         torch_decode=torch_decode,
         jax_decode=jax_decode,
         tokens=tokens,
+        precision=precision,
         name=name,
     )
     assert_equal(pair)
 
 
 def _compared(pair: Pair, hint: str | None, dtypes: Sequence[str], causes: bool) -> Comparison:
-    from twingrad import comparison
+    from twingrad import judged
 
     started = time.perf_counter()
-    outcomes, notes = comparison.compare(pair, dtypes)
+    outcomes, notes = judged.compare(pair, dtypes)
     seconds = time.perf_counter() - started
     equal = all(outcome.ok for outcome in outcomes)
     findings = _diagnosed(pair, every=False) if causes and not equal else Findings(name=pair.name)
@@ -169,9 +171,9 @@ def _compared(pair: Pair, hint: str | None, dtypes: Sequence[str], causes: bool)
 def _diagnosed(
     pair: Pair, every: bool, until: str | None = None, only: str | None = None
 ) -> Findings:
-    from twingrad.diagnosis import pairs
+    from twingrad import judged
 
-    return pairs.diagnose(pair, every=every, until=until, only=only)
+    return judged.diagnose(pair, every=every, until=until, only=only)
 
 
 def _hint(pair: Pair | str | Path) -> str | None:

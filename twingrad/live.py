@@ -124,7 +124,7 @@ class LivePair:
     def _copy(self) -> None:
         """Give PyTorch's numbers to the JAX model, or a recorded JAX model's to PyTorch's."""
         if self.jax.recorded:
-            numbers = {path: np.asarray(x) for path, x in self.jax.tensors.items()}
+            numbers = {path: numerics.plain(x) for path, x in self.jax.tensors.items()}
             self.torch.give(torch_tensors(self.partners, numbers, self.torch.views()))
             return
         values = self.torch.views()

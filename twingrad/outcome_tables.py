@@ -27,6 +27,9 @@ RULES = {
     "optimizer": "updates by the same gradients, the two sides against one another",
     "decoding": "logits with a cache, each side against its own forward pass and the two apart",
     "float32": "each side against the float64 oracle",
+    "two sides": "the two sides against one another, without a float64 pass to judge by",
+    "two sides, other inputs": "the two sides against one another, on a second batch",
+    "other inputs": "each side against the float64 oracle, on a second batch",
     "bfloat16": "each side against the float64 oracle",
     "tf32": "each side against the float64 oracle",
 }
@@ -133,6 +136,8 @@ def closing(
     programs = {(outcome.program, outcome.preset) for outcome in judged}
     ok = all(outcome.ok for outcome in judged)
     console.print(DEFINITIONS)
+    for basis in dict.fromkeys(o.basis for o in judged if o.basis is not None):
+        console.print(basis.sentence, markup=False, highlight=False)
     word = "[bold green]Equal[/]" if ok else "[bold red]Not equal[/]"
     console.print(
         f"{word}: {len(programs)} program{'s' * (len(programs) != 1)}, {tensors:,} tensors judged "

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from twingrad.basis import require_precision
 from twingrad.decode import Decode
 from twingrad.foreign import Array, Loss, Model, Optimizer, OptimizerOf
 from twingrad.partners import Partner
@@ -151,7 +152,8 @@ class Pair:
     ``torch_optimizer`` makes an optimizer of parameters, ``jax_optimizer`` is optax's; given both,
     their updates are compared too. ``torch_decode`` and ``jax_decode`` say how each side decodes
     with a cache; ``tokens`` [B, T] are decoded then, or the batch's first integers of that shape.
-    ``name`` is what messages call the pair.
+    ``precision`` "float32" or "bfloat16" is for code that cannot run in float64: both models are
+    then judged there alone. ``name`` is what messages call the pair.
     One side may be left out, where the other is recorded or judged from a record: its model, its
     loss and its optimizer. ``batch`` is then what the side that is given takes.
 
@@ -183,9 +185,11 @@ class Pair:
     torch_decode: Decode | None = None
     jax_decode: Decode | None = None
     tokens: Array | None = None
+    precision: str = "float64"
     name: str = "pair"
 
     def __post_init__(self) -> None:
+        require_precision(self.precision)
         if self.torch is None and self.jax is None:
             raise ValueError("the pair has neither torch nor jax: give a model for each, or one")
         for name in ("torch", "jax"):

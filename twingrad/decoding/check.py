@@ -29,6 +29,15 @@ def decode(live: LivePair, say: Say) -> Decoding | Note | None:
     return Decoding.of(live)
 
 
+def found(live: LivePair, say: Say) -> Iterator[Finding | Note]:
+    """Where decoding parts, as a stage of a diagnosis; a note where it is not compared."""
+    decoded = decode(live, say)
+    if isinstance(decoded, Note):
+        yield decoded
+    elif decoded is not None:
+        yield from findings(decoded)
+
+
 def findings(decoding: Decoding, causes: bool = True) -> Iterator[Finding]:
     """Where decoding first parts, with the cause where a replay explains it."""
     for parted in decoding.parted():

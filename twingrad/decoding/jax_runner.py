@@ -14,6 +14,7 @@ from twingrad.decoding.runner import NO_SHIFT, Path, only_logits, two_of, with_p
 from twingrad.foreign import Array, ModuleCall, Tree
 from twingrad.jax_models.model import is_float, keys
 from twingrad.jax_probe import Subject
+from twingrad.numerics import plain
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class JaxRunner:
             logits = only_logits(self.model[0](given, *self.model[1:]))
         else:
             logits = only_logits(self.model(given))
-        return with_positions(np.asarray(logits), tokens, "forward")
+        return with_positions(plain(logits), tokens, "forward")
 
     def cache(self, rows: int, length: int) -> Tree:
         """An empty cache, its floating-point numbers in the dtype under test."""
@@ -66,7 +67,7 @@ class JaxRunner:
             logits, cache = two_of(self.decode.step(self.model, given, cache, position))
         finally:
             self.shift = NO_SHIFT
-        return with_positions(np.asarray(logits), tokens, "step"), cache
+        return with_positions(plain(logits), tokens, "step"), cache
 
     def watch(self, key: Key, call: ModuleCall, args: Tree, kwargs: Tree) -> Tree:
         """One call of a module: its integers are kept, and shifted where that was asked for."""
@@ -84,7 +85,7 @@ class JaxRunner:
     def leaves(self, cache: Tree) -> dict[Path, Array]:
         """Copies of the cache's arrays of numbers."""
         return {
-            keys(path): np.array(x)
+            keys(path): plain(x).copy()
             for path, x in jax.tree_util.tree_flatten_with_path(cache)[0]
             if is_float(x)
         }
@@ -95,7 +96,7 @@ class JaxRunner:
         def value(path: tuple[object, ...], x: Tree) -> Tree:
             known = values.get(keys(path))
             if known is not None:
-                return jnp.asarray(known)
+                return jnp.asarray(known, x.dtype)
             return x if isinstance(x, jax.Array) else copy.deepcopy(x)
 
         return jax.tree_util.tree_map_with_path(value, cache)

@@ -13,6 +13,7 @@ from twingrad import torch_probe
 from twingrad.decode import Decode
 from twingrad.decoding.runner import NO_SHIFT, Path, only_logits, two_of, with_positions
 from twingrad.foreign import Array, ModuleCall, Tree
+from twingrad.torch_arrays import array
 from twingrad.torch_subject import Subject
 
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class TorchRunner:
 
 def _with(path: Path, x: Tree, values: Mapping[Path, Array]) -> Tree:
     if path in values:
-        return torch.from_numpy(np.array(values[path]))
+        return torch.from_numpy(np.array(values[path])).to(x)
     return x.clone() if isinstance(x, Tensor) else copy.deepcopy(x)
 
 
@@ -111,4 +112,4 @@ def _path(keys: tuple[Tree, ...]) -> Path:
 
 
 def _array(x: Tree) -> Array:
-    return x.detach().numpy() if isinstance(x, Tensor) else np.asarray(x)
+    return array(x) if isinstance(x, Tensor) else np.asarray(x)

@@ -4,7 +4,7 @@ import sys
 from types import ModuleType
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from twingrad.foreign import Model, Tree
 from twingrad.jax_models.function_model import FunctionModel
@@ -19,7 +19,7 @@ EXPECTED = (
 
 def adapter(model: Model, dtype: str, train: bool) -> JaxModel:
     """The adapter of ``model`` in ``dtype``. Raises ``ValueError`` for a model of no known kind."""
-    return _kind(model)(model, np.dtype(dtype), train)
+    return _kind(model)(model, jnp.dtype(dtype), train)
 
 
 def _kind(model: Model) -> type[JaxModel]:

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from twingrad.calls import Key
-from twingrad.foreign import Loss, Model, ModuleCall, Tree
+from twingrad.foreign import DType, Loss, Model, ModuleCall, Tree
 from twingrad.jax_models import tracing
 from twingrad.partners import Layout
 
 Tensors = dict[str, jax.Array]
-FloatType = np.dtype[np.float64] | np.dtype[np.float32]
+FloatType = DType
 Handler = Callable[[Key, ModuleCall, Tree, Tree], Tree]  # (call, function, args, kwargs) -> output
 # Layers of the libraries whose weights are known to lie so.
 _LAYOUTS: dict[str, dict[Layout, tuple[str, ...]]] = {

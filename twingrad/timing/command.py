@@ -104,9 +104,9 @@ def run(options: PairBenchOptions, console: Console) -> int:
 
 
 def _is_equal(pair: Pair, say: Say) -> bool:
-    from twingrad import comparison  # it loads both frameworks
+    from twingrad import judged  # it loads both frameworks
 
-    outcomes, _ = comparison.compare(pair, say=say)
+    outcomes, _ = judged.compare(pair, say=say)
     return all(outcome.ok for outcome in outcomes)
 
 
