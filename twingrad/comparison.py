@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from twingrad import numerics
+from twingrad import devices, numerics
 from twingrad.alignment import placed
 from twingrad.arithmetic import arithmetic
 from twingrad.calls import Pass, Plain
@@ -51,11 +51,13 @@ def compare(
                 gates, more, oracle = _in_float64(exact, say)
             else:
                 gates, more = _in_float32(exact, oracle, say)
+            settings = devices.settings()
         notes += [note for note in more if note not in notes]
         forward, backward = first_divergence(next((g for g in gates if not g.ok), gates[0]))
         outcome = Outcome(
-            program=pair.name, preset=None, dtype=dtype, device="cpu", gates=gates,
+            program=pair.name, preset=None, dtype=dtype, device=devices.current(), gates=gates,
             first_forward=forward, first_backward=backward, seconds=time.perf_counter() - started,
+            settings=settings,
         )  # fmt: skip
         outcomes.append(outcome)
         if not outcome.ok:

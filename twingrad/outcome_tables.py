@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.markup import escape
 
+from twingrad import devices
 from twingrad.numerics import UNIT_ROUNDOFF, Verdict
 from twingrad.outcome import (
     Gate,
@@ -136,6 +137,9 @@ def closing(
     programs = {(outcome.program, outcome.preset) for outcome in judged}
     ok = all(outcome.ok for outcome in judged)
     console.print(DEFINITIONS)
+    for outcome in judged:
+        if outcome.device == "cuda" and outcome.settings and outcome is judged[-1]:
+            console.print(devices.sentence(outcome.settings), markup=False, highlight=False)
     for basis in dict.fromkeys(o.basis for o in judged if o.basis is not None):
         console.print(basis.sentence, markup=False, highlight=False)
     word = "[bold green]Equal[/]" if ok else "[bold red]Not equal[/]"

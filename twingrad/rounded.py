@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from twingrad import comparison, numerics
+from twingrad import comparison, devices, numerics
 from twingrad.arithmetic import arithmetic
 from twingrad.basis import Basis
 from twingrad.casts.log import CastLog
@@ -145,6 +145,7 @@ def compare(pair: Pair, say: Say = silent) -> tuple[list[Outcome], list[Note]]:
     started = time.perf_counter()
     with arithmetic(pair.precision):
         run = RoundedRun.of(pair, say)
+        settings = devices.settings()
         first, notes = _gate(run, pair.precision if run.basis.has_oracle else APART)
         gates, notes = [first], [*run.run.notes, *notes]
         if first.ok:
@@ -155,8 +156,8 @@ def compare(pair: Pair, say: Say = silent) -> tuple[list[Outcome], list[Note]]:
                     gates.append(result)
     forward, backward = first_divergence(next((g for g in gates if not g.ok), gates[0]))
     outcome = Outcome(
-        program=pair.name, preset=None, dtype=pair.precision, device="cpu", gates=gates,
-        first_forward=forward, first_backward=backward, basis=run.basis,
+        program=pair.name, preset=None, dtype=pair.precision, device=devices.current(), gates=gates,
+        first_forward=forward, first_backward=backward, basis=run.basis, settings=settings,
         seconds=time.perf_counter() - started,
     )  # fmt: skip
     if not outcome.ok:

@@ -120,7 +120,7 @@ class Feed:
             model.zero_grad()
             loss = only_loss(loss_fn(model, *torch_probe.batch_of(batch, self.dtype)))
         terms = [
-            (x * torch.from_numpy(np.array(self.given[place][1], array(x).dtype))).sum()
+            (x * torch.from_numpy(np.array(self.given[place][1], array(x).dtype)).to(x)).sum()
             for place, x in run.own.items()
             if place in self.given and x.requires_grad
         ]
@@ -258,7 +258,7 @@ class _Run:
         if place not in self.feed.given:
             return x
         value = np.ascontiguousarray(self.feed.given[place][0])
-        leaf = torch.tensor(value).to(x.dtype).requires_grad_()
+        leaf = torch.tensor(value, device=x.device).to(x.dtype).requires_grad_()
         self.leaves[place] = leaf
         return leaf.clone()
 

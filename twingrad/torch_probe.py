@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
+from twingrad import devices
 from twingrad.calls import Call, Event, Key, Pass, only_loss
 from twingrad.casts import log
 from twingrad.foreign import Array, Loss, Model, ModuleCall, Tree
@@ -68,6 +69,7 @@ def in_dtype(model: nn.Module, dtype: str, train: bool) -> nn.Module:
     kind, complex_kind = getattr(torch, dtype), getattr(torch, COMPLEX[dtype])
 
     def cast(x: Tensor) -> Tensor:
+        x = x.to(devices.torch_device())
         if x.is_complex():
             return x.to(complex_kind)
         return x.to(kind) if x.is_floating_point() else x
@@ -156,7 +158,8 @@ def batch_of(batch: Sequence[Array], dtype: str) -> tuple[Tensor, ...]:
         "c": getattr(torch, COMPLEX[dtype]),
         "i": torch.int64,
     }
-    return tuple(torch.tensor(x).to(kinds.get(x.dtype.kind)) for x in batch)
+    here = devices.torch_device()
+    return tuple(torch.tensor(x, device=here).to(kinds.get(x.dtype.kind)) for x in batch)
 
 
 def observe(

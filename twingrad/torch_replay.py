@@ -306,7 +306,7 @@ class _Run:
             call = self.rerun.calls[key]
             weights = call.input_gradients if way == "in" else call.output_gradients
             if isinstance(number, int) and number < len(weights) and x.requires_grad:
-                terms.append((x * torch.from_numpy(weights[number])).sum())
+                terms.append((x * torch.from_numpy(weights[number]).to(x)).sum())
         parameters = {
             ("parameter", self.rerun.owner, name): p
             for name, p in self.rerun.model.named_parameters()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from twingrad import compile_cache, finding_tables, map_code, outcome_tables
+from twingrad import compile_cache, devices, finding_tables, map_code, outcome_tables
 from twingrad.basis import require_precision
 from twingrad.cli.imports import without_checkout
 from twingrad.cli.pair_options import (
@@ -117,13 +117,11 @@ def compare(options: PairCompareOptions, console: Console) -> int:
     """Compare the pair, print and write the verdicts; 0 if every gate holds, else 1."""
     if options.dtype not in ("float64", "float32"):
         raise ValueError(f"dtype {options.dtype!r}: a pair is compared in float64 and float32")
-    if options.device not in ("auto", "cpu"):
-        raise ValueError(f"device {options.device!r}: a pair is compared on the cpu")
     require_writable(options.json, options.html)
     compile_cache.enable()
     started = time.perf_counter()
     with (
-        _pair(options.file, options.against, options.precision) as pair,
+        _pair(options.file, options.against, options.precision, options.device) as pair,
         progress(console) as say,
     ):
         from twingrad import comparison, judged
@@ -132,6 +130,8 @@ def compare(options: PairCompareOptions, console: Console) -> int:
         outcomes, notes = judged.compare(pair, dtypes, say)
     seconds = time.perf_counter() - started
     hint = diagnose_hint(shlex.quote(str(options.file)))
+    if options.device == "cuda":
+        hint += " --device cuda"
     if options.precision is not None:
         hint += f" --precision {options.precision}"
     if options.against is not None:
@@ -150,7 +150,7 @@ def _write_comparison(
     seconds: float,
     hint: str,
 ) -> None:
-    facts = _environment()
+    facts = _environment(options.device)
     ok = all(outcome.ok for outcome in outcomes)
     if options.json:
         report = {
@@ -174,7 +174,7 @@ def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
     compile_cache.enable()
     started = time.perf_counter()
     with (
-        _pair(options.file, options.against, options.precision) as pair,
+        _pair(options.file, options.against, options.precision, options.device) as pair,
         progress(console) as say,
     ):
         from twingrad import judged
@@ -184,7 +184,7 @@ def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
     findings.show(console, str(options.file))
     console.print(f"({seconds:.0f} s)")
     if options.json:
-        report = as_object(findings, seconds, _environment(), findings.notes)
+        report = as_object(findings, seconds, _environment(options.device), findings.notes)
         if findings.part is not None:
             report["part"] = findings.part
         if findings.basis is not None:
@@ -209,23 +209,27 @@ def _show_map(options: PairDiagnoseOptions, console: Console) -> int:
 
 
 @contextmanager
-def _pair(path: Path, folder: Path | None, precision: str | None = None) -> Iterator[Pair]:
+def _pair(
+    path: Path, folder: Path | None, precision: str | None = None, device: str = "cpu"
+) -> Iterator[Pair]:
     """The pair of a file, one side of it the record in ``folder`` if there is one.
 
-    It is judged in ``precision``, if one is given.
+    It is judged in ``precision``, if one is given. Within, it runs on ``device``.
     """
+    device = "cpu" if device == "auto" else device
     if precision is not None:
         require_precision(precision)
     if folder is None:
         require_frameworks()
-        with _loaded(path) as pair:
+        with devices.using(device), _loaded(path) as pair:
             yield pair if precision is None else replace(pair, precision=precision)
         return
     from twingrad.record import against
 
     record = against.recorded(folder)
-    require_frameworks(against.other_side(record.framework))
-    with _loaded(path) as pair:
+    side = against.other_side(record.framework)
+    require_frameworks(side)
+    with devices.using(device, side), _loaded(path) as pair:
         given = pair if precision is None else replace(pair, precision=precision)
         yield against.against(given, record, folder)
 
@@ -237,6 +241,6 @@ def _loaded(path: Path) -> Iterator[Pair]:
         yield load(path)
 
 
-def _environment() -> Environment:
+def _environment(device: str = "cpu") -> Environment:
     packages = ("twingrad", "torch", "jax", "jaxlib", "flax", "optax")
-    return environment("cpu", installed_versions(packages))
+    return environment("cpu" if device == "auto" else device, installed_versions(packages))

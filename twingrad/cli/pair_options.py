@@ -89,8 +89,8 @@ class PairCompareOptions:
     device: str = option(
         "auto",
         group="what is compared",
-        offers=("auto", "cpu"),
-        help="auto or cpu: a pair is compared on the cpu",
+        offers=("auto", "cpu", "cuda"),
+        help="auto or cpu: on the CPU; cuda: both sides on a GPU",
     )
     strict: bool = option(
         False, group="what is compared", help="notes count as differences: status 1 for one"
@@ -136,6 +136,12 @@ class PairDiagnoseOptions:
         offers=PRECISIONS,
         otherwise="the pair's own: float64, then float32",
         help="float32 or bfloat16: judged there alone, for code that cannot run in float64",
+    )
+    device: str = option(
+        "auto",
+        group="what is looked at",
+        offers=("auto", "cpu", "cuda"),
+        help="auto or cpu: on the CPU; cuda: both sides on a GPU",
     )
     map: bool = option(
         False,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from twingrad import devices
 from twingrad.calls import Key
 from twingrad.foreign import DType, Loss, Model, ModuleCall, Tree
 from twingrad.jax_models import tracing
@@ -105,7 +106,7 @@ class JaxModel(ABC):
 
     def cast(self, x: Tree) -> jax.Array:
         """``x`` in the dtype under test: floats and complex numbers; all others as they are."""
-        tensor = jnp.asarray(x)
+        tensor: jax.Array = devices.put(jnp.asarray(x))
         if jnp.iscomplexobj(tensor):
             return tensor.astype(self.complex_dtype)
         return tensor.astype(self.dtype) if is_float(tensor) else tensor
