@@ -237,6 +237,7 @@ LOADS_A_FRAMEWORK = (
     "twingrad.phrases.torch_code.",
     "twingrad.timing.jax_calls",
     "twingrad.timing.torch_calls",
+    "twingrad.torch_arrays",
     "twingrad.torch_feed",
     "twingrad.torch_probe",
     "twingrad.torch_replay",

@@ -153,6 +153,14 @@ def test_a_wrong_precision_is_refused_in_a_sentence(tmp_path, capsys):
     assert "judged in float32 alone" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["compare", "diagnose"])
+def test_a_built_in_program_has_no_other_precision(command, capsys):
+    from bench.cli.main import main as front_door
+
+    assert front_door([command, "gpt2", "--precision", "float32"]) == 2
+    assert "--precision is for a pair file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("dtype", "limit"), [("float32", 64), ("bfloat16", 16)])
 def test_two_rounded_results_are_judged_by_the_limit_of_a_module(dtype, limit):
     u = numerics.UNIT_ROUNDOFF[dtype]
