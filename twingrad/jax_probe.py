@@ -193,7 +193,9 @@ def made(model: Model) -> Model:
     nnx = kinds.loaded("flax.nnx")
     if nnx and isinstance(model, nnx.Module):
         return nnx.clone(model)
-    equinox = kinds.loaded("equinox")
+    equinox, keras = map(kinds.loaded, ("equinox", "keras"))
+    if keras and isinstance(model, keras.Layer):
+        return model  # which is not written to
     is_value = isinstance(model, tuple) or (equinox and isinstance(model, equinox.Module))
     return model if is_value else model()
 

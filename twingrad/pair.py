@@ -22,7 +22,7 @@ from twingrad.suggestions import nearby_file
 from twingrad.user_code import refused
 
 # Packages that come with one framework alone, and what to do where one of them is not there.
-OF_A_FRAMEWORK = ("torch", "jax", "jaxlib", "flax", "optax", "equinox", "haiku")
+OF_A_FRAMEWORK = ("torch", "jax", "jaxlib", "flax", "optax", "equinox", "haiku", "keras")
 APART = (
     "install it, or import each framework only within the functions that make its model and its "
     "loss, or keep each side in a pair file of its own"
@@ -136,9 +136,9 @@ class Pair:
     """Two models that should be one, a batch, and a loss for each.
 
     ``torch`` is an ``nn.Module`` or a function that makes one. ``jax`` is an ``nnx.Module``, an
-    ``eqx.Module``, a tuple of a Linen module with its variables, of a Haiku transformed function
-    or of a plain function with its parameters, each with its state if it has one, or a function
-    that makes one of them.
+    ``eqx.Module``, a Keras model on its JAX backend, a tuple of a Linen module with its variables,
+    of a Haiku transformed function or of a plain function with its parameters, each with its state
+    if it has one, or a function that makes one of them.
     A model that is given itself is copied, and stays as it is. The losses are called as
     ``loss(model, *batch)`` and return the loss, a scalar, or the loss and an output; without them
     the loss is the mean square of what the model returns for the whole batch.

@@ -25,6 +25,10 @@ _LAYOUTS: dict[str, dict[Layout, tuple[str, ...]]] = {
         "in out": ("Linear", "LinearGeneral", "Dense", "DenseGeneral", "Conv", "ConvTranspose"),
         "table": ("Embed",),
     },
+    "keras": {
+        "in out": ("Dense", "Conv1D", "Conv2D", "Conv3D"),
+        "table": ("Embedding",),
+    },
     "haiku": {
         "in out": ("Linear", "Conv1D", "Conv2D", "Conv3D", "ConvND"),
         "table": ("Embed",),
