@@ -4,8 +4,12 @@ import inspect
 import json
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+from flax import linen
 from rich.console import Console
 
 import twingrad
@@ -228,3 +232,68 @@ def test_findings_are_printed_as_those_of_other_stages(capsys):
     _, found = decoded(decoders.pair(jax_bug="position"))
     twingrad.Findings(found, "decoder").show(Console(width=120))
     assert "wpe is given 4 at position 3" in capsys.readouterr().out
+
+
+class Summed(torch.nn.Module):
+    """What is added up over positions: its cache is the sum so far, without an axis of time."""
+
+    def __init__(self):
+        super().__init__()
+        self.wte = torch.nn.Embedding(decoders.V, decoders.C)
+        self.head = torch.nn.Linear(decoders.C, decoders.V)
+
+    def forward(self, tokens, cache=0.0):
+        x = self.wte(tokens).cumsum(1) + cache
+        return self.head(torch.tanh(x)), x[:, -1:]
+
+
+def summed(params, tokens, cache=0.0):
+    x = jnp.cumsum(params["wte"]["w"][tokens], axis=1) + cache
+    return jnp.tanh(x) @ params["head"]["w"] + params["head"]["b"], x[:, -1:]
+
+
+class LinenSummed(linen.Module):
+    @linen.compact
+    def __call__(self, tokens, cache=0.0):
+        x = jnp.cumsum(linen.Embed(decoders.V, decoders.C, name="wte")(tokens), axis=1) + cache
+        return linen.Dense(decoders.V, name="head")(jnp.tanh(x)), x[:, -1:]
+
+
+def function():
+    head = {"w": np.zeros((decoders.C, decoders.V)), "b": np.zeros(decoders.V)}
+    return summed, {"wte": {"w": np.zeros((decoders.V, decoders.C))}, "head": head}
+
+
+def linen_module():
+    return LinenSummed(), LinenSummed().init(jax.random.key(0), decoders.TOKENS)
+
+
+@pytest.mark.parametrize("make", [function, linen_module])
+def test_models_that_are_functions_decode_and_so_do_caches_without_positions(make):
+    def step(model, tokens, cache, position):
+        return model(tokens, cache)
+
+    def forgetful(model, tokens, cache, position):
+        logits, after = model(tokens, cache)
+        return logits, cache if position == 4 else after
+
+    def given(jax_step):
+        right = twingrad.Decode(
+            cache=lambda model, rows, length: torch.zeros(rows, 1, 1), step=step
+        )
+        empty = twingrad.Decode(cache=lambda model, rows, length: jnp.zeros(()), step=jax_step)
+        return twingrad.Pair(
+            torch=Summed,
+            jax=make,
+            torch_loss=lambda model, tokens: (model(tokens)[0] ** 2).mean(),
+            jax_loss=lambda model, tokens: (model(tokens)[0] ** 2).mean(),
+            batch=[decoders.TOKENS],
+            torch_decode=right,
+            jax_decode=empty,
+        )
+
+    assert decoded(given(step))[1] == []
+    _, (finding,) = decoded(given(forgetful))
+    assert finding.where == "step 3, position 5 (JAX)"
+    left = "the cache is not updated: the step at position 4 leaves it as it was"
+    assert finding.cause == left

@@ -50,6 +50,8 @@ class _Trial:
         """The first cause that explains the numbers."""
         self.runner = runner
         self.axes = time_axes(runner, self.rows, self.length)
+        if not runner.leaves(runner.cache(self.rows, self.length)):
+            return None  # what the model keeps in itself cannot be put right from here
         tries = self._of_a_prefill if not self.parted.stretch.number else self._of_a_step
         return next((text for text in tries() if text), None)
 
@@ -92,15 +94,18 @@ class _Trial:
         cache = self._cache(self.at)
         good = self._good_cache()
         if good is not None:
-            # Where steps turn keys and queries alike, they are right among themselves.
-            yield from self._of_the_entry(cache, turned_alone=True)
-            yield from self._of_what_was_left(*good)
+            if self.axes:
+                # Where steps turn keys and queries alike, they are right among themselves.
+                yield from self._of_the_entry(cache, turned_alone=True)
+                yield from self._of_what_was_left(*good)
+            yield self._of_what_stayed()
             return
         yield from self._of_the_position(cache)
-        short = self._cache(self.at, self.at + 1)
-        if self._is_right(partial(self._step, short)):
-            yield self._sees_empty_slots(f"a step at position {self.at}", self.at + 1)
-        yield from self._of_the_entry(cache)
+        if self.axes:
+            short = self._cache(self.at, self.at + 1)
+            if self._is_right(partial(self._step, short)):
+                yield self._sees_empty_slots(f"a step at position {self.at}", self.at + 1)
+            yield from self._of_the_entry(cache)
 
     # What the step is given, and what it leaves.
 
@@ -129,20 +134,21 @@ class _Trial:
         The tokens before are given it at once or one by one: the other way round than in the run
         that parts, or only the last of them apart.
         """
-        if not self.at or not self.axes:
+        if not self.at:
             return None
-        was = self._cache_that_it_had()
+        was = self._cache_of_the_run(self.at)
         for alone in (False, True):
             cache = self._cache(self.at, alone=alone)
             if self._is_right(partial(self._step, cache)):
                 return cache, self.runner.leaves(cache), self.runner.leaves(was)
         return None
 
-    def _cache_that_it_had(self) -> Tree:
+    def _cache_of_the_run(self, until: int) -> Tree:
+        """The cache that the run which parts has before it comes to a position."""
         stretch = self.parted.stretch
         prompt = 0 if stretch.alone else self.at - (stretch.number - 1)
-        cache = self._cache(prompt)
-        for position in range(prompt, self.at):
+        cache = self._cache(min(prompt, until))
+        for position in range(prompt, until):
             cache = self.runner.step(self.tokens[:, position : position + 1], cache, position)[1]
         return cache
 
@@ -284,6 +290,17 @@ class _Trial:
                     f"the rotary position of keys is off: {who} turns the key of position {first} "
                     f"as at position {first + off}"
                 )
+
+    def _of_what_stayed(self) -> str | None:
+        """The step before left the cache as it was given."""
+        if self.parted.stretch.number == 1:
+            return None
+        before, after = (
+            self.runner.leaves(self._cache_of_the_run(n)) for n in (self.at - 1, self.at)
+        )
+        if not all(np.array_equal(x, after[p]) for p, x in before.items() if p in after):
+            return None
+        return f"the cache is not updated: the step at position {self.at - 1} leaves it as it was"
 
     def _written(self, who: str, slot: int, expected: int) -> str:
         return f"{who} writes its keys and values to index {slot} of the cache, not {expected}"
