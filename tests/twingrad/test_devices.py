@@ -115,10 +115,15 @@ def plainly(subject, *arguments):
 
 jax_probe.Subject.run, jax_probe.Subject.plain = watched, plainly
 compared = twingrad.compare(test_devices.pair())
+# Weights that somebody has put on another device, in the dtype under test.
+weights = {"w": jax.device_put(np.ones(3, np.float32), jax.devices("cpu")[0])}
+subject = jax_probe.Subject((lambda params, x: x * params["w"], weights), "float32", False)
+places.update(map(str, subject.tensors["w"].devices()))
 print(json.dumps([compared.ok, sorted(places), str(second)]))
 """
 
 
+@pytest.mark.slow
 def test_jaxs_model_and_batch_are_put_on_the_device_by_one_function():
     flags = "--xla_force_host_platform_device_count=2"
     done = subprocess.run(

@@ -14,8 +14,10 @@ from tests.helpers import hard_coded
 from twingrad import numerics
 from twingrad.cli.main import main
 from twingrad.diagnosis.hypotheses.context import rounded
+from twingrad.environment import environment
 from twingrad.numerics import Gaps, Size
 from twingrad.outcome import outcome_object, outcomes
+from twingrad.page import comparison_page
 from twingrad.rounded import APART, OTHER_APART
 
 CAUSES = {
@@ -38,6 +40,9 @@ def test_a_right_pair_is_judged_by_pytorchs_float64_pass(precision):
     (outcome,) = compared.outcomes
     assert (outcome.dtype, outcome.basis.has_oracle) == (precision, True)
     assert f"Judged in {precision} alone, each side against PyTorch's" in compared.table()
+    page = comparison_page(compared.outcomes, environment("cpu", {}))
+    for shown in (compared._repr_html_(), page):
+        assert f"Judged in {precision} alone, each side against PyTorch" in shown
     written = outcome_object(outcome)
     assert written["basis"] == {"precision": precision, "oracle": "torch float64", "reason": None}
     assert outcomes({"programs": [written]})[0].ok
