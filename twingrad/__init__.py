@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from twingrad.api import assert_equal, assert_equal_models, compare, diagnose
+    from twingrad.decode import Decode
     from twingrad.map import To
     from twingrad.pair import Pair
     from twingrad.result import Comparison, Findings, NotEqual
 
 __all__ = [
     "Comparison",
+    "Decode",
     "Findings",
     "NotEqual",
     "Pair",
@@ -27,6 +29,7 @@ __all__ = [
 
 _MODULES = {
     "Comparison": "twingrad.result",
+    "Decode": "twingrad.decode",
     "Findings": "twingrad.result",
     "NotEqual": "twingrad.result",
     "Pair": "twingrad.pair",

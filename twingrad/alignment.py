@@ -16,7 +16,7 @@ from twingrad import numerics
 from twingrad.foreign import Array
 
 # How near the numbers of one tensor are to another's for the two to be the same, relatively (L2).
-SAME = {"float64": 1e-9, "float32": 1e-4}
+SAME = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 0.05}
 # Orders of more axes than this are not tried: there are too many.
 MOST_AXES = 4
 

@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from twingrad import devices
+from twingrad.decode import Decode
 from twingrad.environment import require_frameworks
 from twingrad.foreign import Array, Loss, Model, Optimizer, OptimizerOf
 from twingrad.outcome import diagnose_hint
@@ -26,6 +28,7 @@ def compare(
     dtypes: Sequence[str] = DTYPES,
     causes: bool = True,
     against: str | Path | None = None,
+    device: str = "cpu",
 ) -> Comparison:
     """Judge every module's output, the loss and every gradient of ``pair``, or of a pair file.
 
@@ -34,7 +37,9 @@ def compare(
     units of u, one unit of rounding error of the dtype: 2^-53 for float64, 2^-24 for float32. Where
     a gate fails, the result's ``findings`` are those of ``diagnose``, unless ``causes`` is off.
     ``against`` is a record of one side, made by ``twingrad record``, which the other is judged by.
-    Raises ``ValueError`` for a pair that cannot be judged, and where a framework is missing.
+    Both run on ``device``, "cpu" or "cuda".
+    Raises ``ValueError`` for a pair that cannot be judged, and where a framework is missing or does
+    not see the device.
 
     Example::
 
@@ -42,7 +47,7 @@ def compare(
         print(result.ok, len(result.outcomes))
         print(result.table())
     """
-    with _beside(pair):
+    with _beside(pair), _on(device, against):
         return _compared(_loaded(pair, against), _hint(pair), dtypes, causes)
 
 
@@ -53,6 +58,7 @@ def diagnose(
     until: str | None = None,
     only: str | None = None,
     against: str | Path | None = None,
+    device: str = "cpu",
 ) -> Findings:
     """Find where the two models of ``pair``, or of a pair file, first differ; empty if nowhere.
 
@@ -62,6 +68,7 @@ def diagnose(
     either framework, it is found are looked at alone. No divergence in a part says that its modules
     compute the same from the same inputs, forward and backward, and nothing of the rest.
     ``against`` is a record of one side, made by ``twingrad record``, which the other is judged by.
+    Both run on ``device``, "cpu" or "cuda".
     Raises ``ValueError`` for a pair that cannot be judged, for a name that is nowhere, and where a
     framework that is needed is missing.
 
@@ -72,18 +79,21 @@ def diagnose(
         for finding in findings:
             print(finding.stage, finding.where, finding.cause)
     """
-    with _beside(pair):
+    with _beside(pair), _on(device, against):
         return _diagnosed(_loaded(pair, against), every, until, only)
 
 
-def assert_equal(pair: Pair | str | Path, *, against: str | Path | None = None) -> None:
+def assert_equal(
+    pair: Pair | str | Path, *, against: str | Path | None = None, device: str = "cpu"
+) -> None:
     """Claim that the two models of ``pair``, or of a pair file, are one.
 
     The limits are ``numerics.OWN_RELATIVE``, relative, for each place by itself, in float64 and in
-    float32. ``against`` is a record of one side, which the other is judged by. Raises ``NotEqual``,
-    an ``AssertionError`` that names the first place that differs with its cause, and holds what
-    ``compare`` returns; ``ValueError`` for a pair that cannot be judged, and where a framework that
-    is needed is missing.
+    float32. ``against`` is a record of one side, which the other is judged by. Both run on
+    ``device``, "cpu" or "cuda". Raises ``NotEqual``, an ``AssertionError`` that names the first
+    place that differs with its cause, and holds what ``compare`` returns; ``ValueError`` for a pair
+    that cannot be judged, and where a framework that is needed is missing or does not see the
+    device.
 
     Example::
 
@@ -91,7 +101,7 @@ def assert_equal(pair: Pair | str | Path, *, against: str | Path | None = None) 
             twingrad.assert_equal(pair)
     """
     __tracebackhide__ = True  # pytest then shows the test's line, and not these
-    with _beside(pair):
+    with _beside(pair), _on(device, against):
         loaded = _loaded(pair, against)
         findings = _diagnosed(loaded, every=False)
         if findings:
@@ -112,6 +122,10 @@ def assert_equal_models(
     train: bool = False,
     torch_optimizer: OptimizerOf | None = None,
     jax_optimizer: Optimizer = None,
+    torch_decode: Decode | None = None,
+    jax_decode: Decode | None = None,
+    tokens: Array | None = None,
+    precision: str = "float64",
     name: str = "pair",
 ) -> None:
     """Claim that two models are one: loss, every module's own output and gradient, every parameter.
@@ -136,16 +150,20 @@ def assert_equal_models(
         train=train,
         torch_optimizer=torch_optimizer,
         jax_optimizer=jax_optimizer,
+        torch_decode=torch_decode,
+        jax_decode=jax_decode,
+        tokens=tokens,
+        precision=precision,
         name=name,
     )
     assert_equal(pair)
 
 
 def _compared(pair: Pair, hint: str | None, dtypes: Sequence[str], causes: bool) -> Comparison:
-    from twingrad import comparison
+    from twingrad import judged
 
     started = time.perf_counter()
-    outcomes, notes = comparison.compare(pair, dtypes)
+    outcomes, notes = judged.compare(pair, dtypes)
     seconds = time.perf_counter() - started
     equal = all(outcome.ok for outcome in outcomes)
     findings = _diagnosed(pair, every=False) if causes and not equal else Findings(name=pair.name)
@@ -162,9 +180,9 @@ def _compared(pair: Pair, hint: str | None, dtypes: Sequence[str], causes: bool)
 def _diagnosed(
     pair: Pair, every: bool, until: str | None = None, only: str | None = None
 ) -> Findings:
-    from twingrad.diagnosis import pairs
+    from twingrad import judged
 
-    return pairs.diagnose(pair, every=every, until=until, only=only)
+    return judged.diagnose(pair, every=every, until=until, only=only)
 
 
 def _hint(pair: Pair | str | Path) -> str | None:
@@ -173,6 +191,18 @@ def _hint(pair: Pair | str | Path) -> str | None:
 
 def _beside(pair: Pair | str | Path) -> AbstractContextManager[None]:
     return nullcontext() if isinstance(pair, Pair) else importing_beside(Path(pair))
+
+
+def _on(device: str, against: str | Path | None) -> AbstractContextManager[None]:
+    """Both sides on a device; the one that is not recorded, where one is."""
+    if device == "cpu":
+        return devices.using(device)
+    if against is None:
+        require_frameworks()
+        return devices.using(device)
+    from twingrad.record.against import other_side, recorded
+
+    return devices.using(device, other_side(recorded(Path(against)).framework))
 
 
 def _loaded(pair: Pair | str | Path, against: str | Path | None) -> Pair:

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from twingrad import numerics
+from twingrad import devices, numerics
 from twingrad.alignment import placed
 from twingrad.arithmetic import arithmetic
 from twingrad.calls import Pass, Plain
+from twingrad.decoding import check
 from twingrad.diagnosis import state, unaligned
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
@@ -17,7 +18,7 @@ from twingrad.diagnosis.places import beyond_limits, rounded_too_much
 from twingrad.exact import ExactRun, Say, silent
 from twingrad.foreign import Array
 from twingrad.live import LivePair
-from twingrad.numerics import Verdict, gaps, judge_float64, judge_rounded
+from twingrad.numerics import Verdict, gaps, judge_float64, judge_mutual, judge_rounded
 from twingrad.outcome import Gate, Outcome, first_divergence
 from twingrad.pair import Pair
 
@@ -50,11 +51,13 @@ def compare(
                 gates, more, oracle = _in_float64(exact, say)
             else:
                 gates, more = _in_float32(exact, oracle, say)
+            settings = devices.settings()
         notes += [note for note in more if note not in notes]
         forward, backward = first_divergence(next((g for g in gates if not g.ok), gates[0]))
         outcome = Outcome(
-            program=pair.name, preset=None, dtype=dtype, device="cpu", gates=gates,
+            program=pair.name, preset=None, dtype=dtype, device=devices.current(), gates=gates,
             first_forward=forward, first_backward=backward, seconds=time.perf_counter() - started,
+            settings=settings,
         )  # fmt: skip
         outcomes.append(outcome)
         if not outcome.ok:
@@ -66,7 +69,7 @@ def compare(
 def _in_float64(run: ExactRun, say: Say) -> tuple[list[Gate], list[Note], Values]:
     """All gates in float64, notes, and PyTorch's values."""
     torch, jax = values(run)
-    first, notes = _decided("float64", _verdicts(torch, jax, torch, "float64"))
+    first, notes = decided("float64", verdicts(torch, jax, torch, "float64"))
     gates, notes = [first], [*run.notes, *notes, *nowhere_a_number(torch, jax)]
     if first.ok:
         second = run.second(say)
@@ -80,9 +83,14 @@ def _in_float64(run: ExactRun, say: Say) -> tuple[list[Gate], list[Note], Values
         for name, found in stages.items():
             results = list(found)
             notes += [result for result in results if isinstance(result, Note)]
-            failed = [_failed(result) for result in results if isinstance(result, Finding)]
-            if failed:
-                gates.append(Gate(name=name, tensors=failed))
+            wrong = [failed(result) for result in results if isinstance(result, Finding)]
+            if wrong:
+                gates.append(Gate(name=name, tensors=wrong))
+        decoded = check.decode(run.live, say)
+        if isinstance(decoded, Note):
+            notes.append(decoded)
+        elif decoded is not None:
+            gates.append(Gate(name="decoding", tensors=decoded.verdicts))
     return gates, [*notes, *run.cast_notes()], torch
 
 
@@ -93,12 +101,12 @@ def _in_float32(exact: ExactRun, oracle: Values, say: Say) -> tuple[list[Gate], 
     live = LivePair.build(pair, "float32", like=exact.live)
     run = ExactRun.once(live)
     torch, jax = values(run)
-    verdicts = _verdicts(torch, jax, oracle, "float32")
-    gate, notes = _decided("float32", verdicts)
+    judged = verdicts(torch, jax, oracle, "float32")
+    gate, notes = decided("float32", judged)
     if gate.ok or _is_rounded_too_much(exact, run, say):
         return [gate], notes
-    held = [v for v in verdicts if v.ok]
-    over = [v for v in verdicts if not v.ok]
+    held = [v for v in judged if v.ok]
+    over = [v for v in judged if not v.ok]
     return [Gate(name="float32", tensors=held)], rounding_alone(over)
 
 
@@ -112,8 +120,8 @@ def _is_rounded_too_much(exact: ExactRun, run: ExactRun, say: Say) -> bool:
     return bool(rounded_too_much(beyond_limits(run, scales), divided))
 
 
-def rounding_alone(over: Sequence[Verdict]) -> list[Note]:
-    """A note on the tensors ``over`` their float32 limit where all modules keep theirs: the worst.
+def rounding_alone(over: Sequence[Verdict], dtype: str = "float32") -> list[Note]:
+    """A note on the tensors ``over`` their limit where all modules keep theirs: the worst.
 
     A deep model may have hundreds of them.
     """
@@ -125,16 +133,16 @@ def rounding_alone(over: Sequence[Verdict]) -> list[Note]:
     return [
         Note(
             worst.name,
-            f"rounded in float32 to {worst.error_ratio:.3g} times what the other framework's error "
-            "allows; every module, from the same inputs, is within float32's rounding"
+            f"rounded in {dtype} to {worst.error_ratio:.3g} times what the other framework's error "
+            f"allows; every module, from the same inputs, is within {dtype}'s rounding"
             + (more if others else ""),
         )
     ]
 
 
-def _decided(name: str, verdicts: list[Verdict]) -> tuple[Gate, list[Note]]:
+def decided(name: str, verdicts: list[Verdict]) -> tuple[Gate, list[Note]]:
     """The gate by what decides: inner modules that differ are notes where the whole agrees."""
-    inner = [v for v in verdicts if not v.ok and not _is_whole(v)]
+    inner = [v for v in verdicts if not v.ok and not is_whole(v)]
     if len(inner) < sum(not v.ok for v in verdicts):
         return Gate(name=name, tensors=verdicts), []
     held = [v for v in verdicts if v.ok]
@@ -149,9 +157,9 @@ def divided(what: str, dtype: str) -> str:
     )
 
 
-def _failed(finding: Finding) -> Verdict:
+def failed(finding: Finding) -> Verdict:
     """A divergence in state or in updates as a verdict; its error is relative to its limit."""
-    limit = numerics.OWN_RELATIVE["float64"] / numerics.UNIT_ROUNDOFF["float64"]
+    limit = numerics.OWN_RELATIVE[finding.dtype] / numerics.UNIT_ROUNDOFF[finding.dtype]
     error = min(finding.size * limit, numerics.BEYOND)
     return Verdict(
         name=finding.where, kind=finding.stage, torch_error_u=error, jax_error_u=error,
@@ -182,7 +190,7 @@ OUTPUT = "output"  # the name of what the model as a whole returns
 
 def whole(torch: Values, jax: Values, oracle: Values, dtype: str) -> list[Verdict]:
     """Verdicts on output, loss and gradients, which decide; ``oracle`` is PyTorch in float64."""
-    return [v for v in _verdicts(torch, jax, oracle, dtype) if _is_whole(v)]
+    return [v for v in verdicts(torch, jax, oracle, dtype) if is_whole(v)]
 
 
 def kept(run: ExactRun, second: ExactRun | Note | None) -> Iterator[Finding | Note]:
@@ -213,7 +221,8 @@ def updates(run: ExactRun, say: Say) -> Iterator[Finding | Note]:
             )
 
 
-def _is_whole(verdict: Verdict) -> bool:
+def is_whole(verdict: Verdict) -> bool:
+    """Whether a verdict is on the output, the loss or a gradient, which decide."""
     return verdict.kind != "activation" or verdict.name.partition("[")[0] == OUTPUT
 
 
@@ -278,20 +287,25 @@ def fitting(
     return sorted(found, key=lambda row: row[0])
 
 
-def _verdicts(torch: Values, jax: Values, oracle: Values, dtype: str) -> list[Verdict]:
+def verdicts(torch: Values, jax: Values, oracle: Values | None, dtype: str) -> list[Verdict]:
+    """A verdict on every tensor: by ``oracle``, or without one on the two against one another."""
     finite = numerics.finite
-    gradients = {name: finite(g) for (kind, name), g in oracle.items() if kind == "gradient"}
-    scales = numerics.scales(gradients)
-    verdicts = []
+    known = torch if oracle is None else oracle
+    gradients = {name: finite(g) for (kind, name), g in known.items() if kind == "gradient"}
+    noise = numerics.NOISE if oracle is not None else numerics.NOISE_ROUNDED[dtype]
+    scales = numerics.scales(gradients, noise)
+    judged = []
     for kind, name in torch:
         # What is the same infinity in all of them, as in a mask, or NaN, is equal.
         value, other, truth = numerics.without_shared(
-            torch[kind, name], jax[kind, name], oracle[kind, name]
+            torch[kind, name], jax[kind, name], known[kind, name]
         )
         scale = scales[name] if kind == "gradient" else numerics.size(finite(truth))
         if dtype == "float64":
-            verdicts.append(judge_float64(name, kind, gaps(value, other), scale))
+            judged.append(judge_float64(name, kind, gaps(value, other), scale))
+        elif oracle is None:
+            judged.append(judge_mutual(name, kind, gaps(value, other), scale, dtype))
         else:
             apart = gaps(value, other, truth)
-            verdicts.append(judge_rounded(name, kind, apart, scale, dtype, truth.size))
-    return verdicts
+            judged.append(judge_rounded(name, kind, apart, scale, dtype, truth.size))
+    return judged

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from twingrad import batches, numerics
+from twingrad.arithmetic import arithmetic
 from twingrad.calls import Key, Pass, Plain
 from twingrad.casts.log import CastLog
 from twingrad.casts.originals import Originals
@@ -13,10 +14,12 @@ from twingrad.diagnosis.finding import Note
 from twingrad.diagnosis.origin import require_finite
 from twingrad.live import ROOT, LivePair, named
 from twingrad.pair import Pair
+from twingrad.user_code import UserCodeError
 
 Say = Callable[[str], None]
 # By how much digits of a table may bring two models apart that differ by more than them.
 FARTHER = 1e-4
+IN_FLOAT32 = '; it runs in float32: precision="float32", or --precision float32, judges it there'
 ONE_BATCH = "judged on the pair's own batch alone"
 
 
@@ -49,7 +52,7 @@ class ExactRun:
         try:
             run = cls._run(LivePair.build(pair, "float64"), say)
         except ValueError:
-            raise without_casts from None
+            raise _with_advice(without_casts, pair) from None
         run.notes.append(
             Note("model", f"judged with its casts to lower precision: without, {without_casts}")
         )
@@ -107,7 +110,7 @@ class ExactRun:
         following = batches.second(self.live.pair)
         if following is None:
             return Note("model", f"{ONE_BATCH}: JAX's is no rearrangement of PyTorch's")
-        say(f"{following.name}, float64: a second batch")
+        say(f"{following.name}, {self.live.dtype}: a second batch")
         live = replace(self.live, pair=following)
         try:
             seen = live.run_torch()
@@ -138,6 +141,19 @@ class ExactRun:
             more = f", and so do {len(others)} more modules" if others else ""
             more = ", and so does one more module" if len(others) == 1 else more
             yield Note(first, f"{sentence}; judged in float64 without these casts{more}")
+
+
+def _with_advice(error: ValueError, pair: Pair) -> ValueError:
+    """``error`` of a pair in float64, with the option for those that run in float32 if it does."""
+    try:
+        with arithmetic("float32"):
+            ExactRun.once(LivePair.build(pair, "float32"))
+    except ValueError:
+        return error
+    sentence = f"{error}{IN_FLOAT32}"
+    return UserCodeError(sentence, error.frames) if isinstance(error, UserCodeError) else (
+        ValueError(sentence)
+    )  # fmt: skip
 
 
 def deterministic(live: LivePair, once: Pass, say: Say) -> Plain:

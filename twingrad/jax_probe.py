@@ -12,6 +12,7 @@ from twingrad.casts import log
 from twingrad.foreign import Array, Loss, Model, ModuleCall, Optimizer, Tree
 from twingrad.jax_models import kinds, tracing
 from twingrad.jax_models.model import Handler, Tensors, is_float, layout
+from twingrad.numerics import plain
 from twingrad.partners import Leaf
 
 
@@ -134,14 +135,14 @@ class Subject:
         return Plain(
             loss=float(loss),
             gradients={path: conjugated(g) for path, g in gradients.items()},
-            state={path: np.asarray(x) for path, x in state.items()},
+            state={path: plain(x) for path, x in state.items()},
             inputs=_by_call(inputs),
             outputs=_by_call(outputs),
         )
 
     def states(self, loss_fn: Loss, batches: Sequence[Sequence[Array]]) -> list[dict[str, Array]]:
         """The state before the first of ``batches``, and after each of them in a row."""
-        states = [{path: np.asarray(self.tensors[path]) for path in self.state}]
+        states = [{path: plain(self.tensors[path]) for path in self.state}]
         for number, batch in enumerate(batches):
             state = states[-1] if number else None
             states.append({**(state or {}), **self.plain(loss_fn, batch, state).state})
@@ -159,7 +160,7 @@ class Subject:
             tree = self.model.own_tree({path: jnp.asarray(step[path]) for path in paths})
             updates, state = optimizer.update(tree, state, params)
             params = optax.apply_updates(params, updates)
-            steps.append({p: np.asarray(x) for p, x in self.model.by_path(params).items()})
+            steps.append({p: plain(x) for p, x in self.model.by_path(params).items()})
         return steps
 
     def _differentiated(self, loss_fn: Loss) -> ModuleCall:
@@ -192,7 +193,9 @@ def made(model: Model) -> Model:
     nnx = kinds.loaded("flax.nnx")
     if nnx and isinstance(model, nnx.Module):
         return nnx.clone(model)
-    equinox = kinds.loaded("equinox")
+    equinox, keras = map(kinds.loaded, ("equinox", "keras"))
+    if keras and isinstance(model, keras.Layer):
+        return model  # which is not written to
     is_value = isinstance(model, tuple) or (equinox and isinstance(model, equinox.Module))
     return model if is_value else model()
 
@@ -206,10 +209,10 @@ def _mean_square(output: Tree) -> jax.Array:
 
 
 def _by_call(tensors: Mapping[tuple[str, int], Sequence[jax.Array]]) -> dict[Key, list[Array]]:
-    return {Key(*key): [np.asarray(x) for x in values] for key, values in tensors.items()}
+    return {Key(*key): [plain(x) for x in values] for key, values in tensors.items()}
 
 
 def conjugated(gradient: jax.Array) -> Array:
     """A gradient as PyTorch has it, which for a complex number is the conjugate of JAX's."""
-    conjugate: Array = np.conj(np.asarray(gradient))
+    conjugate: Array = np.conj(plain(gradient))
     return conjugate

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from twingrad.alignment import placed
 from twingrad.calls import Call, CallSite, Key, Plain, Replayed, Way
@@ -18,6 +17,7 @@ from twingrad.foreign import Array, Loss, ModuleCall, Tree
 from twingrad.jax_models import tracing
 from twingrad.jax_models.model import Tensors, is_float
 from twingrad.jax_probe import Subject, conjugated
+from twingrad.numerics import plain
 
 SiteTensors = dict[CallSite, jax.Array]
 _LOSS: CallSite = (Key("loss"), "out", 0)
@@ -67,8 +67,8 @@ def replay(
         gradient = jax.jit(gradient)
     (gradients, at_sites), sites = gradient(moving, values, weights)
     result.loss = float(sites.pop(_LOSS))
-    result.jax = {site: np.asarray(x) for site, x in sites.items()}
-    result.jax_gradients = {site: np.asarray(x) for site, x in at_sites.items()}
+    result.jax = {site: plain(x) for site, x in sites.items()}
+    result.jax_gradients = {site: plain(x) for site, x in at_sites.items()}
     result.gradients = {path: conjugated(x) for path, x in gradients.items()}
     return result
 

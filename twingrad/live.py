@@ -124,7 +124,7 @@ class LivePair:
     def _copy(self) -> None:
         """Give PyTorch's numbers to the JAX model, or a recorded JAX model's to PyTorch's."""
         if self.jax.recorded:
-            numbers = {path: np.asarray(x) for path, x in self.jax.tensors.items()}
+            numbers = {path: numerics.plain(x) for path, x in self.jax.tensors.items()}
             self.torch.give(torch_tensors(self.partners, numbers, self.torch.views()))
             return
         values = self.torch.views()
@@ -238,12 +238,14 @@ class LivePair:
     def _jax_pass(self, log: CastLog) -> Plain:
         return self.on_jax(lambda: self.jax.plain(self.jax_loss, self.jax_batch), log)
 
-    def on_torch(self, run: Callable[[], T], log: CastLog | None = None) -> T:
+    def on_torch(
+        self, run: Callable[[], T], log: CastLog | None = None, what: str = "torch_loss"
+    ) -> T:
         """The result of ``run``, which calls PyTorch's model; ``log`` hears of casts left out."""
         if self.torch.recorded:
             return run()
         with lifted("torch", self.lift, log or CastLog()):
-            return run_foreign("torch_loss", run)
+            return run_foreign(what, run)
 
     def on_jax(self, run: Callable[[], T], log: CastLog | None = None, what: str = "jax_loss") -> T:
         """The result of ``run``, which calls JAX's model; ``log`` hears of casts left out."""

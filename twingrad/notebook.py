@@ -35,6 +35,8 @@ def comparison_html(
             if not gate.ok:
                 worst = gate.worst_first[:WORST]
                 parts.append(_table(_TENSORS, (_tensor(gate, outcome, t) for t in worst)))
+    for basis in dict.fromkeys(o.basis for o in outcomes if o.basis is not None):
+        parts.append(f"<p>{escape(basis.sentence)}</p>")
     if found:
         parts.append(findings_html(name, found))
     if hint and not ok:

@@ -13,7 +13,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from twingrad.foreign import Array
+from twingrad.foreign import Array, Tree
 
 UNIT_ROUNDOFF = {
     "float64": 2.0**-53,
@@ -28,7 +28,7 @@ _SMALLEST_NORMAL = {"float64": 2.0**-1022}
 FLOAT64_RELATIVE = 1e-12
 FLOAT64_TRAJECTORY_RELATIVE = 1e-10
 # One module's own computation, from the same numbers: what rounding does to it alone.
-OWN_RELATIVE = {"float64": 1e-11, "float32": 64 * 2.0**-24}
+OWN_RELATIVE = {"float64": 1e-11, "float32": 64 * 2.0**-24, "bfloat16": 16 * 2.0**-8}
 # Central differences lose half the digits: step² from one end, u/step from the other.
 CENTRAL_DIFFERENCE_RELATIVE = 1e-7
 # Lower precision, each side against the float64 oracle: at most RATIO times the other side's error,
@@ -46,6 +46,8 @@ ENVELOPE_FACTOR = 4.0
 # A gradient this much smaller than all gradients together is rounding noise about an exact zero
 # (the key bias, say): its error is then relative to all of them.
 NOISE = 2.0**-40
+# The same where no float64 result says that it is zero: rounding alone makes gradients this small.
+NOISE_ROUNDED = {"float32": 2.0**-14, "bfloat16": 2.0**-4}
 # What stands for an infinite or undefined error, since JSON has no word for it.
 BEYOND = 1e300
 
@@ -80,6 +82,12 @@ def distance(x: Array, y: Array) -> Size:
     pairs = zip(_chunks(x), _chunks(y), strict=True)
     norms = _norms(np.subtract(a, b, dtype=np.float64) for a, b in pairs)
     return norms if math.isfinite(norms.l2) else Size(math.inf, math.inf)
+
+
+def plain(x: Tree) -> Array:
+    """``x`` in NumPy, bfloat16 as float32: NumPy's own functions have no bfloat16."""
+    array: Array = np.asarray(x)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def finite(x: Array) -> Array:
@@ -161,14 +169,14 @@ class Verdict:
     error_ratio: float
 
 
-def scales(oracle: Mapping[str, Array]) -> dict[str, Size]:
+def scales(oracle: Mapping[str, Array], noise: float = NOISE) -> dict[str, Size]:
     """The scale of each tensor's error: its own size, or that of all tensors where it is noise."""
     sizes = {name: size(value) for name, value in oracle.items()}
     whole = Size(
         math.sqrt(sum(s.l2**2 for s in sizes.values())),
         max((s.peak for s in sizes.values()), default=0.0),
     )
-    return {name: size if size.l2 > NOISE * whole.l2 else whole for name, size in sizes.items()}
+    return {name: size if size.l2 > noise * whole.l2 else whole for name, size in sizes.items()}
 
 
 @dataclass(frozen=True)
@@ -201,7 +209,26 @@ def judge_float64(
 ) -> Verdict:
     """Two float64 results within ``relative`` of one another and of the reference."""
     limit = relative / UNIT_ROUNDOFF["float64"]
-    return _verdict(name, kind, apart, scale, "float64", limit, limit)
+    return _verdict(name, kind, apart, scale, "float64", limit, limit, True)
+
+
+def judge_alike(name: str, kind: str, apart: Gaps, scale: Size, dtype: str) -> Verdict:
+    """Results that should be one, where nothing more precise is known: each within the ceiling.
+
+    In float64 the rule is that of ``judge_float64``.
+    """
+    if dtype == "float64":
+        return judge_float64(name, kind, apart, scale)
+    return _verdict(name, kind, apart, scale, dtype, CEILING_U[dtype], CEILING_U[dtype], True)
+
+
+def judge_mutual(name: str, kind: str, apart: Gaps, scale: Size, dtype: str) -> Verdict:
+    """Two rounded results against one another, where no float64 result is there to judge by.
+
+    The limit is that of a module's own computation.
+    """
+    limit = OWN_RELATIVE[dtype] / UNIT_ROUNDOFF[dtype]
+    return _verdict(name, kind, apart, scale, dtype, limit, CEILING_U[dtype], True)
 
 
 def judge_rounded(
@@ -269,14 +296,21 @@ def judge_step(
 
 
 def _verdict(
-    name: str, kind: str, apart: Gaps, scale: Size, dtype: str, limit: float, peak_limit: float
+    name: str,
+    kind: str,
+    apart: Gaps,
+    scale: Size,
+    dtype: str,
+    limit: float,
+    peak_limit: float,
+    as_one: bool = False,
 ) -> Verdict:
     sides = (apart.torch, apart.jax)
     torch_error, jax_error = (in_units(side.l2, scale.l2, dtype) for side in sides)
     mutual_error = in_units(apart.mutual.l2, scale.l2, dtype)
     peak = max(in_units(side.peak, scale.peak, dtype) for side in sides)
     # With a reference both can keep their distance from it and still be apart.
-    bounded = [torch_error, jax_error, *([mutual_error] if dtype == "float64" else [])]
+    bounded = [torch_error, jax_error, *([mutual_error] if as_one else [])]
     error_ratio = max(_over(max(bounded), limit), _over(peak, peak_limit))
     return Verdict(
         name=name,

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
+from twingrad.basis import Basis, BasisObject
 from twingrad.numerics import UNIT_ROUNDOFF, Verdict
 
 
@@ -55,9 +56,11 @@ def measured_errors(gate: str, dtype: str, tensor: Verdict) -> MeasuredErrors:
         return MeasuredErrors()  # values that are compared as they are printed
     if gate == "central-differences":
         return MeasuredErrors(torch=torch)
-    if gate == "trajectory" or (dtype == "float64" and torch == jax == apart):
+    if gate.startswith(("trajectory", "two sides")) or (
+        dtype == "float64" and torch == jax == apart
+    ):
         return MeasuredErrors(apart=apart)
-    return MeasuredErrors(torch, jax, apart if dtype == "float64" else None)
+    return MeasuredErrors(torch, jax, apart if dtype == "float64" or gate == "decoding" else None)
 
 
 @dataclass(kw_only=True)
@@ -73,6 +76,7 @@ class Outcome:
     first_backward: str | None = None
     seconds: float = 0.0
     settings: dict[str, dict[str, str]] = field(default_factory=dict)  # read back after the run
+    basis: Basis | None = None  # where it was judged in this dtype alone
 
     @property
     def ok(self) -> bool:
@@ -176,11 +180,12 @@ class OutcomeObject(TypedDict):
     seconds: float
     settings: dict[str, dict[str, str]]
     gates: list[GateObject]
+    basis: NotRequired[BasisObject]
 
 
 def outcome_object(outcome: Outcome) -> OutcomeObject:
     """``outcome`` as the JSON contract has it, its numbers to six digits."""
-    return {
+    written: OutcomeObject = {
         "program": outcome.program,
         "preset": outcome.preset,
         "dtype": outcome.dtype,
@@ -194,6 +199,9 @@ def outcome_object(outcome: Outcome) -> OutcomeObject:
             for gate in outcome.gates
         ],
     }
+    if outcome.basis is not None:
+        written["basis"] = outcome.basis.as_object()
+    return written
 
 
 def _divergence_object(outcome: Outcome) -> DivergenceObject:

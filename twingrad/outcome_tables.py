@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.markup import escape
 
+from twingrad import devices
 from twingrad.numerics import UNIT_ROUNDOFF, Verdict
 from twingrad.outcome import (
     Gate,
@@ -25,7 +26,11 @@ RULES = {
     "second batch": "the two sides against one another, on other inputs",
     "state": "what a pass in training mode leaves behind, the two sides against one another",
     "optimizer": "updates by the same gradients, the two sides against one another",
+    "decoding": "logits with a cache, each side against its own forward pass and the two apart",
     "float32": "each side against the float64 oracle",
+    "two sides": "the two sides against one another, without a float64 pass to judge by",
+    "two sides, other inputs": "the two sides against one another, on a second batch",
+    "other inputs": "each side against the float64 oracle, on a second batch",
     "bfloat16": "each side against the float64 oracle",
     "tf32": "each side against the float64 oracle",
 }
@@ -132,6 +137,11 @@ def closing(
     programs = {(outcome.program, outcome.preset) for outcome in judged}
     ok = all(outcome.ok for outcome in judged)
     console.print(DEFINITIONS)
+    for outcome in judged:
+        if outcome.device == "cuda" and outcome.settings and outcome is judged[-1]:
+            console.print(devices.sentence(outcome.settings), markup=False, highlight=False)
+    for basis in dict.fromkeys(o.basis for o in judged if o.basis is not None):
+        console.print(basis.sentence, markup=False, highlight=False)
     word = "[bold green]Equal[/]" if ok else "[bold red]Not equal[/]"
     console.print(
         f"{word}: {len(programs)} program{'s' * (len(programs) != 1)}, {tensors:,} tensors judged "

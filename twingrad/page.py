@@ -66,6 +66,7 @@ def comparison_page(
         verdict=f'<span class="{_word(ok)}">{"Equal" if ok else "Not equal"}</span>: '
         f"{tensors:,} tensors judged, "
         f"{'every gate holds' if ok else 'see the rows that differ'}."
+        + "".join(f" {escape(o.basis.sentence)}" for o in outcomes if o.basis is not None)
         + (f" {escape(hint)}" if hint and not ok else ""),
         roundoff=" and ".join(f"2<sup>{_power(dtype)}</sup> for {dtype}" for dtype in dtypes),
         gates="\n".join(_gate(place, outcome, gate, anchors) for place, outcome, gate in gates),

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from twingrad.basis import require_precision
+from twingrad.decode import Decode
 from twingrad.foreign import Array, Loss, Model, Optimizer, OptimizerOf
 from twingrad.partners import Partner
 from twingrad.sides import Framework, RecordedModel
@@ -20,7 +22,7 @@ from twingrad.suggestions import nearby_file
 from twingrad.user_code import refused
 
 # Packages that come with one framework alone, and what to do where one of them is not there.
-OF_A_FRAMEWORK = ("torch", "jax", "jaxlib", "flax", "optax", "equinox", "haiku")
+OF_A_FRAMEWORK = ("torch", "jax", "jaxlib", "flax", "optax", "equinox", "haiku", "keras")
 APART = (
     "install it, or import each framework only within the functions that make its model and its "
     "loss, or keep each side in a pair file of its own"
@@ -134,9 +136,9 @@ class Pair:
     """Two models that should be one, a batch, and a loss for each.
 
     ``torch`` is an ``nn.Module`` or a function that makes one. ``jax`` is an ``nnx.Module``, an
-    ``eqx.Module``, a tuple of a Linen module with its variables, of a Haiku transformed function
-    or of a plain function with its parameters, each with its state if it has one, or a function
-    that makes one of them.
+    ``eqx.Module``, a Keras model on its JAX backend, a tuple of a Linen module with its variables,
+    of a Haiku transformed function or of a plain function with its parameters, each with its state
+    if it has one, or a function that makes one of them.
     A model that is given itself is copied, and stays as it is. The losses are called as
     ``loss(model, *batch)`` and return the loss, a scalar, or the loss and an output; without them
     the loss is the mean square of what the model returns for the whole batch.
@@ -148,7 +150,10 @@ class Pair:
     parameter is which, and how it lies in JAX, where names, shapes and layers do not: its values
     are names, lists of them, and ``To``. ``train`` runs both in training mode.
     ``torch_optimizer`` makes an optimizer of parameters, ``jax_optimizer`` is optax's; given both,
-    their updates are compared too. ``name`` is what messages call the pair.
+    their updates are compared too. ``torch_decode`` and ``jax_decode`` say how each side decodes
+    with a cache; ``tokens`` [B, T] are decoded then, or the batch's first integers of that shape.
+    ``precision`` "float32" or "bfloat16" is for code that cannot run in float64: both models are
+    then judged there alone. ``name`` is what messages call the pair.
     One side may be left out, where the other is recorded or judged from a record: its model, its
     loss and its optimizer. ``batch`` is then what the side that is given takes.
 
@@ -177,9 +182,14 @@ class Pair:
     train: bool = False
     torch_optimizer: OptimizerOf | None = None
     jax_optimizer: Optimizer = None
+    torch_decode: Decode | None = None
+    jax_decode: Decode | None = None
+    tokens: Array | None = None
+    precision: str = "float64"
     name: str = "pair"
 
     def __post_init__(self) -> None:
+        require_precision(self.precision)
         if self.torch is None and self.jax is None:
             raise ValueError("the pair has neither torch nor jax: give a model for each, or one")
         for name in ("torch", "jax"):
@@ -202,6 +212,11 @@ class Pair:
         ]
         if all(here) and (self.torch_loss is None) != (self.jax_loss is None):
             raise ValueError("torch_loss and jax_loss: give both, or neither")
+        for name, decode in (("torch_decode", self.torch_decode), ("jax_decode", self.jax_decode)):
+            if decode is not None and not isinstance(decode, Decode):
+                raise ValueError(f"{name} is {decode!r:.200}: expected twingrad.Decode(...)")
+        if all(here) and (self.torch_decode is None) != (self.jax_decode is None):
+            raise ValueError("torch_decode and jax_decode: give both, or neither")
         if self.torch_optimizer is not None and not callable(self.torch_optimizer):
             raise ValueError(
                 f"torch_optimizer is {self.torch_optimizer!r:.200}: expected a function of "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from twingrad import finding_tables, notebook, outcome_tables
+from twingrad.basis import Basis
 from twingrad.diagnosis.finding import Finding, Note, PartObject, located
 from twingrad.outcome import Outcome
 
@@ -18,7 +19,8 @@ class Findings(list[Finding]):
 
     A list, so that it is false where the models are equal; ``ok`` is true there. ``notes`` say what
     there is to know that makes no two models unequal. ``part`` is the part of the models that was
-    looked at, in words, where it was not all. In a notebook it is shown as a table.
+    looked at, in words, where it was not all. ``basis`` says what they were judged by where it was
+    in a lower precision alone. In a notebook it is shown as a table.
 
     Example::
 
@@ -32,11 +34,13 @@ class Findings(list[Finding]):
         name: str = "pair",
         notes: Iterable[Note] = (),
         part: PartObject | None = None,
+        basis: Basis | None = None,
     ):
         super().__init__(findings)
         self.name = name
         self.notes = list(notes)
         self.part = part
+        self.basis = basis
 
     @property
     def ok(self) -> bool:
@@ -50,6 +54,8 @@ class Findings(list[Finding]):
     def show(self, console: Console, name: str | None = None) -> None:
         """Print the table on ``console``, calling the pair ``name``."""
         finding_tables.findings(console, name or self.name, self, self.notes, self.part)
+        if self.basis is not None:
+            console.print(self.basis.sentence, markup=False, highlight=False)
 
     def __repr__(self) -> str:
         if self.ok:

@@ -20,6 +20,7 @@ from twingrad import torch_probe
 from twingrad.alignment import Placed, placed
 from twingrad.calls import Call, Key, Pass, Replayed, only_loss
 from twingrad.foreign import Array, Loss, ModuleCall, Tree
+from twingrad.torch_arrays import array
 
 Side = Literal["in", "out"]
 Place = tuple[Key, Side, int]  # a call of PyTorch's, and which of its floating-point tensors
@@ -119,13 +120,13 @@ class Feed:
             model.zero_grad()
             loss = only_loss(loss_fn(model, *torch_probe.batch_of(batch, self.dtype)))
         terms = [
-            (x * torch.from_numpy(np.array(self.given[place][1], x.detach().numpy().dtype))).sum()
+            (x * torch.from_numpy(np.array(self.given[place][1], array(x).dtype)).to(x)).sum()
             for place, x in run.own.items()
             if place in self.given and x.requires_grad
         ]
         torch.stack([loss, *terms]).sum().backward()  # type: ignore[no-untyped-call]
         gradients = {
-            name: (torch.zeros_like(p) if p.grad is None else p.grad).numpy()
+            name: array(torch.zeros_like(p) if p.grad is None else p.grad)
             for name, p in model.named_parameters()
         }
         model.zero_grad()
@@ -150,7 +151,7 @@ class Feed:
                 elif weights or place not in run.own:
                     handed.append(x)
                 else:
-                    handed.append(run.own[place].detach().numpy())
+                    handed.append(array(run.own[place]))
             return handed
 
         return replace(
@@ -206,12 +207,12 @@ class _Run:
     def value(self, place: Place, like: Array) -> Array:
         """PyTorch's own tensor; NaN where this run has none."""
         found = self.own.get(place)
-        return np.full(like.shape, np.nan) if found is None else found.detach().numpy()
+        return np.full(like.shape, np.nan) if found is None else array(found)
 
     def gradient(self, place: Place, like: Array) -> Array:
         """The gradient at what was given in its place."""
         leaf = self.leaves.get(place)
-        return np.zeros(like.shape) if leaf is None or leaf.grad is None else leaf.grad.numpy()
+        return np.zeros(like.shape) if leaf is None or leaf.grad is None else array(leaf.grad)
 
     @contextmanager
     def hooked(self, model: nn.Module) -> Iterator[None]:
@@ -231,7 +232,7 @@ class _Run:
             self._entered[path] += 1
             self._open.setdefault(path, []).append(key)
             flat = pytree.tree_leaves((args, kwargs))
-            self.integers[key] = [x.detach().numpy() for x in flat if _is_index(x)]
+            self.integers[key] = [array(x) for x in flat if _is_index(x)]
             return self._exchanged(key, "in", (args, kwargs))
 
         return enter
@@ -257,7 +258,7 @@ class _Run:
         if place not in self.feed.given:
             return x
         value = np.ascontiguousarray(self.feed.given[place][0])
-        leaf = torch.tensor(value).to(x.dtype).requires_grad_()
+        leaf = torch.tensor(value, device=x.device).to(x.dtype).requires_grad_()
         self.leaves[place] = leaf
         return leaf.clone()
 

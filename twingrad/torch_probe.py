@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
+from twingrad import devices
 from twingrad.calls import Call, Event, Key, Pass, only_loss
 from twingrad.casts import log
 from twingrad.foreign import Array, Loss, Model, ModuleCall, Tree
 from twingrad.partners import Layout, Leaf
+from twingrad.torch_arrays import array, copied
 
 # Buffers that every port has; it may do without others, such as tables and masks.
 _STATISTICS = ("running_mean", "running_var")
@@ -23,7 +25,7 @@ _OUT_IN = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase,
 )  # fmt: skip
 # The complex dtype whose parts have a dtype.
-COMPLEX = {"float64": "complex128", "float32": "complex64"}
+COMPLEX = {"float64": "complex128", "float32": "complex64", "bfloat16": "complex64"}
 
 
 def made(model: Model) -> nn.Module:
@@ -67,6 +69,7 @@ def in_dtype(model: nn.Module, dtype: str, train: bool) -> nn.Module:
     kind, complex_kind = getattr(torch, dtype), getattr(torch, COMPLEX[dtype])
 
     def cast(x: Tensor) -> Tensor:
+        x = x.to(devices.torch_device())
         if x.is_complex():
             return x.to(complex_kind)
         return x.to(kind) if x.is_floating_point() else x
@@ -111,12 +114,12 @@ def _statistics(model: nn.Module) -> dict[str, Tensor]:
 
 def views(model: nn.Module) -> dict[str, Array]:
     """The same in NumPy, in the model's own memory."""
-    return {name: tensor.detach().numpy() for name, tensor in tensors(model).items()}
+    return {name: array(tensor) for name, tensor in tensors(model).items()}
 
 
 def statistics(model: nn.Module) -> dict[str, Array]:
     """Copies of the buffers of numbers, running statistics among them."""
-    return {name: tensor.detach().numpy().copy() for name, tensor in _statistics(model).items()}
+    return {name: copied(tensor) for name, tensor in _statistics(model).items()}
 
 
 def restore(model: nn.Module, values: Mapping[str, Array]) -> None:
@@ -155,7 +158,8 @@ def batch_of(batch: Sequence[Array], dtype: str) -> tuple[Tensor, ...]:
         "c": getattr(torch, COMPLEX[dtype]),
         "i": torch.int64,
     }
-    return tuple(torch.tensor(x).to(kinds.get(x.dtype.kind)) for x in batch)
+    here = devices.torch_device()
+    return tuple(torch.tensor(x, device=here).to(kinds.get(x.dtype.kind)) for x in batch)
 
 
 def observe(
@@ -182,7 +186,7 @@ def observe(
         for handle in handles:
             handle.remove()
     gradients = {
-        name: (torch.zeros_like(p) if p.grad is None else p.grad).numpy()
+        name: array(torch.zeros_like(p) if p.grad is None else p.grad)
         for name, p in model.named_parameters()
     }
     model.zero_grad()  # forgets them without writing to them
@@ -193,20 +197,21 @@ def observe(
         gradients=gradients,
         statistics=statistics(model),
         left_out=watch.left_out,
-        fixed=[_array(x) for x in watch.fixed],
+        fixed=[array(x) for x in watch.fixed],
     )
 
 
 def applied(model: nn.Module, path: str, x: Array) -> Array:
     """The output of the submodule at ``path`` for ``x``."""
     with torch.no_grad():
-        output: Tensor = model.get_submodule(path)(torch.from_numpy(x))
-    return output.numpy()
+        own = next(model.parameters(), torch.zeros(()))
+        output: Tensor = model.get_submodule(path)(torch.from_numpy(x).to(own))
+    return array(output)
 
 
 def copies(parameters: Mapping[str, Tensor]) -> dict[str, Array]:
     """Parameters in NumPy, in memory of their own."""
-    return {name: p.detach().numpy().copy() for name, p in parameters.items()}
+    return {name: copied(p) for name, p in parameters.items()}
 
 
 def write(parameters: Mapping[str, Tensor], values: Mapping[str, Array]) -> None:
@@ -234,7 +239,7 @@ def tensors_of(values: Mapping[str, Array]) -> dict[str, Tensor]:
 def set_gradients(parameters: Mapping[str, Tensor], gradients: Mapping[str, Array]) -> None:
     """Give live parameters these gradients."""
     for name, p in parameters.items():
-        p.grad = torch.from_numpy(gradients[name].copy())
+        p.grad = torch.from_numpy(gradients[name].copy()).to(p)
 
 
 def dropouts(model: nn.Module) -> dict[str, tuple[float, Array]]:
@@ -243,7 +248,7 @@ def dropouts(model: nn.Module) -> dict[str, tuple[float, Array]]:
     for name, module in model.named_modules():
         key = getattr(module, "key", None)
         if isinstance(module, nn.Dropout) and module.training and isinstance(key, Tensor):
-            keyed[name] = (module.p, key.numpy().view(np.uint32))
+            keyed[name] = (module.p, array(key).view(np.uint32))
     return keyed
 
 
@@ -263,9 +268,9 @@ class _OpenCall:
         return Call(
             key=self.key,
             kind=type(self.module).__name__,
-            inputs=[_array(x) for x in self.inputs],
-            integers=[_array(x) for x in self.integers],
-            outputs=[_array(x) for x in self.outputs],
+            inputs=[array(x) for x in self.inputs],
+            integers=[array(x) for x in self.integers],
+            outputs=[array(x) for x in self.outputs],
             input_gradients=[_gradient(x) for x in self.inputs],
             output_gradients=[
                 _gradient(inside if x.grad is None and not inside.is_leaf else x)
@@ -390,11 +395,6 @@ class _Lent:
             self.version = self.copy._version
 
 
-def _array(x: Tensor) -> Array:
-    """``x`` in NumPy; records have memory of their own, which nothing writes to."""
-    return x.detach().numpy()
-
-
 def _gradient(x: Tensor) -> Array:
     grad = x.grad if x.requires_grad else None
-    return np.zeros(tuple(x.shape), _array(x).dtype) if grad is None else _array(grad).copy()
+    return np.zeros(tuple(x.shape), array(x).dtype) if grad is None else copied(grad)

@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from twingrad import torch_probe
 from twingrad.calls import LOSS, Call, Key, Site, only_loss
 from twingrad.foreign import Array, Loss, ModuleCall, Tree
+from twingrad.torch_arrays import array, copied
 
 # Operators by the name of the function that they are.
 _SAME = {
@@ -305,7 +306,7 @@ class _Run:
             call = self.rerun.calls[key]
             weights = call.input_gradients if way == "in" else call.output_gradients
             if isinstance(number, int) and number < len(weights) and x.requires_grad:
-                terms.append((x * torch.from_numpy(weights[number])).sum())
+                terms.append((x * torch.from_numpy(weights[number]).to(x)).sum())
         parameters = {
             ("parameter", self.rerun.owner, name): p
             for name, p in self.rerun.model.named_parameters()
@@ -315,7 +316,7 @@ class _Run:
             torch.stack(terms).sum(), list(leaves.values()), allow_unused=True
         )
         return {
-            site: np.zeros(tuple(leaves[site].shape)) if g is None else g.numpy()
+            site: np.zeros(tuple(leaves[site].shape)) if g is None else array(g)
             for site, g in zip(leaves, gradients, strict=True)
         }
 
@@ -330,4 +331,4 @@ def _copied(tree: Tree) -> Tree:
 
 
 def _arrays(values: Mapping[Site, Tensor]) -> dict[Site, Array]:
-    return {site: x.detach().numpy().copy() for site, x in values.items()}
+    return {site: copied(x) for site, x in values.items()}

@@ -17,7 +17,18 @@ from pathlib import Path
 MOST_FRAMES = 5
 _OURS = str(Path(__file__).parent)
 # Found where they are loaded: a library may be installed from a checkout.
-_LIBRARIES = ("torch", "jax", "jaxlib", "flax", "optax", "equinox", "haiku", "numpy", "pytest")
+_LIBRARIES = (
+    "torch",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "equinox",
+    "haiku",
+    "keras",
+    "numpy",
+    "pytest",
+)
 # Names of files that no file has and that hold a user's code all the same.
 _TYPED_IN = ("<ipython-input", "<python-input", "<stdin")
 

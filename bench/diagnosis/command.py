@@ -17,7 +17,14 @@ def run(options: DiagnoseOptions, console: Console) -> int:
     """Diagnose the program; 0 if nothing diverges, else 1. Raises ``ValueError``."""
     if options.preset is not None and options.program != "gpt2":
         raise ValueError("--preset is for gpt2: say twingrad diagnose gpt2 --preset ...")
-    for name, value in (("map", options.map), ("until", options.until), ("only", options.only)):
+    of_pairs = {
+        "map": options.map,
+        "until": options.until,
+        "only": options.only,
+        "precision": options.precision,
+        "device": options.device != "auto",
+    }
+    for name, value in of_pairs.items():
         if value:
             raise ValueError(f"--{name} is for a pair file: say twingrad diagnose FILE.py --{name}")
     both = frameworks.both()  # raises where one is not installed

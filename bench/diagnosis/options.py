@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bench.harness.programs import MAKERS
 from shared.config import PRESETS
+from twingrad.basis import PRECISIONS
 from twingrad.cli.options import option
 
 DEFAULT_PRESET = "tiny"
@@ -32,6 +33,19 @@ class DiagnoseOptions:
         False,
         group="what is looked at",
         help="every place where they differ, not the first alone",
+    )
+    precision: str | None = option(
+        None,
+        group="what is looked at",
+        offers=PRECISIONS,
+        help="of a pair file: float32 or bfloat16, judged there alone; for code that cannot run in "
+        "float64",
+    )
+    device: str = option(
+        "auto",
+        group="what is looked at",
+        offers=("auto", "cpu", "cuda"),
+        help="of a pair file: auto or cpu, on the CPU; cuda, both sides on a GPU",
     )
     map: bool = option(
         False,

@@ -7,6 +7,7 @@ from bench.harness import ending
 from bench.harness.frameworks import DEVICES
 from bench.harness.programs import NAMES
 from shared.config import PRESETS
+from twingrad.basis import PRECISIONS
 from twingrad.cli.options import option
 
 DTYPES = ("float64", "float32", "bfloat16", "tf32", "all")
@@ -67,6 +68,13 @@ class CompareOptions:
         otherwise="no end",
         help="of built-in programs: end within this time, 90s, 9m or 1h, and keep what was judged",
     )
+    precision: str | None = option(
+        None,
+        group=_COMPARED,
+        offers=PRECISIONS,
+        help="of a pair file: float32 or bfloat16, judged there alone; for code that cannot run in "
+        "float64",
+    )
     strict: bool = option(
         False,
         group=_COMPARED,
@@ -84,6 +92,10 @@ class CompareOptions:
     )
 
     def __post_init__(self) -> None:
+        if self.precision is not None:
+            raise ValueError(
+                "--precision is for a pair file: say twingrad compare FILE.py --precision"
+            )
         if self.budget is not None:
             ending.seconds(self.budget)
 

@@ -22,7 +22,7 @@ needs_both = pytest.mark.skipif(
     not all(frameworks.installed(name) for name in frameworks.NAMES),
     reason="it needs both frameworks",
 )
-KINDS = ("equinox", "function", "haiku", "linen", "map")
+KINDS = ("equinox", "function", "haiku", "keras", "linen", "map")
 
 
 @pytest.fixture
@@ -43,14 +43,26 @@ def test_the_code_of_porting_runs_and_finds_what_it_says(monkeypatch, saved):
     runpy.run_path(str(saved / "test_port.py"))["test_the_port_is_the_model"]()
 
 
-@pytest.mark.slow("haiku", "equinox", "map")
+@pytest.mark.slow("haiku", "equinox", "keras", "map")
 @needs_both
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_guides_pair_of_every_kind_is_equal(kind, saved):
+def test_the_guides_pair_of_every_kind_is_equal(kind, saved, monkeypatch):
+    if kind == "keras":
+        monkeypatch.setenv("KERAS_BACKEND", "jax")
+        pytest.importorskip("keras")
     assert twingrad.diagnose(saved / f"{kind}_pair.py") == []
     assert {path.stem for path in saved.glob("*_pair.py")} == {
-        "my_pair", "apart_pair", *(f"{name}_pair" for name in KINDS)
+        "my_pair", "apart_pair", "decode_pair", *(f"{name}_pair" for name in KINDS)
     }  # fmt: skip
+
+
+@needs_both
+def test_the_guides_decoder_sees_one_position_too_many_and_no_other_mistake(saved):
+    path = saved / "decode_pair.py"
+    (finding,) = twingrad.diagnose(path)
+    assert finding.where == "prefill of 3, position 0 (JAX)"
+    path.write_text(path.read_text().replace("at[:, None] + 1", "at[:, None]"))
+    assert twingrad.diagnose(path) == []
 
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -268,7 +268,7 @@ def _verdict(name, kind, ok):
 def test_inner_modules_that_differ_are_notes_only_where_the_whole_agrees():
     inner = [_verdict("a", "activation", False), _verdict("b", "activation", True)]
     right = [_verdict("output", "activation", True), _verdict("w", "gradient", True)]
-    gate, notes = comparison._decided("float64", [*inner, *right])
+    gate, notes = comparison.decided("float64", [*inner, *right])
     assert (gate.name, gate.ok) == ("float64", True)
     assert gate.tensors == [inner[1], *right]
     assert notes == [
@@ -279,15 +279,15 @@ def test_inner_modules_that_differ_are_notes_only_where_the_whole_agrees():
         )
     ]
     wrong = [*inner, _verdict("w", "gradient", False)]
-    gate, notes = comparison._decided("float32", wrong)
+    gate, notes = comparison.decided("float32", wrong)
     assert (gate.name, gate.ok, gate.tensors, notes) == ("float32", False, wrong, [])
-    gate, notes = comparison._decided("float32", right)
+    gate, notes = comparison.decided("float32", right)
     assert (gate.tensors, notes) == (right, [])
 
 
 def test_a_finding_is_a_verdict_as_large_as_its_error():
     def failed(size):
-        return comparison._failed(
+        return comparison.failed(
             Finding(stage="update", where="w", reason=None, evidence="", size=size)
         )
 

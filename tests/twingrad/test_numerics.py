@@ -58,7 +58,10 @@ def test_every_bound_is_what_the_pages_say():
         "float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8
     }  # fmt: skip
     assert (FLOAT64_RELATIVE, numerics.FLOAT64_TRAJECTORY_RELATIVE) == (1e-12, 1e-10)
-    assert numerics.OWN_RELATIVE == {"float64": 1e-11, "float32": 64 * 2.0**-24}
+    assert numerics.OWN_RELATIVE == {
+        "float64": 1e-11, "float32": 64 * 2.0**-24, "bfloat16": 16 * 2.0**-8
+    }  # fmt: skip
+    assert numerics.NOISE_ROUNDED == {"float32": 2.0**-14, "bfloat16": 2.0**-4}
     assert numerics.CENTRAL_DIFFERENCE_RELATIVE == 1e-7
     assert (RATIO, FLOOR_U, FEW, FLOOR_OF_FEW_U) == (4, 4, 16, 16)
     assert CEILING_U == {"float32": 128, "tf32": 32, "bfloat16": 32}

@@ -37,6 +37,7 @@ def test_the_public_names_are_these():
     functions = ["assert_equal", "assert_equal_models", "compare", "diagnose"]
     assert sorted(twingrad.__all__) == [
         "Comparison",
+        "Decode",
         "Findings",
         "NotEqual",
         "Pair",

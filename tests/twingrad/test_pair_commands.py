@@ -51,7 +51,7 @@ def test_any_other_call_is_not(call):
         ("diagnose x.py --preset=tiny", "--preset is for gpt2"),
         ("compare x.py --save y", "--save is for gpt2"),
         ("compare x.py --dtype bfloat16", "float64 and float32"),
-        ("compare x.py --device cuda", "on the cpu"),
+        ("compare x.py --device tpu", "a pair runs on cpu or cuda"),
         ("compare x.py --json nowhere/at/all", "does not exist"),
         ("compare x.py --jsn y", "see twingrad"),
         ("compare x.py", "there is no pair file x.py"),

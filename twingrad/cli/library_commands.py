@@ -61,56 +61,56 @@ def _refuse_options_of_gpt2(arguments: Sequence[str]) -> None:
 
 
 def _init_pair_options() -> Sequence[OptionSource]:
-    from twingrad.cli.pair_commands import InitPairOptions
+    from twingrad.cli.pair_options import InitPairOptions
 
     return (InitPairOptions,)
 
 
 def _init_pair(parsed: argparse.Namespace) -> int:
-    from twingrad.cli import pair_commands
+    from twingrad.cli import pair_commands, pair_options
 
-    return pair_commands.init_pair(read_options(pair_commands.InitPairOptions, parsed))
+    return pair_commands.init_pair(read_options(pair_options.InitPairOptions, parsed))
 
 
 def _record_options() -> Sequence[OptionSource]:
-    from twingrad.cli.pair_commands import RecordOptions
+    from twingrad.cli.pair_options import RecordOptions
 
     return (RecordOptions,)
 
 
 def _record(parsed: argparse.Namespace) -> int:
-    from twingrad.cli import pair_commands
+    from twingrad.cli import pair_commands, pair_options
     from twingrad.terminal import new_console
 
-    options = read_options(pair_commands.RecordOptions, parsed)
+    options = read_options(pair_options.RecordOptions, parsed)
     return pair_commands.record(options, new_console())
 
 
 def _compare_options() -> Sequence[OptionSource]:
-    from twingrad.cli.pair_commands import PairCompareOptions
+    from twingrad.cli.pair_options import PairCompareOptions
 
     return (PairCompareOptions,)
 
 
 def _compare(parsed: argparse.Namespace) -> int:
-    from twingrad.cli import pair_commands
+    from twingrad.cli import pair_commands, pair_options
     from twingrad.terminal import new_console
 
-    options = read_options(pair_commands.PairCompareOptions, parsed)
+    options = read_options(pair_options.PairCompareOptions, parsed)
     return pair_commands.compare(options, new_console())
 
 
 def _diagnose_options() -> Sequence[OptionSource]:
-    from twingrad.cli.pair_commands import PairDiagnoseOptions
+    from twingrad.cli.pair_options import PairDiagnoseOptions
 
     return (PairDiagnoseOptions,)
 
 
 def _diagnose(parsed: argparse.Namespace) -> int:
-    from twingrad.cli import pair_commands
+    from twingrad.cli import pair_commands, pair_options
     from twingrad.terminal import new_console
 
-    options = read_options(pair_commands.PairDiagnoseOptions, parsed)
+    options = read_options(pair_options.PairDiagnoseOptions, parsed)
     return pair_commands.diagnose(options, new_console())
 
 

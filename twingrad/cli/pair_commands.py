@@ -5,15 +5,21 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from twingrad import compile_cache, finding_tables, map_code, outcome_tables
+from twingrad import compile_cache, devices, finding_tables, map_code, outcome_tables
+from twingrad.basis import require_precision
 from twingrad.cli.imports import without_checkout
-from twingrad.cli.options import option
+from twingrad.cli.pair_options import (
+    InitPairOptions,
+    PairCompareOptions,
+    PairDiagnoseOptions,
+    RecordOptions,
+)
 from twingrad.diagnosis.finding import Note, as_object
 from twingrad.environment import (
     Environment,
@@ -31,145 +37,6 @@ from twingrad.terminal import progress
 if TYPE_CHECKING:
     from twingrad.foreign import Array
     from twingrad.sides import Framework
-
-
-@dataclass(frozen=True, kw_only=True)
-class InitPairOptions:
-    """Options of ``init-pair``."""
-
-    file: Path = option(
-        Path(),
-        metavar="FILE.py",
-        positional=True,
-        required=True,
-        help="the pair file to write; its name ends in .py",
-    )
-    side: str = option(
-        "both",
-        group="what is written",
-        choices=("both", "torch", "jax"),
-        help="both, torch or jax: one side alone for a pair that is judged from a record",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordOptions:
-    """Options of ``record``."""
-
-    file: Path = option(
-        Path(), metavar="FILE.py", positional=True, required=True, help="a pair file, which is run"
-    )
-    side: str = option(
-        "",
-        group="what is recorded",
-        required=True,
-        choices=("torch", "jax"),
-        help="torch or jax: the side that is run and recorded",
-    )
-    only: str | None = option(
-        None,
-        group="what is recorded",
-        metavar="REGEX",
-        otherwise="every module",
-        help="modules whose calls are kept: those in whose path this is found",
-    )
-    like: Path | None = option(
-        None,
-        group="what is recorded",
-        metavar="REC",
-        otherwise="the numbers that the model is made with",
-        help="a record of the other side, whose parameters this one is given",
-    )
-    limit: float = option(
-        4.0, group="what is recorded", metavar="GIB", help="the most GiB that a record may have"
-    )
-    out: Path = option(
-        Path(),
-        group="files to write",
-        metavar="REC",
-        required=True,
-        help="the record, a new folder with record.json and tensors.safetensors",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairCompareOptions:
-    """Options of ``compare FILE.py``."""
-
-    file: Path = option(
-        Path(), metavar="FILE.py", positional=True, required=True, help="a pair file, which is run"
-    )
-    dtype: str = option(
-        "float32",
-        group="what is compared",
-        offers=("float64", "float32"),
-        help="float64 or float32; float64 always runs first",
-    )
-    device: str = option(
-        "auto",
-        group="what is compared",
-        offers=("auto", "cpu"),
-        help="auto or cpu: a pair is compared on the cpu",
-    )
-    strict: bool = option(
-        False, group="what is compared", help="notes count as differences: status 1 for one"
-    )
-    against: Path | None = option(
-        None,
-        group="what is compared",
-        metavar="REC",
-        otherwise="both sides of the pair file",
-        help="a record in place of the side that it holds, whose framework is then not needed",
-    )
-    json: Path | None = option(
-        None, group="files to write", metavar="FILE", help="every verdict as JSON"
-    )
-    html: Path | None = option(
-        None, group="files to write", metavar="FILE", help="the comparison as a page to look at"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairDiagnoseOptions:
-    """Options of ``diagnose FILE.py``."""
-
-    file: Path = option(
-        Path(), metavar="FILE.py", positional=True, required=True, help="a pair file, which is run"
-    )
-    all: bool = option(
-        False, group="what is looked at", help="every place where they differ, not the first alone"
-    )
-    strict: bool = option(
-        False, group="what is looked at", help="notes count as divergences: status 1 for one"
-    )
-    against: Path | None = option(
-        None,
-        group="what is looked at",
-        metavar="REC",
-        otherwise="both sides of the pair file",
-        help="a record in place of the side that it holds, whose framework is then not needed",
-    )
-    map: bool = option(
-        False,
-        group="what is looked at",
-        help="print which parameter holds which and what is left open, as code too, and stop",
-    )
-    until: str | None = option(
-        None,
-        group="what is looked at",
-        metavar="NAME",
-        help="what is computed up to the end of this module's first call alone; a module by its "
-        "name in either framework",
-    )
-    only: str | None = option(
-        None,
-        group="what is looked at",
-        metavar="REGEX",
-        help="modules in whose name, in either framework, this is found, alone",
-    )
-    json: Path | None = option(
-        None, group="files to write", metavar="FILE", help="the findings as JSON"
-    )
 
 
 def init_pair(options: InitPairOptions) -> int:
@@ -250,18 +117,23 @@ def compare(options: PairCompareOptions, console: Console) -> int:
     """Compare the pair, print and write the verdicts; 0 if every gate holds, else 1."""
     if options.dtype not in ("float64", "float32"):
         raise ValueError(f"dtype {options.dtype!r}: a pair is compared in float64 and float32")
-    if options.device not in ("auto", "cpu"):
-        raise ValueError(f"device {options.device!r}: a pair is compared on the cpu")
     require_writable(options.json, options.html)
     compile_cache.enable()
     started = time.perf_counter()
-    with _pair(options.file, options.against) as pair, progress(console) as say:
-        from twingrad import comparison
+    with (
+        _pair(options.file, options.against, options.precision, options.device) as pair,
+        progress(console) as say,
+    ):
+        from twingrad import comparison, judged
 
         dtypes = comparison.DTYPES[: 1 + comparison.DTYPES.index(options.dtype)]
-        outcomes, notes = comparison.compare(pair, dtypes, say)
+        outcomes, notes = judged.compare(pair, dtypes, say)
     seconds = time.perf_counter() - started
     hint = diagnose_hint(shlex.quote(str(options.file)))
+    if options.device == "cuda":
+        hint += " --device cuda"
+    if options.precision is not None:
+        hint += f" --precision {options.precision}"
     if options.against is not None:
         hint += f" --against {shlex.quote(str(options.against))}"
     outcome_tables.comparison(console, pair.name, outcomes, seconds, hint)
@@ -278,7 +150,7 @@ def _write_comparison(
     seconds: float,
     hint: str,
 ) -> None:
-    facts = _environment()
+    facts = _environment(options.device)
     ok = all(outcome.ok for outcome in outcomes)
     if options.json:
         report = {
@@ -301,17 +173,22 @@ def diagnose(options: PairDiagnoseOptions, console: Console) -> int:
     require_writable(options.json)
     compile_cache.enable()
     started = time.perf_counter()
-    with _pair(options.file, options.against) as pair, progress(console) as say:
-        from twingrad.diagnosis import pairs
+    with (
+        _pair(options.file, options.against, options.precision, options.device) as pair,
+        progress(console) as say,
+    ):
+        from twingrad import judged
 
-        findings = pairs.diagnose(pair, say, options.all, options.until, options.only)
+        findings = judged.diagnose(pair, say, options.all, options.until, options.only)
     seconds = time.perf_counter() - started
     findings.show(console, str(options.file))
     console.print(f"({seconds:.0f} s)")
     if options.json:
-        report = as_object(findings, seconds, _environment(), findings.notes)
+        report = as_object(findings, seconds, _environment(options.device), findings.notes)
         if findings.part is not None:
             report["part"] = findings.part
+        if findings.basis is not None:
+            report["basis"] = findings.basis.as_object()
         write_json(options.json, report)
     return 1 if findings or (options.strict and findings.notes) else 0
 
@@ -332,19 +209,29 @@ def _show_map(options: PairDiagnoseOptions, console: Console) -> int:
 
 
 @contextmanager
-def _pair(path: Path, folder: Path | None) -> Iterator[Pair]:
-    """The pair of a file, one side of it the record in ``folder`` if there is one."""
+def _pair(
+    path: Path, folder: Path | None, precision: str | None = None, device: str = "cpu"
+) -> Iterator[Pair]:
+    """The pair of a file, one side of it the record in ``folder`` if there is one.
+
+    It is judged in ``precision``, if one is given. Within, it runs on ``device``.
+    """
+    device = "cpu" if device == "auto" else device
+    if precision is not None:
+        require_precision(precision)
     if folder is None:
         require_frameworks()
-        with _loaded(path) as pair:
-            yield pair
+        with devices.using(device), _loaded(path) as pair:
+            yield pair if precision is None else replace(pair, precision=precision)
         return
     from twingrad.record import against
 
     record = against.recorded(folder)
-    require_frameworks(against.other_side(record.framework))
-    with _loaded(path) as pair:
-        yield against.against(pair, record, folder)
+    side = against.other_side(record.framework)
+    require_frameworks(side)
+    with devices.using(device, side), _loaded(path) as pair:
+        given = pair if precision is None else replace(pair, precision=precision)
+        yield against.against(given, record, folder)
 
 
 @contextmanager
@@ -354,6 +241,6 @@ def _loaded(path: Path) -> Iterator[Pair]:
         yield load(path)
 
 
-def _environment() -> Environment:
+def _environment(device: str = "cpu") -> Environment:
     packages = ("twingrad", "torch", "jax", "jaxlib", "flax", "optax")
-    return environment("cpu", installed_versions(packages))
+    return environment("cpu" if device == "auto" else device, installed_versions(packages))

@@ -197,12 +197,12 @@ def _megabytes(size: int) -> str:
 
 def _compare(loaded: LoadedPair, options: ConvertOptions, console: Console) -> int:
     """Compare both models with their own checkpoints' numbers, and print the table."""
-    from twingrad import comparison
+    from twingrad import judged
 
     started = time.perf_counter()
     try:
         with progress(console) as say:
-            outcomes, notes = comparison.compare(loaded, comparison.DTYPES, say)
+            outcomes, notes = judged.compare(loaded, say=say)
     except ValueError as error:
         raise ValueError(
             f"{options.out} is written, and the models cannot be compared: {error}"

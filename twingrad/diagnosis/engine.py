@@ -83,7 +83,7 @@ def stages(
 
 def of_values(live: LivePair) -> Iterator[Finding]:
     """Parameters that differ before anything is computed."""
-    jax_values = live.in_torch({path: np.asarray(x) for path, x in live.jax.tensors.items()})
+    jax_values = live.in_torch({path: numerics.plain(x) for path, x in live.jax.tensors.items()})
     limit = numerics.OWN_RELATIVE[live.dtype]
     for name, torch in live.torch_parts(live.torch.views()).items():
         jax = jax_values[name]

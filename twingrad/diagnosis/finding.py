@@ -8,9 +8,10 @@ from typing import Literal, NotRequired, TypedDict
 
 import numpy as np
 
+from twingrad.basis import BasisObject
 from twingrad.foreign import Array
 
-Stage = Literal["forward", "backward", "state", "update", "trajectory"]
+Stage = Literal["forward", "backward", "state", "update", "decoding", "trajectory"]
 Mode = Literal["evaluation", "training"]
 
 
@@ -108,6 +109,7 @@ class Report(TypedDict):
     notes: list[NoteObject]
     environment: object
     part: NotRequired[PartObject]
+    basis: NotRequired[BasisObject]
 
 
 def statistics(torch: Array, jax: Array) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from twingrad import comparison, numerics
 from twingrad.arithmetic import arithmetic
 from twingrad.calls import Key
+from twingrad.decoding import check
 from twingrad.diagnosis import engine, part, unaligned
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
@@ -34,7 +35,7 @@ NOT_TRIED = (
 
 
 @dataclass(kw_only=True)
-class _Diagnosis:
+class Diagnosis:
     """One diagnosis as it goes on."""
 
     pair: Pair
@@ -81,7 +82,7 @@ def diagnose(
     inputs, forward and backward. Raises ``ValueError`` for a pair that cannot be judged, and for a
     part that is nowhere.
     """
-    diagnosis = _Diagnosis(pair=pair, say=say, every=every, until=until, only=only)
+    diagnosis = Diagnosis(pair=pair, say=say, every=every, until=until, only=only)
     for dtype, judge in (("float64", _in_float64), ("float32", _in_float32)):
         if not diagnosis.findings:
             with arithmetic(dtype):
@@ -93,7 +94,7 @@ def diagnose(
     return Findings(found if every else found[:1], pair.name, diagnosis.notes, looked_at)
 
 
-def _in_float64(diagnosis: _Diagnosis) -> None:
+def _in_float64(diagnosis: Diagnosis) -> None:
     """Parameters, the two passes on two batches, state, and updates."""
     pair, say = diagnosis.pair, diagnosis.say
     run = ExactRun.of(pair, say)
@@ -112,7 +113,7 @@ def _in_float64(diagnosis: _Diagnosis) -> None:
     places = diagnosis.looked_at(beyond_limits(run, diagnosis.scales))
     second = None if failing else run.second(say)
     if not failing:
-        diagnosis.add(_divisions(places, "float64"))
+        diagnosis.add(divisions(places, "float64"))
         diagnosis.divided, places = places, []
     if isinstance(second, ExactRun):
         torch, jax = comparison.values(second)
@@ -121,14 +122,19 @@ def _in_float64(diagnosis: _Diagnosis) -> None:
     elif second is not None:
         diagnosis.add([second])
     whole = failing if diagnosis.part is None else []
-    diagnosis.add(_ranked(places, whole, pair, "float64", diagnosis.every))
-    for compared in (comparison.kept(run, second), comparison.updates(run, say)):
+    diagnosis.add(ranked(places, whole, pair, "float64", diagnosis.every))
+    stages = (
+        comparison.kept(run, second),
+        comparison.updates(run, say),
+        check.found(run.live, say),
+    )
+    for compared in stages:
         if not diagnosis.done and diagnosis.part is None:
             diagnosis.add(compared)
     diagnosis.add(run.cast_notes())
 
 
-def _in_float32(diagnosis: _Diagnosis) -> None:
+def _in_float32(diagnosis: Diagnosis) -> None:
     """The same passes with all roundings, judged by the float64 results."""
     pair = diagnosis.pair
     diagnosis.say(f"{pair.name}, float32: every module from PyTorch's input")
@@ -139,11 +145,11 @@ def _in_float32(diagnosis: _Diagnosis) -> None:
     failing = _failing(torch, jax, diagnosis.oracle, "float32")
     places = diagnosis.looked_at(beyond_limits(run, diagnosis.scales))
     if not failing:
-        diagnosis.add(_divisions(places, "float32"))
+        diagnosis.add(divisions(places, "float32"))
         return
     places = rounded_too_much(places, diagnosis.divided)
     if places:
-        diagnosis.add(_ranked(places, failing, pair, "float32", diagnosis.every))
+        diagnosis.add(ranked(places, failing, pair, "float32", diagnosis.every))
     elif diagnosis.part is None:
         diagnosis.add(comparison.rounding_alone(failing))
 
@@ -155,7 +161,7 @@ def _failing(
     return [v for v in comparison.whole(torch, jax, oracle, dtype) if not v.ok]
 
 
-def _ranked(
+def ranked(
     places: Sequence[Place], failing: Sequence[Verdict], pair: Pair, dtype: str, every: bool
 ) -> Iterable[Finding | Note]:
     """One finding of each module and kind of tensor; modules with the largest errors first.
@@ -164,7 +170,7 @@ def _ranked(
     comes last. Where no module differs, the whole does: the first of ``failing``.
     """
     if failing and not places:
-        yield _unplaced(failing[0])
+        yield _unplaced(failing[0], dtype)
     by_owner: dict[Key, list[Place]] = {}
     for place in places:
         by_owner.setdefault(place.divergence.owner, []).append(place)
@@ -193,7 +199,7 @@ def _rank(group: Sequence[Place]) -> tuple[bool, bool, float]:
     return fitting[0].is_other_division, is_backward, -largest
 
 
-def _divisions(places: Sequence[Place], dtype: str) -> Iterable[Note]:
+def divisions(places: Sequence[Place], dtype: str) -> Iterable[Note]:
     """Notes of modules that differ in models that agree as a whole."""
     for owner in dict.fromkeys(place.divergence.owner for place in places):
         names = dict.fromkeys(
@@ -204,14 +210,15 @@ def _divisions(places: Sequence[Place], dtype: str) -> Iterable[Note]:
         yield Note(engine.place_name(owner), comparison.divided(f"{first}{more}", dtype))
 
 
-def _unplaced(verdict: Verdict) -> Finding:
+def _unplaced(verdict: Verdict, dtype: str) -> Finding:
     """The whole differs and no module does."""
     times = f"{verdict.error_ratio:.3g} times its limit"
     return Finding(
         stage="backward" if verdict.kind == "gradient" else "forward",
         where=verdict.name if verdict.kind == "gradient" else "model",
         reason=None,
-        evidence=f"{verdict.kind} {verdict.name} is {times} apart in float64; "
+        evidence=f"{verdict.kind} {verdict.name} is {times} apart in {dtype}; "
         "every module that both models have agrees on the same inputs",
+        dtype=dtype,
         size=verdict.error_ratio,
     )

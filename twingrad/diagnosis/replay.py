@@ -265,8 +265,8 @@ class Replay:
             gradient = self.replayed.torch_gradients.get(site)
             if gradient is not None and site in self.replayed.jax_gradients:
                 scale = numerics.size(gradient)
-                if scale.l2 <= numerics.NOISE * self._largest_gradient.l2:
-                    scale = self._largest_gradient
+                if scale.l2 <= numerics.NOISE * self.largest_gradient.l2:
+                    scale = self.largest_gradient
                 yield Divergence(
                     stage="backward",
                     what=way,
@@ -280,7 +280,8 @@ class Replay:
                 )
 
     @cached_property
-    def _largest_gradient(self) -> numerics.Size:
+    def largest_gradient(self) -> numerics.Size:
+        """The size of the largest gradient at any call."""
         gradients = map(numerics.finite, self.replayed.torch_gradients.values())
         sizes = (numerics.size(g).l2 for g in gradients)
         return numerics.Size(max(sizes, default=0.0), 0.0)

@@ -4,27 +4,32 @@ import sys
 from types import ModuleType
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from twingrad.foreign import Model, Tree
 from twingrad.jax_models.function_model import FunctionModel
 from twingrad.jax_models.model import JaxModel
 
 EXPECTED = (
-    "expected an nnx.Module, an eqx.Module (with its state: a tuple of both), or a tuple of a "
-    "Linen module, a Haiku transformed function or a function with its parameters, and its state "
-    "if it has one"
+    "expected an nnx.Module, an eqx.Module (with its state: a tuple of both), a Keras model, or a "
+    "tuple of a Linen module, a Haiku transformed function or a function with its parameters, and "
+    "its state if it has one"
 )
 
 
 def adapter(model: Model, dtype: str, train: bool) -> JaxModel:
     """The adapter of ``model`` in ``dtype``. Raises ``ValueError`` for a model of no known kind."""
-    return _kind(model)(model, np.dtype(dtype), train)
+    return _kind(model)(model, jnp.dtype(dtype), train)
 
 
 def _kind(model: Model) -> type[JaxModel]:
     """Libraries are looked at where they are loaded: a model of one cannot be there without it."""
     nnx, linen, equinox, haiku = map(loaded, ("flax.nnx", "flax.linen", "equinox", "haiku"))
+    keras = loaded("keras")
+    if keras and isinstance(model, keras.Layer):
+        from twingrad.jax_models.keras_model import KerasModel
+
+        return KerasModel
     if nnx and isinstance(model, nnx.Module):
         from twingrad.jax_models.nnx_model import NNXModel
 

@@ -10,19 +10,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from twingrad import devices
 from twingrad.calls import Key
-from twingrad.foreign import Loss, Model, ModuleCall, Tree
+from twingrad.foreign import DType, Loss, Model, ModuleCall, Tree
 from twingrad.jax_models import tracing
 from twingrad.partners import Layout
 
 Tensors = dict[str, jax.Array]
-FloatType = np.dtype[np.float64] | np.dtype[np.float32]
+FloatType = DType
 Handler = Callable[[Key, ModuleCall, Tree, Tree], Tree]  # (call, function, args, kwargs) -> output
 # Layers of the libraries whose weights are known to lie so.
 _LAYOUTS: dict[str, dict[Layout, tuple[str, ...]]] = {
     "flax": {
         "in out": ("Linear", "LinearGeneral", "Dense", "DenseGeneral", "Conv", "ConvTranspose"),
         "table": ("Embed",),
+    },
+    "keras": {
+        "in out": ("Dense", "Conv1D", "Conv2D", "Conv3D"),
+        "table": ("Embedding",),
     },
     "haiku": {
         "in out": ("Linear", "Conv1D", "Conv2D", "Conv3D", "ConvND"),
@@ -105,7 +110,7 @@ class JaxModel(ABC):
 
     def cast(self, x: Tree) -> jax.Array:
         """``x`` in the dtype under test: floats and complex numbers; all others as they are."""
-        tensor = jnp.asarray(x)
+        tensor: jax.Array = devices.put(jnp.asarray(x))
         if jnp.iscomplexobj(tensor):
             return tensor.astype(self.complex_dtype)
         return tensor.astype(self.dtype) if is_float(tensor) else tensor

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from twingrad import numerics
+from twingrad import devices, numerics
 from twingrad.cli.imports import without_checkout
 from twingrad.cli.options import choose, option
 from twingrad.environment import environment, installed_versions, require_frameworks
@@ -20,6 +20,7 @@ from twingrad.timing.rounds import FRAMEWORKS, MODES, Failed, Mode, Task, Timed
 from twingrad.timing.worker import Worker
 
 DTYPES = ("float32", "float64")
+_WHERE = {"cpu": "on the CPU", "cuda": "on a GPU"}
 _PACKAGES = ("twingrad", "torch", "jax", "jaxlib", "flax", "optax")
 # A loss of the whole model in one contestant against PyTorch's eager one, relative.
 _LOSS_APART = {
@@ -45,12 +46,23 @@ class PairBenchOptions:
         offers=MODES,
         help="eager, as the models are written, and compiled, by torch.compile and jax.jit",
     )
+    device: str = option(
+        "auto",
+        group="what is timed",
+        offers=("auto", "cpu", "cuda"),
+        help="auto or cpu: on the CPU; cuda: both sides on a GPU",
+    )
     samples: int = option(
         7, group="how it is measured", metavar="N", help="samples of each contestant, 3 or more"
     )
     json: Path | None = option(
         None, group="files to write", metavar="FILE", help="all samples, medians and versions"
     )
+
+    @property
+    def place(self) -> str:
+        """The device by its name."""
+        return "cpu" if self.device == "auto" else self.device
 
     def __post_init__(self) -> None:
         choose("mode", self.modes, MODES)
@@ -67,6 +79,7 @@ class Benchmark:
     equal: bool
     results: Sequence[Timed]
     facts: Mapping[str, int]
+    device: str = "cpu"
 
     def verdict(self, timed: Timed) -> str:
         """``equal`` if the models are, and this contestant's own loss is that of the others."""
@@ -89,13 +102,22 @@ def run(options: PairBenchOptions, console: Console) -> int:
     require_frameworks()
     modes: list[Mode] = [mode for mode in MODES if mode in options.modes]
     with progress(console) as say:
-        with without_checkout(), importing_beside(options.file):
+        with (
+            devices.using(options.place),
+            without_checkout(),
+            importing_beside(options.file),
+        ):
             pair = load(options.file)
             equal = _is_equal(pair, say)
         has_optimizers = pair.torch_optimizer is not None and pair.jax_optimizer is not None
         results, facts = _timed(options, rounds.tasks(modes, has_optimizers), say)
     benchmark = Benchmark(
-        name=pair.name, dtype=options.dtype, equal=equal, results=results, facts=facts
+        name=pair.name,
+        dtype=options.dtype,
+        equal=equal,
+        results=results,
+        facts=facts,
+        device=options.place,
     )
     _show(console, benchmark, options, has_optimizers)
     if options.json:
@@ -104,9 +126,9 @@ def run(options: PairBenchOptions, console: Console) -> int:
 
 
 def _is_equal(pair: Pair, say: Say) -> bool:
-    from twingrad import comparison  # it loads both frameworks
+    from twingrad import judged  # it loads both frameworks
 
-    outcomes, _ = comparison.compare(pair, say=say)
+    outcomes, _ = judged.compare(pair, say=say)
     return all(outcome.ok for outcome in outcomes)
 
 
@@ -117,7 +139,9 @@ def _timed(
     with ExitStack() as running:
         say("starting a process for each framework")
         workers = {
-            framework: running.enter_context(Worker(framework, options.file, options.dtype))
+            framework: running.enter_context(
+                Worker(framework, options.file, options.dtype, options.place)
+            )
             for framework in FRAMEWORKS
         }
         facts: dict[str, int] = {}
@@ -138,7 +162,7 @@ def _show(
 ) -> None:
     rows = table(
         "workload", "framework", "mode", "median", "quartiles", "to fastest", "first call",
-        "parity", title=f"{benchmark.name}, {benchmark.dtype}, on the CPU",
+        "parity", title=f"{benchmark.name}, {benchmark.dtype}, {_WHERE[benchmark.device]}",
         right=("median", "quartiles", "to fastest", "first call"),
         below={"mode": "framework"},
     )  # fmt: skip
@@ -191,7 +215,7 @@ def as_object(benchmark: Benchmark) -> dict[str, object]:
         "pair": benchmark.name,
         "dtype": benchmark.dtype,
         "equal": benchmark.equal,
-        "environment": environment("cpu", installed_versions(_PACKAGES)),
+        "environment": environment(benchmark.device, installed_versions(_PACKAGES)),
         "threads": dict(benchmark.facts),
         "results": [_row(benchmark, timed) for timed in benchmark.results],
     }

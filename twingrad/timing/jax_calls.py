@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import optax
 
-from twingrad import jax_probe
+from twingrad import devices, jax_probe
 from twingrad.foreign import ModuleCall, Tree, Untyped
 from twingrad.jax_models.model import Tensors
 from twingrad.live import LivePair
@@ -75,7 +75,7 @@ class JaxCalls:
 
     def facts(self) -> dict[str, int]:
         """Devices that compute; XLA takes all cores that the process may use."""
-        return {"jax_devices": len(jax.devices("cpu"))}
+        return {"jax_devices": len(jax.devices(devices.current()))}
 
 
 def _waited(result: Tree) -> Tree:

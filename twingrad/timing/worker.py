@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from twingrad import lifeline, user_code
+from twingrad import devices, lifeline, user_code
 from twingrad.cli.imports import without_checkout
 from twingrad.foreign import Untyped
 from twingrad.pair import Pair, importing_beside, load
@@ -38,12 +38,12 @@ class Calls(Protocol):
 class Worker:
     """The process of one framework, seen from outside. Close it by leaving ``with``."""
 
-    def __init__(self, framework: Framework, path: Path, dtype: str):
+    def __init__(self, framework: Framework, path: Path, dtype: str, device: str = "cpu"):
         self.framework = framework
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(
-            target=_serve, args=(theirs, framework, str(path), dtype), daemon=True
+            target=_serve, args=(theirs, framework, str(path), dtype, device), daemon=True
         )
         self.process.start()
         theirs.close()
@@ -94,13 +94,14 @@ class Worker:
             ) from None
 
 
-def _serve(pipe: Untyped, framework: Framework, path: str, dtype: str) -> None:
+def _serve(pipe: Untyped, framework: Framework, path: str, dtype: str, device: str) -> None:
     """Answer until the other end is closed."""
     lifeline.end_with_parent()
     os.dup2(2, 1)  # what libraries print is no result
     steps: dict[Task, Step] = {}
     with ExitStack() as within:
         try:
+            within.enter_context(devices.using(device, framework))
             pair = within.enter_context(_pair(Path(path)))
             calls = _calls(framework, pair, dtype, within)
         except Exception as error:
@@ -125,6 +126,7 @@ def _calls(framework: Framework, pair: Pair, dtype: str, within: ExitStack) -> C
     if framework == "torch":
         from twingrad.timing.torch_calls import TorchCalls
 
+        within.enter_context(devices.torch_defaults())
         return TorchCalls(pair, dtype)
     from twingrad.arithmetic import arithmetic
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from twingrad.diagnosis.hypotheses.changes.search import Trial  # it loads PyTorch
 
 # How closely a prediction must fit, relative to the values (L2) ...
-FIT = {"float64": 1e-9, "float32": 1e-4}
+FIT = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 1e-2}
 # ... and to the difference that it is to explain.
 SHARE = 0.25
 # Lower precisions by name; TF32 keeps as many bits as float16.

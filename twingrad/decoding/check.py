@@ -1,0 +1,106 @@
+"""The check of decoding, as ``compare`` and ``diagnose`` make it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from twingrad import numerics
+from twingrad.decoding.causes import cause
+from twingrad.decoding.runs import Decoding, Parted
+from twingrad.diagnosis.finding import Cause, Finding, Note
+from twingrad.exact import Say
+from twingrad.foreign import Array
+from twingrad.live import LivePair
+from twingrad.sides import TITLES, Framework
+
+RECORDED = "decoding is not compared: one side is a record, which holds no decoding"
+
+
+def decode(live: LivePair, say: Say) -> Decoding | Note | None:
+    """Both sides' decoding; a note where a side is a record, nothing for a pair without it.
+
+    Raises ``ValueError`` where it cannot be run.
+    """
+    if live.pair.torch_decode is None and live.pair.jax_decode is None:
+        return None
+    if live.torch.recorded or live.jax.recorded:
+        return Note("model", RECORDED)
+    say(f"{live.pair.name}, {live.dtype}: decoding with a cache on both sides")
+    return Decoding.of(live)
+
+
+def found(live: LivePair, say: Say) -> Iterator[Finding | Note]:
+    """Where decoding parts, as a stage of a diagnosis; a note where it is not compared."""
+    decoded = decode(live, say)
+    if isinstance(decoded, Note):
+        yield decoded
+    elif decoded is not None:
+        yield from findings(decoded)
+
+
+def findings(decoding: Decoding, causes: bool = True) -> Iterator[Finding]:
+    """Where decoding first parts, with the cause where a replay explains it."""
+    for parted in decoding.parted():
+        who = " and ".join(TITLES[side] for side in parted.sides)
+        stretch = parted.stretch
+        where = "forward pass" if not parted.own and not stretch.number else stretch.name
+        if f"position {parted.position}" not in where:
+            where += f", position {parted.position}"
+        yield Finding(
+            stage="decoding",
+            where=f"{where} ({who})",
+            reason=_reason(decoding, parted) if causes and parted.own else None,
+            evidence=_evidence(decoding, parted),
+            dtype=decoding.dtype,
+            mode="training" if decoding.live.pair.train else "evaluation",
+            size=parted.ratio,
+        )
+
+
+def _reason(decoding: Decoding, parted: Parted) -> Cause | None:
+    texts: dict[Framework, str | None] = {
+        side: cause(decoding, _of_side(decoding, parted, side), side) for side in parted.sides
+    }
+    known = {side: text for side, text in texts.items() if text}
+    if not known:
+        return None
+    one, *others = dict.fromkeys(known.values())
+    if not others and len(known) == len(texts):
+        return Cause.statement(f"in both: {one}" if len(texts) > 1 else one)
+    return Cause.statement("; ".join(f"{TITLES[side]}: {text}" for side, text in known.items()))
+
+
+def _of_side(decoding: Decoding, parted: Parted, side: Framework) -> Parted:
+    """The divergence with the numbers of one of its sides."""
+    own = decoding.sides[side]
+    stretch = next(s for s in own.stretches if s.name == parted.stretch.name)
+    number = max(parted.position - stretch.first, 0)
+    return Parted(**{
+        **vars(parted), "stretch": stretch, "values": stretch.logits[:, number],
+        "reference": own.forward[:, stretch.first + number],
+    })  # fmt: skip
+
+
+def _evidence(decoding: Decoding, parted: Parted) -> str:
+    """How far the two are apart, and the first number that differs, with its place."""
+    gap = numerics.distance(parted.values, parted.reference).l2
+    size = numerics.size(parted.reference).l2
+    verdict = decoding.one(parted.values, parted.reference)
+    limit = verdict.limit_u * numerics.UNIT_ROUNDOFF[decoding.dtype]
+    ours, theirs = ("with the cache", "forward pass") if parted.own else ("PyTorch", "JAX")
+    what = "its own forward pass" if parted.own else "the other side's"
+    row, token = _first(parted.values, parted.reference, limit)
+    number, other = float(parted.values[row, token]), float(parted.reference[row, token])
+    return (
+        f"logits at position {parted.position} are {gap / (size or 1.0):.3g} from {what}, "
+        f"relative, limit {limit:.3g} in {decoding.dtype}; the first that differs is [{row}, "
+        f"{parted.position}, {token}]: {ours} {number:.9g}, {theirs} {other:.9g}"
+    )
+
+
+def _first(x: Array, y: Array, limit: float) -> tuple[int, int]:
+    """Row and token of the first number that differs."""
+    apart = ~(np.abs(x - y) <= limit * np.abs(y).max(initial=0.0))
+    places = np.argwhere(apart if apart.any() else x != y)
+    row, token = places[0] if len(places) else (0, 0)
+    return int(row), int(token)
