@@ -13,7 +13,7 @@ from twingrad.diagnosis import state, unaligned
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.diagnosis.hypotheses import optimizer
-from twingrad.diagnosis.places import beyond_limits, rounded_too_much
+from twingrad.diagnosis.places import beyond_limits, of_float64, rounded_too_much
 from twingrad.exact import ExactRun, Say, silent
 from twingrad.foreign import Array
 from twingrad.live import LivePair
@@ -109,13 +109,13 @@ def as_near_as_float32(run: ExactRun, say: Say = silent) -> list[Verdict]:
         return []
     pair = run.live.pair
     say(f"{pair.name}, float32: how far rounding takes either side")
+    torch, jax = values(run)
     try:
         with arithmetic("float32"):
             live = LivePair.build(pair, "float32", like=run.live)
             rounded = values(ExactRun.once(live))
-    except ValueError:  # the pass in float32, which follows, says what is wrong
-        return []
-    torch, jax = values(run)
+    except ValueError:  # a record has no second batch in float32; what else is wrong is said later
+        rounded = torch, jax
     verdicts = []
     for kind, name, scale in _scaled(torch):
         floors, apart, elements = _floors((torch, jax), rounded, (kind, name))
@@ -168,9 +168,9 @@ def _is_rounded_too_much(exact: ExactRun, run: ExactRun, say: Say) -> bool:
     say(f"{exact.live.pair.name}, float32: every module from PyTorch's input")
     scales: Scales = {}
     with arithmetic("float64"):
-        # A gradient that is zero but for rounding has its size here.
-        divided = beyond_limits(exact, scales)
-    return bool(rounded_too_much(beyond_limits(run, scales), divided))
+        beyond_limits(exact, scales)  # a gradient that is zero but for rounding has its size here
+    places = beyond_limits(run, scales)
+    return bool(rounded_too_much(places, of_float64(exact, places)))
 
 
 def rounding_alone(over: Sequence[Verdict]) -> list[Note]:

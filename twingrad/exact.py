@@ -60,7 +60,8 @@ class ExactRun:
         seen = live.run_torch()
         plain = deterministic(live, seen, say)
         run = cls(live=live, seen=seen, plain=plain, notes=list(live.notes))
-        return run._with_all_digits() if live.jax_casts.constants else run
+        has_lost = live.jax_casts.constants and not live.jax.recorded
+        return run._with_all_digits() if has_lost else run
 
     def _with_all_digits(self) -> "ExactRun":
         """The run in which JAX's constants have the digits that they lost to float32.

@@ -192,6 +192,21 @@ def test_tables_of_float32_are_equal_wherever_they_are_made(where, table):
     assert pairs.diagnose(_of(where, table)) == []
 
 
+@pytest.mark.parametrize("side", ["torch", "jax"])
+@pytest.mark.parametrize(("where", "table"), [("pass", TABLE), ("pass", ANOTHER), ("buffer", None)])
+def test_a_record_of_a_side_with_tables_of_float32_is_equal_too(side, where, table, tmp_path):
+    assert _from_a_record(_of(where, table), side, tmp_path / "right") == []
+    other = np.cos(ANGLES * (1 + 4e-6)).astype(np.float32)
+    (found,) = _from_a_record(_of(where, other), side, tmp_path / "wrong")
+    assert (found.stage, found.where) == ("forward", "model")
+
+
+def _from_a_record(pair: Pair, side, folder):
+    files.write(folder, recorder.record(pair, side), 1.0)
+    judged = against.against(pair, against.recorded(folder), folder)
+    return pairs.diagnose(judged)
+
+
 @pytest.mark.parametrize("where", ["pass", "buffer", "attribute"])
 def test_another_table_is_found_beside_numbers_of_float32(where):
     other = np.cos(ANGLES * (1 + 4e-6)).astype(np.float32)

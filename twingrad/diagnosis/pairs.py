@@ -19,7 +19,7 @@ from twingrad.diagnosis import engine, part, unaligned
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.diagnosis.part import Part
-from twingrad.diagnosis.places import Place, beyond_limits, rounded_too_much
+from twingrad.diagnosis.places import Place, beyond_limits, of_float64, rounded_too_much
 from twingrad.exact import ExactRun, Say, silent
 from twingrad.live import LivePair
 from twingrad.numerics import Verdict
@@ -48,7 +48,6 @@ class _Diagnosis:
     exact: ExactRun | None = None
     oracle: comparison.Values = field(default_factory=dict)
     scales: Scales = field(default_factory=dict)
-    divided: list[Place] = field(default_factory=list)
 
     def add(self, results: Iterable[Finding | Note]) -> None:
         """Sort what a stage says into findings and notes, each once."""
@@ -114,10 +113,10 @@ def _in_float64(diagnosis: _Diagnosis) -> None:
     second = None if failing and not near else run.second(say)
     if near:
         diagnosis.add([comparison.coarse(near)])
-        diagnosis.divided, places, failing = places, [], []
+        places, failing = [], []
     elif not failing:
         diagnosis.add(_divisions(places, "float64"))
-        diagnosis.divided, places = places, []
+        places = []
     if isinstance(second, ExactRun):
         torch, jax = comparison.values(second)
         failing = _failing(torch, jax, torch, "float64")
@@ -150,7 +149,8 @@ def _in_float32(diagnosis: _Diagnosis) -> None:
     if not failing:
         diagnosis.add(_divisions(places, "float32"))
         return
-    places = rounded_too_much(places, diagnosis.divided)
+    if diagnosis.exact is not None:
+        places = rounded_too_much(places, of_float64(diagnosis.exact, places))
     if places:
         diagnosis.add(_ranked(places, failing, pair, "float32", diagnosis.every))
     elif diagnosis.part is None:
