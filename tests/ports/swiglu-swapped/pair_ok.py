@@ -54,5 +54,5 @@ pair = Pair(
     torch_loss=loss,
     jax_loss=loss,
     batch=(x,),
-    names={"mlp.gate.weight": "mlp/~/gate.w", "mlp.up.weight": "mlp/~/up.w"},
+    names={"mlp.gate.weight": "mlp.gate.w", "mlp.up.weight": "mlp.up.w"},
 )
