@@ -149,9 +149,12 @@ def in_layout(x: Array, shape: tuple[int, ...], channels_last: bool) -> Array | 
 
 def _same(x: Array, y: Array, dtype: str) -> bool:
     x, y = numerics.without_shared(x.reshape(y.shape), y)
-    size = math.sqrt(float(np.vdot(y, y).real))
-    apart = np.asarray(x, np.float64) - np.asarray(y, np.float64)
-    return math.sqrt(float(np.vdot(apart, apart))) <= SAME[dtype] * size
+    # In float32 the squares of a mask's lowest numbers would overflow.
+    wide = np.complex128 if np.iscomplexobj(x) or np.iscomplexobj(y) else np.float64
+    y = np.asarray(y, wide)
+    apart = np.asarray(x, wide) - y
+    size, gap = (math.sqrt(float(np.vdot(z, z).real)) for z in (y, apart))
+    return gap <= SAME[dtype] * size
 
 
 def _with_copies(match: Placed | None, torch: Sequence[Array], free: set[int]) -> Placed | None:

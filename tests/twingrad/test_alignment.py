@@ -71,3 +71,12 @@ def test_a_bias_with_the_mask_in_it_is_not_one_beside_which_the_mask_is_handed_o
     assert matched([masked], [bias])[0].sources == (0,)
     assert matched([masked], [masked + 1])[0].sources == (0,)
     assert matched([X], [np.full(X.shape, lowest)])[0].sources == (0,)
+
+
+def test_numbers_whose_squares_float32_cannot_hold_are_compared_all_the_same():
+    lowest = np.triu(np.full((5, 5), np.finfo(np.float32).min), 1)
+    bias, other = (RANDOM.normal(size=(1, 3, 5, 5)).astype(np.float32) for _ in range(2))
+    matches = placed([bias, other], [other.shape], [other + lowest], False, "float32")
+    assert matches == [None]
+    matches = placed([bias + lowest, other], [other.shape], [other], False, "float32")
+    assert matches[0].sources == (1,)
