@@ -235,11 +235,13 @@ def lines(record: Record) -> Iterator[str]:
 
 def markdown(record: Record) -> str:
     """A table of the rates."""
-    rows = ["| | right | of |", "|---|---|---|"]
-    rows += [
-        f"| {rate['kind']} | {rate['right']} | {rate['of']} |" for rate in rates(record["ports"])
-    ]
-    return "\n".join(rows)
+    return _table(record["ports"])
+
+
+def _table(rows: Sequence[Row]) -> str:
+    lines = ["| | right | of |", "|---|---|---|"]
+    lines += [f"| {rate['kind']} | {rate['right']} | {rate['of']} |" for rate in rates(rows)]
+    return "\n".join(lines)
 
 
 def first_answers(name: str) -> str:
@@ -247,8 +249,8 @@ def first_answers(name: str) -> str:
 
     A case whose files were wrong themselves, and were corrected, counts as it was.
     """
-    content = json.loads((PORTS / FIRST_ANSWERS).read_text())
-    return markdown(Record({}, content))
+    rows: list[Row] = json.loads((PORTS / FIRST_ANSWERS).read_text())["ports"]
+    return _table(rows)
 
 
 def missed(record: Record) -> str:
