@@ -17,6 +17,8 @@ from twingrad.foreign import Array
 
 # How near the numbers of one tensor are to another's for the two to be the same, relatively (L2).
 SAME = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 0.05}
+# What is added to a score is this low where it is to be hidden.
+HIDDEN = -1e9
 # Orders of more axes than this are not tried: there are too many.
 MOST_AXES = 4
 
@@ -77,11 +79,24 @@ def placed(
             continue
         for number in sorted(free):
             axes = default_axes(torch[number].shape, tuple(shape), channels_last)
-            if axes is not None:
+            if axes is not None and not _is_masked_alone(place, torch[number], values):
                 found[place] = Placed((number,), axes, tuple(shape))
                 free -= {*range(number + 1)}
                 break
     return [_with_copies(match, torch, free) for match in found]
+
+
+def _is_masked_alone(place: int, torch: Array, values: Sequence[Array] | None) -> bool:
+    """Whether JAX's tensor hides places by lowest numbers, of which PyTorch's has none.
+
+    A bias of scores that has the mask in it, and one beside which the mask is handed on, are two
+    things that only look alike.
+    """
+    if values is None or place >= len(values) or torch.dtype.kind != "f":
+        return False
+    value = values[place]
+    hidden = value <= HIDDEN if value.dtype.kind == "f" else np.zeros(0, bool)
+    return bool(hidden.any() and not hidden.all() and not (torch <= HIDDEN).any())
 
 
 def _by_value(
@@ -134,9 +149,12 @@ def in_layout(x: Array, shape: tuple[int, ...], channels_last: bool) -> Array | 
 
 def _same(x: Array, y: Array, dtype: str) -> bool:
     x, y = numerics.without_shared(x.reshape(y.shape), y)
-    size = math.sqrt(float(np.vdot(y, y).real))
-    apart = np.asarray(x, np.float64) - np.asarray(y, np.float64)
-    return math.sqrt(float(np.vdot(apart, apart))) <= SAME[dtype] * size
+    # In float32 the squares of a mask's lowest numbers would overflow.
+    wide = np.complex128 if np.iscomplexobj(x) or np.iscomplexobj(y) else np.float64
+    y = np.asarray(y, wide)
+    apart = np.asarray(x, wide) - y
+    size, gap = (math.sqrt(float(np.vdot(z, z).real)) for z in (y, apart))
+    return gap <= SAME[dtype] * size
 
 
 def _with_copies(match: Placed | None, torch: Sequence[Array], free: set[int]) -> Placed | None:

@@ -39,7 +39,7 @@ class Pass:
 
     ``events`` are in the order in which they happened. ``statistics`` are running ones and other
     buffers of numbers, as they stand afterwards. ``left_out`` are calls whose tensors are not kept;
-    ``fixed`` are tensors handed to modules or returned by them that no parameter went into.
+    ``fixed`` are tensors that no parameter went into, as tables; none where casts are not left out.
     """
 
     loss: float

@@ -14,11 +14,18 @@ from twingrad.diagnosis import state, unaligned
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.diagnosis.hypotheses import optimizer
-from twingrad.diagnosis.places import beyond_limits, rounded_too_much
+from twingrad.diagnosis.places import beyond_limits, of_float64, rounded_too_much
 from twingrad.exact import ExactRun, Say, silent
 from twingrad.foreign import Array
 from twingrad.live import LivePair
-from twingrad.numerics import Verdict, gaps, judge_float64, judge_mutual, judge_rounded
+from twingrad.numerics import (
+    Size,
+    Verdict,
+    gaps,
+    judge_float64,
+    judge_mutual,
+    judge_rounded,
+)
 from twingrad.outcome import Gate, Outcome, first_divergence
 from twingrad.pair import Pair
 
@@ -69,7 +76,7 @@ def compare(
 def _in_float64(run: ExactRun, say: Say) -> tuple[list[Gate], list[Note], Values]:
     """All gates in float64, notes, and PyTorch's values."""
     torch, jax = values(run)
-    first, notes = decided("float64", verdicts(torch, jax, torch, "float64"))
+    first, notes = _judged_exactly(run, verdicts(torch, jax, torch, "float64"), "float64", say)
     gates, notes = [first], [*run.notes, *notes, *nowhere_a_number(torch, jax)]
     if first.ok:
         second = run.second(say)
@@ -78,7 +85,7 @@ def _in_float64(run: ExactRun, say: Say) -> tuple[list[Gate], list[Note], Values
         else:
             other, its = values(second)
             tensors = whole(other, its, other, "float64")
-            gates.append(Gate(name="second batch", tensors=tensors))
+            gates.append(_judged_exactly(second, tensors, "second batch", say)[0])
         stages = {"state": kept(run, second), "optimizer": updates(run, say)}
         for name, found in stages.items():
             results = list(found)
@@ -92,6 +99,67 @@ def _in_float64(run: ExactRun, say: Say) -> tuple[list[Gate], list[Note], Values
         elif decoded is not None:
             gates.append(Gate(name="decoding", tensors=decoded.verdicts))
     return gates, [*notes, *run.cast_notes()], torch
+
+
+def _judged_exactly(
+    run: ExactRun, judged: list[Verdict], name: str, say: Say
+) -> tuple[Gate, list[Note]]:
+    """The gate of float64, and notes; of models that hold no more, what float32 allows passes."""
+    gate, notes = decided(name, judged)
+    if gate.ok:
+        return gate, notes
+    near = as_near_as_float32(run, say)
+    if not near:
+        return gate, notes
+    return Gate(name=name, tensors=near), [coarse(near)]
+
+
+def as_near_as_float32(run: ExactRun, say: Say = silent) -> list[Verdict]:
+    """Verdicts on models with numbers of float32 in them that are as near as these let them be.
+
+    None of other models, nor where float64's results are farther apart than float32's rounding
+    takes either model's own.
+    """
+    if not run.is_coarse:
+        return []
+    pair = run.live.pair
+    say(f"{pair.name}, float32: how far rounding takes either side")
+    torch, jax = values(run)
+    try:
+        with arithmetic("float32"):
+            live = LivePair.build(pair, "float32", like=run.live)
+            rounded = values(ExactRun.once(live))
+    except ValueError:  # a record has no second batch in float32; what else is wrong is said later
+        rounded = torch, jax
+    verdicts = []
+    for kind, name, scale in _scaled(torch):
+        floors, apart, elements = _floors((torch, jax), rounded, (kind, name))
+        verdicts.append(numerics.judge_coarse(name, kind, apart, floors, scale, elements))
+    near = [v for v in verdicts if v.ok]
+    return near if all(v.ok for v in verdicts if is_whole(v)) else []
+
+
+def coarse(verdicts: Sequence[Verdict]) -> Note:
+    """The note on models with numbers of float32 in them, by the verdicts on them."""
+    farthest = max(v.mutual_error_u for v in verdicts) * numerics.UNIT_ROUNDOFF["float64"]
+    return Note("model", COARSE.format(farthest=farthest))
+
+
+COARSE = (
+    "has numbers of float32 among its constants, which float64 cannot look behind: up to "
+    "{farthest:.2g} apart, no farther than float32's rounding takes either model"
+)
+
+
+def _floors(
+    exact: tuple[Values, Values], rounded: tuple[Values, Values], key: tuple[str, str]
+) -> tuple[tuple[Size, Size], Size, int]:
+    """How far rounding takes each model's tensor, how far the two are apart, and its elements."""
+    torch, jax, torch32, jax32 = numerics.without_shared(
+        *(side[key] for side in (*exact, *rounded))
+    )
+    floors = numerics.distance(torch32, torch), numerics.distance(jax32, jax)
+    return floors, numerics.distance(torch, jax), torch.size
 
 
 def _in_float32(exact: ExactRun, oracle: Values, say: Say) -> tuple[list[Gate], list[Note]]:
@@ -115,9 +183,9 @@ def _is_rounded_too_much(exact: ExactRun, run: ExactRun, say: Say) -> bool:
     say(f"{exact.live.pair.name}, float32: every module from PyTorch's input")
     scales: Scales = {}
     with arithmetic("float64"):
-        # A gradient that is zero but for rounding has its size here.
-        divided = beyond_limits(exact, scales)
-    return bool(rounded_too_much(beyond_limits(run, scales), divided))
+        beyond_limits(exact, scales)  # a gradient that is zero but for rounding has its size here
+    places = beyond_limits(run, scales)
+    return bool(rounded_too_much(places, of_float64(exact, places)))
 
 
 def rounding_alone(over: Sequence[Verdict], dtype: str = "float32") -> list[Note]:
@@ -289,18 +357,14 @@ def fitting(
 
 def verdicts(torch: Values, jax: Values, oracle: Values | None, dtype: str) -> list[Verdict]:
     """A verdict on every tensor: by ``oracle``, or without one on the two against one another."""
-    finite = numerics.finite
     known = torch if oracle is None else oracle
-    gradients = {name: finite(g) for (kind, name), g in known.items() if kind == "gradient"}
     noise = numerics.NOISE if oracle is not None else numerics.NOISE_ROUNDED[dtype]
-    scales = numerics.scales(gradients, noise)
     judged = []
-    for kind, name in torch:
+    for kind, name, scale in _scaled(known, noise):
         # What is the same infinity in all of them, as in a mask, or NaN, is equal.
         value, other, truth = numerics.without_shared(
             torch[kind, name], jax[kind, name], known[kind, name]
         )
-        scale = scales[name] if kind == "gradient" else numerics.size(finite(truth))
         if dtype == "float64":
             judged.append(judge_float64(name, kind, gaps(value, other), scale))
         elif oracle is None:
@@ -309,3 +373,16 @@ def verdicts(torch: Values, jax: Values, oracle: Values | None, dtype: str) -> l
             apart = gaps(value, other, truth)
             judged.append(judge_rounded(name, kind, apart, scale, dtype, truth.size))
     return judged
+
+
+def _scaled(oracle: Values, noise: float = numerics.NOISE) -> Iterator[tuple[str, str, Size]]:
+    """Kind and name of every tensor, and the scale of its error."""
+    finite = numerics.finite
+    gradients = {name: finite(g) for (kind, name), g in oracle.items() if kind == "gradient"}
+    scales = numerics.scales(gradients, noise)
+    for kind, name in oracle:
+        yield (
+            kind,
+            name,
+            scales[name] if kind == "gradient" else numerics.size(finite(oracle[kind, name])),
+        )

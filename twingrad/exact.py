@@ -9,7 +9,7 @@ from twingrad import batches, numerics
 from twingrad.arithmetic import arithmetic
 from twingrad.calls import Key, Pass, Plain
 from twingrad.casts.log import CastLog
-from twingrad.casts.originals import Originals
+from twingrad.casts.originals import Originals, is_rounded
 from twingrad.diagnosis.finding import Note
 from twingrad.diagnosis.origin import require_finite
 from twingrad.live import ROOT, LivePair, named
@@ -63,7 +63,8 @@ class ExactRun:
         seen = live.run_torch()
         plain = deterministic(live, seen, say)
         run = cls(live=live, seen=seen, plain=plain, notes=list(live.notes))
-        return run._with_all_digits() if live.jax_casts.constants else run
+        has_lost = live.jax_casts.constants and not live.jax.recorded
+        return run._with_all_digits() if has_lost else run
 
     def _with_all_digits(self) -> "ExactRun":
         """The run in which JAX's constants have the digits that they lost to float32.
@@ -83,6 +84,19 @@ class ExactRun:
         """How far JAX's loss and output are from PyTorch's, relative."""
         return self.live.distance(self.seen, self.plain)
 
+    @property
+    def is_coarse(self) -> bool:
+        """Whether float64 shows no more than float32 would, as far as either model can tell.
+
+        Numbers of float32 are among its constants or its own tables, or its casts stay in.
+        """
+        live = self.live
+        if not live.lift or live.torch_casts.constants or live.jax_casts.constants:
+            return True
+        copied = {name for partner in live.partners for name in partner.torch_names}
+        tables = [x for name, x in self.seen.statistics.items() if name not in copied]
+        return any(is_rounded(x).any() for x in tables)
+
     def _with_originals(self, originals: Originals) -> "ExactRun":
         """The run with these numbers; this one where it is no farther, or they agree as it is.
 
@@ -93,7 +107,10 @@ class ExactRun:
         casts = CastLog(seen=dict(self.live.jax_casts.seen))
         live = replace(self.live, lift=originals, jax_casts=casts)
         other = replace(self, live=live, plain=live.run_jax())
-        return other if other.distance <= self.distance * (1 + FARTHER) else self
+        if other.distance <= self.distance * (1 + FARTHER):
+            return other
+        self.live.jax_casts.constants = casts.constants  # their digits are known all the same
+        return self
 
     @classmethod
     def once(cls, live: LivePair) -> "ExactRun":

@@ -240,6 +240,22 @@ def judge_rounded(
     return _verdict(name, kind, apart, scale, dtype, limit, CEILING_U[dtype])
 
 
+def judge_coarse(
+    name: str, kind: str, apart: Size, floors: tuple[Size, Size], scale: Size, elements: int
+) -> Verdict:
+    """Two float64 results of models that have numbers of float32 in them, ``apart`` by so much.
+
+    ``floors`` are how far either model's float32 result is from its own of float64: float64 shows
+    no more than what that rounding moves. Units are float64's.
+    """
+    floor = max(floor.l2 for floor in floors)
+    limit = _rounded_limit(in_units(floor, scale.l2, "float32"), "float32", elements)
+    units = UNIT_ROUNDOFF["float32"] / UNIT_ROUNDOFF["float64"]
+    both = Gaps(apart, apart, apart)
+    peak_limit = CEILING_U["float32"] * units
+    return _verdict(name, kind, both, scale, "float64", limit * units, peak_limit)
+
+
 def _rounded_limit(other_error_u: float, dtype: str, elements: int) -> float:
     """The limit of a rounded result's error, in units, beside another result's error."""
     floor = FLOOR_OF_FEW_U if elements < FEW else FLOOR_U

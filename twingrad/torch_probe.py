@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from twingrad import devices
 from twingrad.calls import Call, Event, Key, Pass, only_loss
-from twingrad.casts import log
+from twingrad.casts import log, torch_tables
 from twingrad.foreign import Array, Loss, Model, ModuleCall, Tree
 from twingrad.partners import Layout, Leaf
 from twingrad.torch_arrays import array, copied
@@ -180,7 +180,9 @@ def observe(
     handles = [handle for name, m in model.named_modules() for handle in watch.hook(name, m)]
     try:
         model.zero_grad()
-        loss = only_loss(loss_fn(model, *batch_of(batch, dtype)))
+        given = batch_of(batch, dtype)
+        with torch_tables.collecting(model.parameters(), given) as tables:
+            loss = only_loss(loss_fn(model, *given))
         loss.backward()
     finally:
         for handle in handles:
@@ -197,7 +199,7 @@ def observe(
         gradients=gradients,
         statistics=statistics(model),
         left_out=watch.left_out,
-        fixed=[array(x) for x in watch.fixed],
+        fixed=tables,
     )
 
 
@@ -288,7 +290,6 @@ class _Watch:
         self.calls: dict[Key, _OpenCall] = {}
         self.events: list[Event] = []
         self.counts: Counter[str] = Counter()
-        self.fixed: list[Tensor] = []
         self.open: dict[str, list[_OpenCall]] = {}
 
     def hook(self, name: str, module: nn.Module) -> list[RemovableHandle]:
@@ -309,19 +310,12 @@ class _Watch:
         def go_by(module: nn.Module, args: Tree, kwargs: Tree) -> None:
             self.left_out.append(Key(name, self.counts[name]))
             self.counts[name] += 1
-            self._keep_fixed((args, kwargs))
             log.enter(name)
 
         return go_by
 
     def _come_back(self, module: nn.Module, args: Tree, output: Tree) -> None:
-        self._keep_fixed(output)
         log.leave()
-
-    def _keep_fixed(self, tree: Tree) -> None:
-        for x in pytree.tree_leaves(tree):
-            if isinstance(x, Tensor) and x.is_floating_point() and not x.requires_grad:
-                self.fixed.append(x.clone())
 
     def _enter(self, name: str) -> ModuleCall:
         def enter(module: nn.Module, args: Tree, kwargs: Tree) -> Tree:
@@ -345,7 +339,6 @@ class _Watch:
             return x
         record = x.clone()
         if not record.requires_grad:
-            self.fixed.append(record)
             record = record.detach().requires_grad_()
         record.retain_grad()
         call.inputs.append(record)
@@ -374,8 +367,6 @@ class _Watch:
         if record.requires_grad:
             record.retain_grad()
             x.retain_grad()
-        else:
-            self.fixed.append(record)
         call.outputs.append(record)
         call.computed.append(x)
         return record.clone()

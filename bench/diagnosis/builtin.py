@@ -113,7 +113,7 @@ def _updates(
     )
     raw = {name: exported[name] for name in trained.params}
     norm = math.hypot(*(numerics.size(g).l2 for g in raw.values())) or 1.0
-    factors = itertools.islice(itertools.cycle(optimizer.FACTORS), program.optimizer_steps)
+    factors = itertools.islice(itertools.cycle(optimizer.FACTORS[:3]), program.optimizer_steps)
     gradients = [
         {name: np.asarray(g * (factor / norm), np.float32) for name, g in raw.items()}
         for factor in factors

@@ -218,6 +218,7 @@ LOADS_A_FRAMEWORK = (
     "bench.studies.random_models.torch_model",
     "twingrad.casts.jax_casts",
     "twingrad.casts.torch_casts",
+    "twingrad.casts.torch_tables",
     "twingrad.convert.check",
     "twingrad.convert.folder",
     "twingrad.convert.models",

@@ -1,5 +1,7 @@
 """The study of ports after public reports: what counts as right, and its tables."""
 
+import json
+
 import pytest
 
 from bench.studies import ports
@@ -28,10 +30,18 @@ def test_every_file_has_an_expectation_and_every_case_a_right_port():
         assert port.expected.status in (0, 1, 2)
         assert port.expected.status != 1 or (port.expected.where and port.expected.cause)
         by_case.setdefault(port.case, []).append(port)
-    assert len(by_case) >= 24
+    assert len(by_case) >= 69
     for case, files in by_case.items():
         assert any(port.expected.status == 0 for port in files), case
         assert any(port.expected.status != 0 for port in files), case
+
+
+def test_the_first_answers_are_of_files_that_are_there_each_as_it_was_judged():
+    first = json.loads((ports.PORTS / ports.FIRST_ANSWERS).read_text())["ports"]
+    by_name = {port.name: port for port in ports.read()}
+    assert len({row["name"].split("/")[0] for row in first}) >= 14
+    for row in first:
+        assert {**ports.judge(by_name[row["name"]], row), "name": row["name"]} == row
 
 
 @pytest.mark.parametrize(

@@ -60,3 +60,23 @@ def test_numbers_that_differ_are_matched_by_position_and_shape():
     images = RANDOM.normal(size=(2, 3, 5, 4))
     (match,) = matched([images], [np.zeros((2, 5, 4, 3))], channels_last=True)
     assert match.axes == (0, 2, 3, 1)
+
+
+def test_a_bias_with_the_mask_in_it_is_not_one_beside_which_the_mask_is_handed_on():
+    bias = RANDOM.normal(size=(1, 3, 5, 5))
+    lowest = np.finfo(np.float32).min
+    masked = bias + np.triu(np.full((5, 5), lowest), 1)
+    assert matched([bias], [masked]) == [None]
+    # What PyTorch hides and JAX does not is compared: a mask may have been forgotten.
+    assert matched([masked], [bias])[0].sources == (0,)
+    assert matched([masked], [masked + 1])[0].sources == (0,)
+    assert matched([X], [np.full(X.shape, lowest)])[0].sources == (0,)
+
+
+def test_numbers_whose_squares_float32_cannot_hold_are_compared_all_the_same():
+    lowest = np.triu(np.full((5, 5), np.finfo(np.float32).min), 1)
+    bias, other = (RANDOM.normal(size=(1, 3, 5, 5)).astype(np.float32) for _ in range(2))
+    matches = placed([bias, other], [other.shape], [other + lowest], False, "float32")
+    assert matches == [None]
+    matches = placed([bias + lowest, other], [other.shape], [other], False, "float32")
+    assert matches[0].sources == (1,)

@@ -16,7 +16,7 @@ import torch
 from flax import nnx
 from torch import nn
 
-from twingrad import comparison, numerics
+from twingrad import To, comparison, numerics
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.numerics import NOISE, UNIT_ROUNDOFF, Size
 from twingrad.pair import Pair
@@ -333,3 +333,55 @@ def test_one_more_tensor_is_singular_and_the_worst_is_named():
         "error allows; every module, from the same inputs, is within float32's rounding; "
         "1 more tensor is over the limit by less",
     )
+
+
+class TwoBiases(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 5)
+        self.second = nn.Parameter(torch.rand(5))
+
+    def forward(self, x):
+        return torch.tanh(self.first(x) + self.second)
+
+
+class OneBias(nnx.Module):
+    def __init__(self):
+        self.first = nnx.Linear(4, 5, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        return jnp.tanh(self.first(x))
+
+
+def _summed(rate=0.1, optimizers=True) -> Pair:
+    steps = {
+        "torch_optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        "jax_optimizer": optax.sgd(rate),
+    }
+    return Pair(
+        torch=TwoBiases,
+        jax=OneBias,
+        batch=[X],
+        names={("first.bias", "second"): To("first.bias").sum()},
+        **(steps if optimizers else {}),
+    )
+
+
+def test_updates_of_tensors_of_which_jax_has_the_sum_are_noted_and_all_others_compared():
+    outcomes, notes = comparison.compare(_summed(), dtypes=("float64",))
+    assert all(outcome.ok for outcome in outcomes)
+    assert [note for note in notes if note.where.startswith("updates")] == [
+        Note(
+            "updates of first.bias",
+            "not compared: JAX has the sum of it and second as one parameter, and in PyTorch each "
+            "takes a step of its own",
+        )
+    ]
+    (outcome,), _ = comparison.compare(_summed(rate=0.2), dtypes=("float64",))
+    failed = [v.name for gate in outcome.gates for v in gate.tensors if not v.ok]
+    assert failed == ["first.weight, step 1"]
+
+
+def test_without_optimizers_nothing_is_said_of_updates():
+    _, notes = comparison.compare(_summed(optimizers=False), dtypes=("float64",))
+    assert not any(note.where.startswith("updates") for note in notes)

@@ -218,8 +218,54 @@ CASES = {
         lambda: SCORES[:, 0, 0].masked_fill(HIDDEN, 0.0).mean(1),
     ),
     "(ortho)": (lambda: torch.fft.rfft(X).abs(), lambda: torch.fft.rfft(X, norm="ortho").abs()),
+    "hides a position from itself": (
+        lambda: F.scaled_dot_product_attention(QUERY, QUERY, QUERY, is_causal=True),
+        lambda: F.scaled_dot_product_attention(QUERY, QUERY, QUERY, attn_mask=_before_itself()),
+    ),
+    "padding (1, 1) of zeros": (
+        lambda: F.max_pool2d(-IMAGE.abs(), 3, 2, padding=1),
+        lambda: F.max_pool2d(F.pad(-IMAGE.abs(), (1, 1, 1, 1)), 3, 2),
+    ),
+    "its channels too": (
+        lambda: F.instance_norm(IMAGE),
+        lambda: F.layer_norm(IMAGE, IMAGE.shape[1:]),
+    ),
+    "over 3 positions": (
+        lambda: F.cross_entropy(_logits().flatten(0, 1), _classes()),
+        lambda: F.nll_loss(_logits().log_softmax(1).flatten(0, 1), _classes()),
+    ),
+    "not divided": (lambda: Y.abs() / Y.abs().sum(-1, keepdim=True) + X, lambda: Y.abs() + X),
+    "divided by their sum": (
+        lambda: _shares().topk(2)[0],
+        lambda: _shares().topk(2)[0] / _shares().topk(2)[0].sum(-1, keepdim=True),
+    ),
+    "the last position of each": (
+        lambda: X[torch.arange(4), torch.tensor([2, 0, 1, 3])],
+        lambda: X[:, -1],
+    ),
+    "each slice along axis 1": (
+        lambda: torch._weight_norm(X, Y[:, :1].contiguous(), 0),
+        lambda: Y[:, :1] * X / torch.linalg.vector_norm(X, dim=0, keepdim=True),
+    ),
     "no such factor": (lambda: X * 8**0.5 + Y, lambda: X + Y),
 }
+
+
+def _before_itself():
+    hidden = torch.ones(QUERY.shape[-2], QUERY.shape[-2], dtype=torch.bool).triu()
+    return torch.zeros(hidden.shape, dtype=X.dtype).masked_fill(hidden, -1e30)
+
+
+def _logits():
+    return SCORES[:1, :, :3].contiguous()[0]  # (4, 3, 5)
+
+
+def _classes():
+    return torch.arange(12) % 5
+
+
+def _shares():
+    return torch.softmax(X, -1)
 
 
 def _channels():
@@ -250,6 +296,17 @@ def test_the_mask_of_a_multihead_attention_is_named_by_its_other_sense():
 
     cause = _cause(lambda: run(hidden), lambda: run(~hidden))
     assert "mask's other sense" in cause
+
+
+def test_a_backward_direction_that_is_left_reversed_is_named():
+    lstm = torch.nn.LSTM(6, 5, batch_first=True, bidirectional=True, dtype=torch.float64)
+    x = _random(2, 4, 6)
+
+    def left():
+        ahead, back = lstm(x)[0].chunk(2, -1)
+        return torch.cat([ahead, back.flip(1)], -1)
+
+    assert "left in the order in which it is computed" in _cause(lambda: lstm(x)[0], left)
 
 
 def test_a_lost_second_bias_of_an_lstm_is_named():

@@ -29,7 +29,7 @@ PLACES = {
     "the halves of axis 1 interleaved": lambda x: (
         np.stack([x[:, :4], x[:, 4:]], -1).reshape(x.shape)
     ),
-    "the even and the odd numbers of axis 1 in halves": lambda x: (
+    "axis 1 in another order, even numbers before odd ones": lambda x: (
         np.concatenate([x[:, ::2], x[:, 1::2]], 1)
     ),
     "reversed along axis 0": lambda x: x[::-1],

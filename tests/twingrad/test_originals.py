@@ -133,3 +133,84 @@ def test_a_port_with_a_table_of_float32_is_equal_to_a_record_of_pytorch(only, tm
 def test_a_mistake_as_small_as_the_rounding_is_found_beside_such_a_table(table, factor):
     (found,) = pairs.diagnose(_pair(table, factor))
     assert (found.stage, found.where) == ("forward", "model")
+
+
+def _made(where: str, rounded: np.ndarray) -> type[torch.nn.Module]:
+    """A model whose table is made in its pass, or elsewhere of numbers of float32."""
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = torch.nn.Linear(4, 4)
+            if where == "buffer":
+                self.register_buffer("table", torch.tensor(rounded))
+            elif where == "attribute":
+                self.table = torch.tensor(rounded)
+
+        def forward(self, x):
+            rates = 10.0 ** -torch.arange(0, 6, 1.5, dtype=x.dtype)
+            made = torch.outer(torch.arange(6, dtype=x.dtype), rates).cos()
+            return torch.tanh(self.fc(x) * (made if where == "pass" else self.table.to(x.dtype)))
+
+    return Model
+
+
+class Computed(nnx.Module):
+    def __init__(self, table, rngs):
+        self.fc, self.cached = nnx.Linear(4, 4, rngs=rngs), table
+
+    def __call__(self, x):
+        angles = jnp.outer(jnp.arange(6), 10.0 ** -jnp.arange(0, 6, 1.5, x.dtype))
+        table = jnp.cos(angles) if self.cached is None else jnp.asarray(self.cached, x.dtype)
+        return jnp.tanh(self.fc(x) * table)
+
+
+# The same formula in float32 throughout, which is another table of float32.
+RATES = np.float32(10) ** -np.arange(0, 6, 1.5, dtype=np.float32)
+ANOTHER = np.cos(np.outer(np.arange(6, dtype=np.float32), RATES))
+
+
+def _of(where, table) -> Pair:
+    return Pair(
+        torch=_made(where, TABLE),
+        jax=lambda: Computed(table, nnx.Rngs(0)),
+        batch=[np.random.default_rng(0).normal(size=(2, 6, 4))],
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "table"),
+    [
+        ("pass", TABLE), ("pass", ANOTHER), ("buffer", None), ("buffer", ANOTHER),
+        ("attribute", None), ("attribute", TABLE),
+    ],
+)  # fmt: skip
+def test_tables_of_float32_are_equal_wherever_they_are_made(where, table):
+    assert not np.array_equal(TABLE, ANOTHER)
+    outcomes, _ = comparison.compare(_of(where, table))
+    assert all(outcome.ok for outcome in outcomes)
+    assert pairs.diagnose(_of(where, table)) == []
+
+
+@pytest.mark.parametrize("side", ["torch", "jax"])
+@pytest.mark.parametrize(("where", "table"), [("pass", TABLE), ("pass", ANOTHER), ("buffer", None)])
+def test_a_record_of_a_side_with_tables_of_float32_is_equal_too(side, where, table, tmp_path):
+    assert _from_a_record(_of(where, table), side, tmp_path / "right") == []
+    other = np.cos(ANGLES * (1 + 4e-6)).astype(np.float32)
+    (found,) = _from_a_record(_of(where, other), side, tmp_path / "wrong")
+    assert (found.stage, found.where) == ("forward", "model")
+
+
+def _from_a_record(pair: Pair, side, folder):
+    files.write(folder, recorder.record(pair, side), 1.0)
+    judged = against.against(pair, against.recorded(folder), folder)
+    return pairs.diagnose(judged)
+
+
+@pytest.mark.parametrize("where", ["pass", "buffer", "attribute"])
+def test_another_table_is_found_beside_numbers_of_float32(where):
+    other = np.cos(ANGLES * (1 + 4e-6)).astype(np.float32)
+    outcomes, _ = comparison.compare(_of(where, other))
+    assert not outcomes[0].ok
+    (found,) = pairs.diagnose(_of(where, other))
+    assert (found.stage, found.where) == ("forward", "model")

@@ -40,9 +40,17 @@ def test_a_lower_precision_is_seen_there_too(side):
     assert rounded_too_much([place], divided) == [place]
 
 
-def test_a_place_that_agrees_in_float64_counts_as_before():
+def test_a_place_that_float64_does_not_have_counts():
     place = _place(TORCH.astype(SINGLE), JAX.astype(SINGLE), name="output of block.1")
     assert rounded_too_much([place], [_place(TORCH, JAX)]) == [place]
+
+
+def test_where_both_lose_digits_by_what_they_compute_neither_is_at_fault():
+    noise = 1e-5 * RANDOM.normal(size=(2, *TORCH.shape))
+    lost = _place(*(TORCH + noise).astype(SINGLE))
+    assert rounded_too_much([lost], [_place(TORCH, TORCH)]) == []
+    alone = _place(*(TORCH + noise * np.array([10, 1])[:, None, None]).astype(SINGLE))
+    assert rounded_too_much([alone], [_place(TORCH, TORCH)]) == [alone]
 
 
 def test_masks_of_the_lowest_number_do_not_hide_that_two_tensors_differ():

@@ -18,9 +18,9 @@ RANDOM = np.random.default_rng(0)
 START = {"fc.weight": RANDOM.normal(size=(4, 3)), "fc.bias": RANDOM.normal(size=4)}
 GRADIENTS = [
     {name: f * RANDOM.normal(size=value.shape) for name, value in START.items()}
-    for f in (0.1, -0.5, 20.0)
+    for f in (0.1, -0.5, 20.0, 0.3)
 ]
-RATES = (0.01, 0.02, 0.03)
+RATES = (0.01, 0.02, 0.03, 0.04)
 
 
 def _params():
@@ -29,6 +29,7 @@ def _params():
 
 MAKERS = {
     "Adam": lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.1),
+    "Adam, AMSGrad": lambda p: torch.optim.Adam(p, lr=0.01, amsgrad=True),
     "AdamW": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1, betas=(0.8, 0.95)),
     "SGD": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, weight_decay=0.1),
     "SGD with Nesterov": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True),
@@ -43,7 +44,7 @@ def test_a_rule_that_is_read_from_an_optimizer_does_what_the_optimizer_does(name
     params = _params()
     made = MAKERS[name](params.values())
     names = {id(p): name for name, p in params.items()}
-    rule = rules.read(made, [0.01] * 3, names)
+    rule = rules.read(made, [0.01] * len(GRADIENTS), names)
     for gradients, expected in zip(GRADIENTS, rule.run(START, GRADIENTS), strict=True):
         for key, p in params.items():
             p.grad = torch.tensor(gradients[key])
@@ -105,6 +106,10 @@ SGD = rules.Rule(kind="sgd", rates=RATES, momentum=0.9, title="SGD's rule")
 DIFFERENT = {
     "with decoupled decay (AdamW)": (ADAM, replace(ADAM, coupled=False)),
     "decay in the gradient (L2)": (ADAMW, replace(ADAMW, coupled=True)),
+    "with the largest second moment so far (AMSGrad)": (ADAM, replace(ADAM, most="plain")),
+    "without the largest second moment so far (AMSGrad)": (replace(ADAM, most="plain"), ADAM),
+    "second moment taken after its bias is corrected (AMSGrad)": (
+        replace(ADAM, most="plain"), replace(ADAM, most="corrected")),
     "epsilon inside the root": (RMSPROP, replace(RMSPROP, in_root=True)),
     "RMSprop's rule, centred": (RMSPROP, replace(RMSPROP, centred=True)),
     "squares begin (accumulate) from 0.1": (ADAGRAD, replace(ADAGRAD, squares=0.1)),
@@ -114,11 +119,11 @@ DIFFERENT = {
     "with Nesterov's step": (SGD, replace(SGD, nesterov=True)),
     "with momentum 0": (SGD, replace(SGD, momentum=0.0)),
     "one step behind (learning rates 0, 0.01, 0.02": (
-        ADAMW, replace(ADAMW, rates=(0.0, 0.01, 0.02))),
+        ADAMW, replace(ADAMW, rates=(0.0, 0.01, 0.02, 0.03))),
     "one step ahead (learning rates 0.02, 0.03, 0.04": (
-        ADAMW, replace(ADAMW, rates=(0.02, 0.03, 0.04))),
+        ADAMW, replace(ADAMW, rates=(0.02, 0.03, 0.04, 0.05))),
     "other learning rates (learning rates 0.005, 0.01, 0.011": (
-        SGD, replace(SGD, rates=(0.005, 0.01, 0.011))),
+        SGD, replace(SGD, rates=(0.005, 0.01, 0.011, 0.012))),
     "no decay of fc.weight": (ADAMW, replace(ADAMW, decayed=frozenset({"fc.bias"}))),
     "weight decay 0.1 of everything": (replace(ADAMW, decayed=frozenset({"fc.weight"})), ADAMW),
     "decay of fc.bias too and no decay of fc.weight": (

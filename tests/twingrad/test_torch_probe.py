@@ -8,6 +8,7 @@ from torch import nn  # noqa: E402
 
 from twingrad import torch_probe  # noqa: E402
 from twingrad.calls import Key  # noqa: E402
+from twingrad.casts import torch_casts  # noqa: E402
 
 X = np.random.default_rng(0).normal(size=(4, 3))
 
@@ -129,10 +130,16 @@ def test_an_output_that_only_the_model_itself_uses_has_the_gradient_inside(more,
 
 
 class Turns(nn.Module):
-    """A part that is handed a table, and one that makes another."""
+    """A part that is handed a table, makes another, and one that a parameter goes into."""
+
+    def __init__(self):
+        super().__init__()
+        self.rate = nn.Parameter(torch.tensor(0.3))
 
     def forward(self, x, table):
-        return x * table, torch.arange(1.0, 4.0, dtype=x.dtype)
+        learnt = torch.arange(3, dtype=x.dtype) * self.rate
+        own = torch.cos(torch.arange(3, dtype=x.dtype))
+        return x * table * own * learnt
 
 
 class WithTable(nn.Module):
@@ -141,15 +148,16 @@ class WithTable(nn.Module):
         self.fc, self.turns = nn.Linear(3, 3), Turns()
 
     def forward(self, x):
-        return self.turns(self.fc(x), table=torch.arange(3.0, dtype=x.dtype))[0]
+        return self.turns(self.fc(x), table=torch.arange(3, dtype=x.dtype) / 7)
 
 
 @pytest.mark.parametrize("only", [None, "^fc$"])
-def test_tables_that_modules_are_handed_and_return_are_kept_also_of_those_left_out(only):
+def test_tables_are_kept_wherever_they_are_made_unless_a_parameter_goes_into_them(only):
     model = torch_probe.prepare(WithTable(), "float64", train=False)
-    seen = torch_probe.observe(model, lambda model, x: model(x).sum(), [X], "float64", only)
+    with torch_casts.left_out():
+        seen = torch_probe.observe(model, lambda model, x: model(x).sum(), [X], "float64", only)
     kept = [x.tolist() for x in seen.fixed if x.shape == (3,)]
-    assert kept == [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
+    assert kept == [[0.0, 1 / 7, 2 / 7], np.cos(np.arange(3)).tolist()]
     assert (Key("turns") in seen.left_out) == (only is not None)
 
 

@@ -51,7 +51,9 @@ def _bound(
             args = [args[n] if found.get(n) is None else found[n] for n in range(len(args))]
             if name in _INLINED:  # it was traced for float32
                 return _inlined(params["jaxpr"], args)
-        constants = [place for place, value in found.items() if value is None]
+        constants = [
+            place for place, value in found.items() if value is None or is_rounded(value).any()
+        ]
     if constants:
         log.add_constant()
     if name in _SAME_BITS or not _MADE_OF_OTHERS.isdisjoint(params):

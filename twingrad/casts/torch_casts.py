@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from twingrad.casts import log
+from twingrad.casts import log, torch_tables
 from twingrad.foreign import ModuleCall, Tree
 
 _LOWER = {getattr(torch, name): name for name in log.LOWER}
@@ -55,11 +55,17 @@ def _run(operation: ModuleCall, args: tuple[Tree, ...], kwargs: dict[str, Tree])
         kwargs["dtype"] = torch.float64
         if any(isinstance(x, Tensor) and x.dtype in _HEARD for x in args):
             log.add(_LOWER[asked])
-    tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    tensors = _tensors((args, kwargs))
     kinds = {x.dtype for x in tensors}
     if torch.float64 in kinds and kinds & _LOWER.keys() and not operation._schema.is_mutable:  # type: ignore[attr-defined]
         args, kwargs = pytree.tree_map_only(Tensor, _raised, (args, kwargs))
-    return operation(*args, **kwargs)
+    results = operation(*args, **kwargs)
+    torch_tables.hear(tensors, _tensors(results))
+    return results
+
+
+def _tensors(tree: Tree) -> list[Tensor]:
+    return [x for x in pytree.tree_leaves(tree) if isinstance(x, Tensor)]
 
 
 def _raised(x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from twingrad.diagnosis import engine, part, unaligned
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.finding import Finding, Note
 from twingrad.diagnosis.part import Part
-from twingrad.diagnosis.places import Place, beyond_limits, rounded_too_much
+from twingrad.diagnosis.places import Place, beyond_limits, of_float64, rounded_too_much
 from twingrad.exact import ExactRun, Say, silent
 from twingrad.live import LivePair
 from twingrad.numerics import Verdict
@@ -49,7 +49,6 @@ class Diagnosis:
     exact: ExactRun | None = None
     oracle: comparison.Values = field(default_factory=dict)
     scales: Scales = field(default_factory=dict)
-    divided: list[Place] = field(default_factory=list)
 
     def add(self, results: Iterable[Finding | Note]) -> None:
         """Sort what a stage says into findings and notes, each once."""
@@ -111,17 +110,26 @@ def _in_float64(diagnosis: Diagnosis) -> None:
     failing = _failing(torch, jax, torch, "float64")
     say(f"{pair.name}, float64: every module from PyTorch's input")
     places = diagnosis.looked_at(beyond_limits(run, diagnosis.scales))
-    second = None if failing else run.second(say)
-    if not failing:
+    near = comparison.as_near_as_float32(run, say) if failing else []
+    second = None if failing and not near else run.second(say)
+    if near:
+        diagnosis.add([comparison.coarse(near)])
+        places, failing = [], []
+    elif not failing:
         diagnosis.add(divisions(places, "float64"))
-        diagnosis.divided, places = places, []
+        places = []
     if isinstance(second, ExactRun):
         torch, jax = comparison.values(second)
         failing = _failing(torch, jax, torch, "float64")
+        if failing and comparison.as_near_as_float32(second, say):
+            failing = []
         places = diagnosis.looked_at(beyond_limits(second, {})) if failing else []
     elif second is not None:
         diagnosis.add([second])
     whole = failing if diagnosis.part is None else []
+    if run.is_coarse:  # beside what is wrong, tables are apart by what float32 rounds
+        least = numerics.OWN_RELATIVE["float32"]
+        places = [place for place in places if not place.divergence.error <= least] or places
     diagnosis.add(ranked(places, whole, pair, "float64", diagnosis.every))
     stages = (
         comparison.kept(run, second),
@@ -147,7 +155,8 @@ def _in_float32(diagnosis: Diagnosis) -> None:
     if not failing:
         diagnosis.add(divisions(places, "float32"))
         return
-    places = rounded_too_much(places, diagnosis.divided)
+    if diagnosis.exact is not None:
+        places = rounded_too_much(places, of_float64(diagnosis.exact, places))
     if places:
         diagnosis.add(ranked(places, failing, pair, "float32", diagnosis.every))
     elif diagnosis.part is None:

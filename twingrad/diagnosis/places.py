@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from twingrad import numerics
+from twingrad.arithmetic import arithmetic
 from twingrad.diagnosis import engine
 from twingrad.diagnosis.engine import Scales
 from twingrad.diagnosis.replay import Divergence, Replay
@@ -50,21 +51,36 @@ def beyond_limits(run: ExactRun, scales: Scales) -> list[Place]:
     ]
 
 
-def rounded_too_much(places: Iterable[Place], divided: Sequence[Place]) -> list[Place]:
-    """Of float32's places those where the precision is at fault.
+def of_float64(run: ExactRun, places: Sequence[Place]) -> list[Place]:
+    """The same places in ``run``, of float64, near or far."""
+    wanted = {place.identity for place in places}
+    if not wanted:
+        return []
+    with arithmetic("float64"):
+        replay = Replay.run(run.live, run.seen, run.plain)
+        all_places = (
+            Place(replay=replay, divergence=divergence)
+            for divergences in (replay.forward(), replay.backward())
+            for divergence in divergences
+        )
+        return [place for place in all_places if place.identity in wanted]
 
-    At ``divided``, places of float64, the work is divided otherwise in models that agree as a
-    whole: other numbers stand there in float32 too. What counts there is whether each model's are
-    near its own of float64: within the limit, or within ``numerics.RATIO`` times what the other
-    model's are away.
+
+def rounded_too_much(places: Iterable[Place], exact: Iterable[Place]) -> list[Place]:
+    """Of float32's places those where the precision of one model is at fault.
+
+    The same place in float64, of ``exact``, says how far each model is from its own result: where
+    the work is divided otherwise they have other numbers in any precision, and where numbers cancel
+    any code loses digits. What counts is whether each is within the limit, or within
+    ``numerics.RATIO`` times what the other model's is away.
     """
-    exact = {place.identity: place.divergence for place in divided}
+    known = {place.identity: place.divergence for place in exact}
     kept = []
     for place in places:
-        known = exact.get(place.identity)
-        if known is not None:
-            torch = _moved(place.divergence.torch, known.torch)
-            jax = _moved(place.divergence.jax, known.jax)
+        of_float64 = known.get(place.identity)
+        if of_float64 is not None:
+            torch = _moved(place.divergence.torch, of_float64.torch)
+            jax = _moved(place.divergence.jax, of_float64.jax)
             least = numerics.OWN_RELATIVE["float32"]
             if max(torch, jax) <= max(least, numerics.RATIO * min(torch, jax)):
                 continue

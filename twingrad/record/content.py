@@ -10,7 +10,7 @@ from twingrad.foreign import Array
 from twingrad.partners import Leaf
 from twingrad.sides import Framework
 
-VERSION = 1
+VERSION = 2
 # The precisions of a side's runs; "lifted" is float64 with casts to lower precision left out.
 Precision = Literal["float64 lifted", "float64", "float32"]
 
@@ -53,6 +53,7 @@ class Run:
 
     ``states`` are those before the first batch and after each of two, which are the first batch
     twice, or where there is a second one, both. ``second_error`` says why that was not taken.
+    ``constants`` says whether numbers were met that had been rounded to float32 before.
     """
 
     leaves: list[Leaf]
@@ -65,6 +66,7 @@ class Run:
     states_of_two: list[dict[str, Array]] = field(default_factory=list)
     steps: Steps | None = None
     casts: dict[str, list[str]] = field(default_factory=dict)
+    constants: bool = False
     torch: TorchFacts = field(default_factory=TorchFacts)
     jax: JaxFacts = field(default_factory=JaxFacts)
 

@@ -64,7 +64,8 @@ class _Recorded:
     @property
     def casts(self) -> CastLog:
         """Which modules cast to a lower precision."""
-        return CastLog(seen={path: set(dtypes) for path, dtypes in self.run.casts.items()})
+        seen = {path: set(dtypes) for path, dtypes in self.run.casts.items()}
+        return CastLog(seen=seen, constants=self.run.constants)
 
     def leaves(self) -> list[Leaf]:
         """Parameters and state, as the model declared them."""

@@ -146,7 +146,7 @@ class _Recorder:
                 self.say(f"{self.pair.name}, {dtype}{without}: every module with changes")
                 run = replace(run, torch=replace(run.torch, scenes=live.scenes(run.first)))
         casts = {path: sorted(dtypes) for path, dtypes in live.casts.seen.items()}
-        return replace(run, casts=casts)
+        return replace(run, casts=casts, constants=live.casts.constants)
 
     def _continued(self, live: "_Live", run: Run) -> Run:
         """The run with a second batch, state and updates."""

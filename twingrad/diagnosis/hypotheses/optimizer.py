@@ -17,8 +17,9 @@ from twingrad.diagnosis.hypotheses.rules import NamedRule, Params, Rule
 from twingrad.foreign import Array
 from twingrad.live import LivePair, run_foreign
 
-# Factors of the gradients, step by step: some are clipped, and the sign changes.
-FACTORS = (0.5, -3.0, 200.0)
+# Factors of the gradients, step by step: some are clipped, the sign changes, and the last is small,
+# so that what was largest before is not what is largest now.
+FACTORS = (0.5, -3.0, 200.0, 0.5)
 # How near a rule must come to an optimizer's parameters, relative to how far parameters moved.
 FIT = 1e-8
 COARSE = 1e-5

@@ -98,7 +98,8 @@ def _along(x: Array, axis: int, n: int) -> Iterator[Relation]:
         pairs = _regrouped(x, axis, (2, n // 2))
         yield f"with the halves of axis {axis} interleaved (0, {n // 2}, 1, ...)", pairs
         halves = _regrouped(x, axis, (n // 2, 2))
-        yield f"with the even and the odd numbers of axis {axis} in halves (0, 2, ...)", halves
+        words = f"with axis {axis} in another order, even numbers before odd ones (0, 2, ...)"
+        yield words, halves
     yield f"reversed along axis {axis}", np.flip(x, axis)
     for by in range(1, min(n, LONGEST)):
         yield f"rolled by {by if by <= n // 2 else by - n} along axis {axis}", np.roll(x, by, axis)

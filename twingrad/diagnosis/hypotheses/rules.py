@@ -15,6 +15,7 @@ from twingrad.foreign import Array, Optimizer, Untyped
 Params = dict[str, Array]
 Kind = Literal["adamw", "sgd", "rmsprop", "adagrad", "lion"]
 Decays = Literal["matrices", "everything", "nothing", "no embeddings", "no token embeddings"]
+Most = Literal["none", "plain", "corrected"]  # the largest second moment (AMSGrad)
 Clip = Literal[
     "norm", "none", "value", "tensor", "norm and 1e-6", "tensor and 1e-6", "matrices", "update"
 ]
@@ -25,7 +26,8 @@ class Rule:
     """An optimizer with every choice open; ``rates`` holds one learning rate for each step.
 
     ``decayed`` are the parameters that decay, by name, where no rule says it. ``squares`` is where
-    the second moments begin. ``title`` is what sentences call it.
+    the second moments begin, ``most`` whether the largest so far counts, as it is or with its bias
+    corrected. ``title`` is what sentences call it.
     Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019, algorithm 2.
     """
 
@@ -46,6 +48,7 @@ class Rule:
     nesterov: bool = False
     centred: bool = False
     squares: float = 0.0
+    most: Most = "none"
     decayed: frozenset[str] | None = None
     moment_precision: str | None = None  # a lower one in which the first moment is kept
 
@@ -99,7 +102,13 @@ class Rule:
         v[name] = self.beta2 * v[name] + (1 - self.beta2) * g * g
         first = 1 - self.beta1 ** (step + 1) if self.corrected else 1.0
         second = 1 - self.beta2 ** (step + 1) if self.corrected else 1.0
-        return m[name] / first / self._root(v[name] / second)
+        squares = v[name] / second
+        if self.most != "none":
+            own = v[name] if self.most == "plain" else squares
+            largest = f"{name}, largest"
+            v[largest] = np.maximum(v.get(largest, own), own)
+            squares = v[largest] / (second if self.most == "plain" else 1.0)
+        return m[name] / first / self._root(squares)
 
     def _by_squares(self, m: Params, v: Params, name: str, g: Array) -> Array:
         """RMSprop, whose squares fade by ``beta2``, and Adagrad, which sums them up."""
@@ -161,6 +170,11 @@ _CLIPPING: dict[Clip, str] = {
     "matrices": "with a norm over matrices alone",
     "update": "with the update clipped, not the gradients",
 }
+_MOST: dict[Most, str] = {
+    "none": "without the largest second moment so far (AMSGrad)",
+    "plain": "with the largest second moment so far (AMSGrad)",
+    "corrected": "with the largest second moment taken after its bias is corrected (AMSGrad)",
+}
 _DECAYS: tuple[Decays, ...] = ("everything", "nothing", "no embeddings", "no token embeddings")
 _DECAYED: tuple[Decays, ...] = ("matrices", "everything")
 IN_GRADIENT = " with decay in the gradient (L2)"
@@ -212,6 +226,9 @@ def _adam_variants(rule: Rule) -> Iterator[NamedRule]:
     title = rule.title
     yield from _epsilons(rule)
     yield f"{title} without bias correction", replace(rule, corrected=False)
+    for most, words in _MOST.items():
+        if most != rule.most:
+            yield f"{title} {words}", replace(rule, most=most)
     swapped = replace(rule, beta1=rule.beta2, beta2=rule.beta1)
     yield f"{title} with its betas swapped", swapped
     for beta2 in (0.95, 0.98, 0.99, 0.999):
@@ -297,7 +314,10 @@ def read(optimizer: Optimizer, rates: Sequence[float], names: Mapping[int, str])
 def _read_adam(group: Mapping[str, Untyped]) -> dict[str, Untyped]:
     beta1, beta2 = group["betas"]
     coupled = not group.get("decoupled_weight_decay", True)
-    return {"beta1": beta1, "beta2": beta2, "epsilon": group["eps"], "coupled": coupled}
+    most = "plain" if group.get("amsgrad", False) else "none"
+    return {
+        "beta1": beta1, "beta2": beta2, "epsilon": group["eps"], "coupled": coupled, "most": most,
+    }  # fmt: skip
 
 
 def _read_lion(group: Mapping[str, Untyped]) -> dict[str, Untyped]:

@@ -14,6 +14,7 @@ from twingrad.diagnosis.hypotheses.changes.alternative import (
     first,
     using,
 )
+from twingrad.foreign import Tree
 from twingrad.torch_replay import Operation
 
 EPSILONS = (1e-5, 1e-6, 1e-12, 1e-8, 1e-3, 1e-2, 1e-4, 1e-7, 1e-10, 0.0)
@@ -93,7 +94,10 @@ def norm(op: Operation) -> Iterator[Alternative]:
                 f"epsilon {other:g}",
                 Settings("eps", position).to(other),
             )
-    more = {"layer_norm": _layer_norm, "rms_norm": _rms_norm, "group_norm": _group_norm}
+    more = {
+        "layer_norm": _layer_norm, "rms_norm": _rms_norm, "group_norm": _group_norm,
+        "instance_norm": _instance_norm,
+    }  # fmt: skip
     if op.name in more:
         yield from more[op.name](op)
 
@@ -192,6 +196,62 @@ def _group_norm(op: Operation) -> Iterator[Alternative]:
     )
 
 
+def _instance_norm(op: Operation) -> Iterator[Alternative]:
+    """A mean and a variance over other axes than those of each channel of each image."""
+    axes = range(2, first(op).ndim)
+    for others, words in (
+        ((1, *axes), "over its channels too (a layer norm)"),
+        ((0, *axes), "over the batch too (a batch norm)"),
+        ((1,), "over its channels alone"),
+    ):
+        yield Alternative(
+            "a norm over each channel of each image (an instance norm)",
+            f"one {words}",
+            using(others, _over_channels),
+        )
+
+
+def _over_channels(op: Operation, axes: tuple[int, ...]) -> Tensor:
+    x = first(op)
+    variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
+    y = (x - mean) / (variance + op.argument("eps", 7, 1e-5)).sqrt()
+    weight, bias = (
+        p if p is None else p.reshape(-1, *[1] * (x.ndim - 2))
+        for p in (op.argument("weight", 3), op.argument("bias", 4))
+    )
+    y = y if weight is None else y * weight
+    shifted: Tensor = y if bias is None else y + bias
+    return shifted
+
+
+def weight_norm(op: Operation) -> Iterator[Alternative]:
+    """The norm of a weight over its other axis, or over all of it."""
+    v, dim = op.args[0], op.argument("dim", 2, 0)
+
+    def compute(op: Operation, kept: int | None) -> Tensor:
+        v, g = op.args[:2]
+        axes = [axis for axis in range(v.ndim) if axis != kept]
+        return torch.as_tensor(g * v / torch.linalg.vector_norm(v, dim=axes, keepdim=True))
+
+    for kept in (*(axis for axis in range(v.ndim) if axis != dim), None):
+        words = "all of it" if kept is None else f"each slice along axis {kept}"
+        yield Alternative(
+            f"a weight norm of each slice along axis {dim}",
+            f"the norm of {words}",
+            using(kept, compute),
+        )
+
+
+def largest(op: Operation) -> Iterator[Alternative]:
+    """The largest numbers, as they are or made to add up to one."""
+
+    def compute(op: Operation) -> Tree:
+        values, places = op.plain()
+        return values / values.sum(-1, keepdim=True), places
+
+    yield Alternative("the largest as they are", "divided by their sum", compute)
+
+
 def _interleaved(op: Operation, size: int) -> Tensor:
     """Groups over channels that are ``channels // size`` apart."""
     x, groups = first(op), op.argument("num_groups", 1)
@@ -261,4 +321,6 @@ FAMILY: dict[str, Alternatives] = {
     **dict.fromkeys(_FOURIER, fft),
     "embedding": lookup,
     "softmax": softmax,
+    "topk": largest,
+    "_weight_norm": weight_norm,
 }  # fmt: skip

@@ -195,6 +195,38 @@ def cross_entropy(op: Operation) -> Iterator[Alternative]:
             )
     if op.kwargs.get("weight") is not None:
         yield from _weighted(op)
+    if op.name == "cross_entropy" and not smoothing:
+        yield from _other_softmax(op)
+
+
+def _other_softmax(op: Operation) -> Iterator[Alternative]:
+    """A softmax over positions, where it should be over classes.
+
+    Positions may lie in one axis with the batch, of which they are any share.
+    """
+    x = first(op)
+    own = f"a softmax over the {x.shape[1 if x.ndim > 1 else 0]} classes"
+
+    def compute(op: Operation, over: Reduce) -> Tensor:
+        kwargs = {k: v for k, v in _settings(op).items() if k != "label_smoothing"}
+        return F.nll_loss(over(first(op)), _target(op), **kwargs)  # type: ignore[arg-type]
+
+    if x.ndim == 2:
+        for n in range(2, len(x) + 1):
+            if len(x) % n == 0:
+                words = f"one over {n} positions (along another axis)"
+                yield Alternative(own, words, using(_by_positions(n), compute))
+    for axis in range(2, x.ndim):
+        words = f"one over the {x.shape[axis]} positions of axis {axis}"
+        yield Alternative(own, words, using(_by_axis(axis), compute))
+
+
+def _by_positions(n: int) -> Reduce:
+    return lambda x: x.reshape(-1, n, x.shape[-1]).log_softmax(1).reshape(x.shape)
+
+
+def _by_axis(axis: int) -> Reduce:
+    return lambda x: x.log_softmax(axis)
 
 
 def _entropies(op: Operation, left_out: int, ignored: int) -> dict[str, Compute]:

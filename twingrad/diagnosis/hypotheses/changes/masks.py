@@ -202,6 +202,8 @@ def attention(op: Operation) -> Iterator[Alternative]:
                 else op.named(is_causal=not causal)
             ),
         )
+        if causal:
+            yield from _otherwise_causal(op)
     elif mask.dtype == torch.bool:
         for text, change in _remasks(~mask):
             yield Alternative(
@@ -223,6 +225,29 @@ def attention(op: Operation) -> Iterator[Alternative]:
             "KV heads tiled (0 1 0 1)",
             lambda op: _tiled(op, groups),
         )
+
+
+def _otherwise_causal(op: Operation) -> Iterator[Alternative]:
+    """Other masks than the causal one that the function makes itself."""
+    queries, keys = (op.argument(name, place).shape[-2] for name, place in _QUERY_AND_KEY)
+    hides = torch.ones(queries, keys, dtype=torch.bool).triu(1)
+
+    def compute(op: Operation, change: Remask) -> Tree:
+        mask = _added(change(hides), op.argument("query", 0))
+        if len(op.args) > 5:
+            return op.again(mask_3=mask, causal_5=False)
+        if len(op.args) > 3:
+            return op.function(
+                *op.args[:3], mask, *op.args[4:], **{**op.kwargs, "is_causal": False}
+            )
+        return op.named(attn_mask=mask, is_causal=False)
+
+    for words, change in _remasks(hides):
+        if words != "no mask":
+            yield Alternative("a causal mask", words, using(change, compute))
+
+
+_QUERY_AND_KEY = (("query", 0), ("key", 1))
 
 
 def _tiled(op: Operation, groups: int) -> Tree:

@@ -40,6 +40,20 @@ def scale(op: Operation) -> Iterator[Alternative]:
             )
     elif op.name == "div" and isinstance(x, Tensor) and isinstance(factor, Tensor):
         yield from _counts(x, factor)
+        yield from _not_divided(x, factor)
+
+
+def _not_divided(x: Tensor, divisor: Tensor) -> Iterator[Alternative]:
+    """What is divided by its own sum or norm, or by another tensor, as it was before."""
+    words = f"divided by a tensor of shape {tuple(divisor.shape)}"
+    for axis in range(-x.ndim, 0):
+        for name, own in (
+            ("sum, so that it adds up to one", x.sum(axis, keepdim=True)),
+            ("norm", torch.linalg.vector_norm(x, dim=axis, keepdim=True)),
+        ):
+            if own.shape == divisor.shape and torch.allclose(own, divisor, rtol=1e-6, atol=0):
+                words = f"divided by its own {name}"
+    yield Alternative(words, "not divided", lambda op: op.args[0] * 1.0)
 
 
 def _factors(x: Tensor, factor: float) -> dict[str, float]:

@@ -130,6 +130,12 @@ def layer(op: Operation) -> Iterator[Alternative]:
     biases = found[0][0][2] is not None
     for own, words, step, which in _variants(op.name == "lstm", biases):
         yield Alternative(own, words, using((step, which), lambda op, both: _unrolled(op, *both)))
+    if found[1] and len(found[0]) == 2:
+        yield Alternative(
+            "a backward direction in the order of the sequence",
+            "the backward direction left in the order in which it is computed, reversed",
+            _left_reversed,
+        )
     if found[1] or len(found[0]) > 1:
         return
     yield Alternative(
@@ -137,6 +143,13 @@ def layer(op: Operation) -> Iterator[Alternative]:
         "the sequence reversed",
         lambda op: op.again(input_0=op.args[0].flip(1 if op.args[8] else 0)),
     )
+
+
+def _left_reversed(op: Operation) -> Tree:
+    """The outputs, the second half of which is not turned round again."""
+    outputs, *states = op.plain()
+    ahead, back = outputs.chunk(2, -1)
+    return (torch.cat([ahead, back.flip(1 if op.args[8] else 0)], -1), *states)
 
 
 def cell(op: Operation) -> Iterator[Alternative]:

@@ -192,6 +192,32 @@ def take(op: Operation) -> Iterator[Alternative]:
                 )  # fmt: skip
 
 
+def pick(op: Operation) -> Iterator[Alternative]:
+    """The first, the last or a neighbour, where positions are picked by a tensor of them."""
+    yield from take(op)
+    index = op.args[1]
+    flat = index if isinstance(index, tuple) else (index,)
+    if any(i is None or i is Ellipsis for i in flat):
+        return
+    for place, i in enumerate(flat):
+        if not isinstance(i, Tensor) or i.is_floating_point() or i.dtype == torch.bool:
+            continue
+        last = op.args[0].shape[place] - 1
+        listed = ", ".join(str(int(n)) for n in i.flatten()[:4])
+        for words, other in (
+            ("the last position of each", torch.full_like(i, last)),
+            ("the first position of each", torch.zeros_like(i)),
+            ("the positions after them", (i + 1).clamp(max=last)),
+            ("the positions before them", (i - 1).clamp(min=0)),
+        ):
+            changed = (*flat[:place], other, *flat[place + 1 :])
+            yield Alternative(
+                f"positions {listed}{', ...' if i.numel() > 4 else ''} of axis {place}",
+                words,
+                using(changed, lambda op, changed: op.args[0][changed]),
+            )
+
+
 def positions(op: Operation) -> Iterator[Alternative]:
     """Counting from one more, or one less."""
     for by in (1, -1):
@@ -234,7 +260,7 @@ FAMILY: dict[str, Alternatives] = {
     **dict.fromkeys(["chunk", "split", "tensor_split", "unbind"], split),
     **dict.fromkeys(["repeat_interleave", "repeat", "tile"], repeat),
     "transpose": transpose,
-    "getitem": take,
+    "getitem": pick,
     "arange": positions,
     **dict.fromkeys(["flip", "roll"], order),
     "cumsum": _cumulative,

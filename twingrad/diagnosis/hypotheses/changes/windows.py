@@ -1,6 +1,7 @@
 """Convolutions, pooling and resizing with other padding, kernels, corners and counts."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -172,6 +173,43 @@ def average_pool(op: Operation) -> Iterator[Alternative]:
         yield from _shifted_pool(op, F.avg_pool2d if len(kernel) == 2 else F.avg_pool1d, counted)
 
 
+def max_pool(op: Operation) -> Iterator[Alternative]:
+    """Padding with zeros, where PyTorch pads with minus infinity, and SAME padding."""
+    axes = int(op.name[8])
+    if first(op).ndim != axes + 2:
+        return
+    kernel = _each(op.argument("kernel_size", 1), axes)
+    given = op.argument("stride", 2)
+    strides = kernel if given in (None, [], ()) else _each(given, axes)
+    own = tuple((n, n) for n in _each(op.argument("padding", 3, 0), axes))
+    same = []
+    for n, k, s in zip(first(op).shape[2:], kernel, strides, strict=True):
+        whole = max((-(-n // s) - 1) * s + k - n, 0)
+        same.append((whole // 2, whole - whole // 2))
+    for pads, words in (
+        (own, f"padding {_words(own)}"),
+        (tuple(same), f"SAME padding, which is {_words(tuple(same))} here"),
+        (((0, 0),) * axes, "no padding"),
+    ):
+        for fill, with_what in ((0.0, "of zeros"), (-math.inf, "of minus infinity")):
+            if any(map(any, pads)) or (fill and pads != own):
+                yield Alternative(
+                    f"a max pool whose padding {_words(own)} is of minus infinity",
+                    f"{words} {with_what}" if any(map(any, pads)) else words,
+                    using((pads, fill), _filled_max),
+                )
+
+
+def _filled_max(op: Operation, both: tuple[Pads, float]) -> Tree:
+    """The largest of each window, with something else around the image."""
+    pads, fill = both
+    flat = list(itertools.chain.from_iterable(reversed(pads)))
+    padded = F.pad(first(op), flat, value=fill)
+    if len(op.args) > 3:
+        return op.again(input_0=padded, padding_3=0)
+    return op.function(padded, *op.args[1:], **{**op.kwargs, "padding": 0})
+
+
 def _shifted_pool(op: Operation, function: ModuleCall, counted: bool) -> Iterator[Alternative]:
     """SAME padding, whose odd one is at the end."""
     x = first(op)
@@ -294,6 +332,7 @@ FAMILY: dict[str, Alternatives] = {
     **dict.fromkeys(["conv1d", "conv2d", "conv3d"], convolution),
     **dict.fromkeys([f"conv_transpose{n}d" for n in (1, 2, 3)], transposed),
     **dict.fromkeys(["avg_pool1d", "avg_pool2d", "avg_pool3d"], average_pool),
+    **dict.fromkeys(["max_pool1d", "max_pool2d", "max_pool3d"], max_pool),
     **dict.fromkeys(["interpolate", "upsample"], resize),
     "pixel_shuffle": shuffle,
     "pad": padding,
