@@ -23,7 +23,7 @@ class Decode:
 
     Example::
 
-        decode = Decode(
+        decode = twingrad.Decode(
             cache=lambda model, rows, length: model.new_cache(rows, length),
             step=lambda model, tokens, cache, position: model.step(tokens, cache, position),
         )

@@ -101,15 +101,21 @@ def torch_defaults() -> Iterator[None]:
         return
     import torch
 
-    backends: Untyped = torch.backends
-    before = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
-    backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = False
+    # Not ``allow_tf32`` of cuDNN, which raises where a convolution's precision was set by itself.
+    cudnn: Untyped = torch.backends.cudnn
+    layers = (cudnn.conv, cudnn.rnn)
+    matmul, before = torch.get_float32_matmul_precision(), [one.fp32_precision for one in layers]
+    torch.set_float32_matmul_precision("highest")
+    for layer in layers:
+        layer.fp32_precision = "ieee"
     try:
         with ExitStack() as within:
             within.enter_context(torch_device())
             yield
     finally:
-        backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = before
+        torch.set_float32_matmul_precision(matmul)
+        for layer, precision in zip(layers, before, strict=True):
+            layer.fp32_precision = precision
 
 
 def settings() -> dict[str, dict[str, str]]:
@@ -120,10 +126,11 @@ def settings() -> dict[str, dict[str, str]]:
     if installed("torch"):
         import torch
 
-        backends: Untyped = torch.backends
+        cudnn: Untyped = torch.backends.cudnn
         found["torch"] = {
-            "cuda.matmul.allow_tf32": str(backends.cuda.matmul.allow_tf32),
-            "cudnn.allow_tf32": str(backends.cudnn.allow_tf32),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "cudnn.conv.fp32_precision": str(cudnn.conv.fp32_precision),
+            "cudnn.rnn.fp32_precision": str(cudnn.rnn.fp32_precision),
         }
     if installed("jax"):
         import jax

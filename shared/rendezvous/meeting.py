@@ -188,7 +188,7 @@ def _connect(
 ) -> tuple[Peer, list[str]]:
     """The connection to rank 0, and the free addresses. Raises ``ValueError`` if it refuses."""
     deadline = time.monotonic() + limits.patience
-    reason = "it did not answer"
+    reason, is_stranger = "it did not answer", False
     while time.monotonic() < deadline:
         try:
             known = token()
@@ -206,8 +206,10 @@ def _connect(
             peer.host = answer["host"]
             return peer, answer["welcome"]
         peer.socket.close()
-        reason = "who answered did not take the token of this run"
+        is_stranger = True
         time.sleep(limits.beat / 10)
+    if is_stranger:  # whatever has become of who answered
+        reason = "who answered did not take the token of this run"
     raise ValueError(
         f"rank {world.rank} did not meet rank 0 at {world.host}:{port} within "
         f"{limits.patience:g} s: {reason}; look at what rank 0 prints, and whether its host can be "

@@ -148,20 +148,41 @@ def gpu(monkeypatch):
     monkeypatch.setattr(devices, "jax_device", lambda: jax.devices("cpu")[0])
 
 
+def _precisions():
+    cudnn = torch.backends.cudnn
+    matmul = torch.get_float32_matmul_precision()
+    return matmul, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+
+
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
+def test_a_precision_that_the_users_code_has_set_is_given_back(gpu, monkeypatch, precision):
+    monkeypatch.setattr(devices, "current", lambda: "cuda")
+    conv = torch.backends.cudnn.conv
+    was, conv.fp32_precision = conv.fp32_precision, precision
+    try:
+        with devices.torch_defaults():
+            assert conv.fp32_precision == "ieee"
+        assert conv.fp32_precision == precision
+    finally:
+        conv.fp32_precision = was
+
+
 def test_the_report_names_the_device_and_its_products(gpu, tmp_path, capsys):
     file, out = tmp_path / "pair.py", tmp_path / "out.json"
     file.write_text(FILE)
-    before = torch.backends.cudnn.allow_tf32
+    before = _precisions()
     assert main(["compare", str(file), "--device", "cuda", "--json", str(out)]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "without TF32: cuda.matmul.allow_tf32 False, cudnn.allow_tf32 False" in printed
+    assert (
+        "without TF32: float32_matmul_precision highest, cudnn.conv.fp32_precision ieee" in printed
+    )
     report = json.loads(out.read_text())
     assert report["environment"]["device"] == "cuda"
     for program in report["programs"]:
         assert program["device"] == "cuda"
-        assert program["settings"]["torch"]["cudnn.allow_tf32"] == "False"
+        assert program["settings"]["torch"]["cudnn.rnn.fp32_precision"] == "ieee"
         assert program["settings"]["jax"] == {"jax_default_matmul_precision": "highest"}
-    assert torch.backends.cudnn.allow_tf32 == before
+    assert _precisions() == before
     assert devices.current() == "cpu"
 
 
