@@ -15,6 +15,7 @@ import numpy as np
 
 from twingrad.calls import Call, CallSite, Event, Key, Pass, Way
 from twingrad.foreign import Array, Loss, ModuleCall, Tree, Untyped
+from twingrad.jax_compiled import compiled
 from twingrad.jax_models import tracing
 from twingrad.jax_models.model import Tensors, is_float
 from twingrad.jax_probe import Subject, conjugated
@@ -43,7 +44,7 @@ def observe(
     first = _Trace(only)
     jax.eval_shape(lambda m: loss_of(m, {}, first)[0], moving)
     nudges = {site: jnp.zeros(*shape) for site, shape in first.shapes.items()}
-    run = jax.jit(
+    run = compiled(
         jax.value_and_grad(
             lambda m, n: loss_of(m, n, _Trace(only, n)), argnums=(0, 1), has_aux=True
         )

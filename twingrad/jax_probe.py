@@ -10,6 +10,7 @@ import numpy as np
 from twingrad.calls import Key, Plain
 from twingrad.casts import log
 from twingrad.foreign import Array, Loss, Model, ModuleCall, Optimizer, Tree
+from twingrad.jax_compiled import compiled
 from twingrad.jax_models import kinds, tracing
 from twingrad.jax_models.model import Handler, Tensors, is_float, layout
 from twingrad.numerics import plain
@@ -185,7 +186,7 @@ class Subject:
             seen = ({tuple(k): xs for k, xs in calls.items()} for calls in (inputs, outputs))
             return loss, (state, *seen)
 
-        return jax.jit(jax.value_and_grad(loss_of, has_aux=True))
+        return compiled(jax.value_and_grad(loss_of, has_aux=True))
 
 
 def made(model: Model) -> Model:

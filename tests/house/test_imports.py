@@ -231,6 +231,7 @@ LOADS_A_FRAMEWORK = (
     "twingrad.diagnosis.hypotheses.changes.",
     "twingrad.diagnosis.trial",
     "twingrad.jax_models.",
+    "twingrad.jax_compiled",
     "twingrad.jax_observe",
     "twingrad.jax_probe",
     "twingrad.jax_replay",

@@ -82,3 +82,13 @@ def test_of_each_kind_a_pair_is_equal_and_a_change_in_it_located(number):
     for planted in (False, True):
         row = random_pairs.diagnosed(number, planted)
         assert row["right"], row
+
+
+@pytest.mark.skipif(
+    not all(map(frameworks.installed, frameworks.NAMES)), reason="a pair needs both frameworks"
+)
+@pytest.mark.parametrize("number", [43, 52])
+def test_a_maximum_that_xla_computes_twice_makes_no_gradient_that_is_no_number(number):
+    """Both have max pooling, of numbers that XLA's fused loops round in two ways."""
+    row = random_pairs.diagnosed(number, False)
+    assert row["right"], row
