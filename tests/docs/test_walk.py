@@ -31,7 +31,8 @@ def test_all_that_the_pages_say_holds(way, names, tmp_path):
     if environment and _frameworks(environment) != names:
         pytest.skip("the environment that is lent has other frameworks")
     plan = Plan(folder=tmp_path, way=way, frameworks=names, environment=environment)
-    assert walk(plan) == []
+    wrong = walk(plan)
+    assert not wrong, "\n".join(wrong)
 
 
 def _frameworks(environment: Path) -> tuple[str, ...]:
@@ -110,6 +111,24 @@ def test_a_traceback_is_wrong_whatever_the_status(verdict):
     assert verdict("run", 0, "Traceback (most recent call last):\nKeyError: 'values'") == [
         "a traceback"
     ]
+
+
+def test_a_pasted_block_may_print_an_error_but_may_not_raise_one(tmp_path):
+    plan = Plan(folder=tmp_path, way="pipe", frameworks=("torch", "jax"), environment=None)
+    python = Shell(tmp_path, "pipe", {})
+    wrong = {}
+    for name, block in (
+        (
+            "caught",
+            "try:\n    [][0]\nexcept IndexError as error:\n    print('IndexError:', error)\n\n",
+        ),
+        ("raised", "[][0]\n"),
+        ("unreadable", "for x in ():\n    x\nprint(1)\n"),
+    ):
+        (tmp_path / "page.py").write_text(block)
+        outcome = python.run("python3 -i < page.py", 60)
+        wrong[name] = "a block that cannot be pasted" in judged(outcome, None, plan)
+    assert wrong == {"caught": False, "raised": True, "unreadable": True}
 
 
 def test_without_a_framework_that_it_needs_a_command_is_refused(verdict):

@@ -38,6 +38,8 @@ _STRAY = re.compile(
     r"WARNING: All log messages before absl|\[?[IWEF]\d{4} \d\d:\d\d:\d\d"
     r"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWEF] |\S+:\d+: \w*Warning: "
 )
+# What the interactive interpreter says of a statement that raises or cannot be parsed.
+_FAILED_AT_THE_PROMPT = 'File "<stdin>"'
 _SCRIPTS = ("mypy", "pytest", "ruff", "torchrun", "twingrad")
 
 
@@ -130,7 +132,7 @@ def judged(outcome: Outcome, command: pages.Command | None, plan: Plan) -> Itera
     if command is None or command.calls:  # what git, pytest and torchrun write is their own
         yield from (f"a library's own line: {row}" for row in stray(outcome.lines))
     if command is None:
-        if outcome.status or "Error" in text:
+        if outcome.status or _FAILED_AT_THE_PROMPT in text:  # a page may print an error it expects
             yield "a block that cannot be pasted"
         return
     if command.holds_with(plan.frameworks):

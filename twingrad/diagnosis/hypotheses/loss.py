@@ -181,7 +181,7 @@ def gradients(context: Context) -> Iterator[Hypothesis]:
         if head.table is None or head.features is None:
             return
         d = head.derived(np.maximum(head.targets, 0), head.counts)
-        if context.what == "out":
+        if context.what == "out" and context.torch.size == head.features.size:
             yield from _at_features(head, head.table, d, context.torch.shape)
         elif context.what == "parameter" and context.torch.shape == head.table.shape:
             yield from _at_table(head, head.features, d, context)
