@@ -146,7 +146,8 @@ class LivePair:
             self.partners = partners
             self._copy()
             seen = self._torch_pass(CastLog()) if self.jax.recorded else truth
-            return self.distance(seen, self._jax_pass(CastLog()))
+            # JAX keeps what it has traced: a log of its own would be the only one that hears.
+            return self.distance(seen, self.run_jax())
 
         self.partners, assumed = ties.settle(trials, error, self.dtype, by_name)
         self.notes += [Note(name, text) for name, text in assumed]
@@ -233,10 +234,7 @@ class LivePair:
 
     def run_jax(self) -> Plain:
         """JAX's own pass."""
-        return self._jax_pass(self.jax_casts)
-
-    def _jax_pass(self, log: CastLog) -> Plain:
-        return self.on_jax(lambda: self.jax.plain(self.jax_loss, self.jax_batch), log)
+        return self.on_jax(lambda: self.jax.plain(self.jax_loss, self.jax_batch), self.jax_casts)
 
     def on_torch(
         self, run: Callable[[], T], log: CastLog | None = None, what: str = "torch_loss"

@@ -87,6 +87,16 @@ def test_of_each_kind_a_pair_is_equal_and_a_change_in_it_located(number):
 @pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="a pair needs both frameworks"
 )
+@pytest.mark.parametrize("number", [56, 134])
+def test_tables_of_float32_are_known_where_layouts_were_settled_by_running_before(number):
+    """JAX keeps what it has traced: the run for the layouts is the one that hears of them."""
+    row = random_pairs.diagnosed(number, False)
+    assert row["right"], row
+
+
+@pytest.mark.skipif(
+    not all(map(frameworks.installed, frameworks.NAMES)), reason="a pair needs both frameworks"
+)
 @pytest.mark.parametrize("number", [43, 52])
 def test_a_maximum_that_xla_computes_twice_makes_no_gradient_that_is_no_number(number):
     """Both have max pooling, of numbers that XLA's fused loops round in two ways."""
