@@ -107,7 +107,7 @@ def _cell(result: Result | None) -> str:
     if result is None:
         return "[dim]–[/dim]"
     if not result.caught:
-        return "[red]not caught[/red]"
+        return f"[red]not caught{f': {result.gate}' if result.gate else ''}[/red]"
     if result.error_ratio is None:
         return f"{result.gate}"
     where = result.gate if result.gate == result.dtype else f"{result.gate}, {result.dtype}"

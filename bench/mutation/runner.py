@@ -26,7 +26,7 @@ from twingrad.terminal import Say, silent
 
 DTYPES = ("float64", "float32")
 WORTH_STARTING = 16  # trials, for another process
-CRASH = "crash"  # stands for a gate where the edited program raised instead of computing
+CRASH = "crash"  # stands for a gate where the edited program raised: nothing was compared
 
 Trial = tuple[Mutant, str]  # a bug, and the framework that it is planted in
 
@@ -169,9 +169,9 @@ def _judge(mutant: Mutant, framework: str, comparison: Comparison) -> Result:
     try:
         with planted(mutant, framework):
             outcome = list(_outcomes(comparison))[-1]
-    except Exception as error:  # whatever the edited program raises is what the bug does
+    except Exception as error:  # whatever the edited program raises; it shows nothing of the gates
         text = f"{type(error).__name__}: {error}".splitlines()[0]
-        return result(caught=True, gate=CRASH, first=text)
+        return result(caught=False, gate=CRASH, first=text)
     if outcome.ok:
         return result(caught=False)
     gate = outcome.gates[-1]

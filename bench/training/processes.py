@@ -82,9 +82,14 @@ def report_setup_error(options: TrainOptions, out: Path, world: World) -> Iterat
     try:
         yield
     except ValueError as error:
-        with _token(out, world) as token:
-            limits, port = _limits(options), _port(world)
-            rendezvous.meet(world, {}, token, problem=str(error), limits=limits, port=port)
+        try:
+            with _token(out, world) as token:
+                limits, port = _limits(options), _port(world)
+                rendezvous.meet(world, {}, token, problem=str(error), limits=limits, port=port)
+        except ValueError as told:  # the same on all, or why the others could not be told
+            if str(error) not in str(told):
+                raise ValueError(f"{error}; {told}") from None
+            raise
         raise
 
 

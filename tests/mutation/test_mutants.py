@@ -319,6 +319,15 @@ def test_a_bug_of_every_family_is_caught_on_both_sides(
     assert all(result.gate != runner.CRASH for result in report.results)
 
 
+def test_a_bug_that_makes_its_program_raise_is_not_caught(frameworks: Frameworks) -> None:
+    report = runner.run(frameworks, mutants=[_on_one_side(RAISING, "torch")], jobs=1)
+    assert [(result.caught, result.gate) for result in report.results] == [(False, runner.CRASH)]
+    assert not report.ok
+    text = io.StringIO()
+    results.render(Console(file=text, width=120), report)
+    assert "not caught: crash" in text.getvalue()
+
+
 @pytest.mark.slow
 def test_every_gate_catches_its_bug_and_lets_a_comment_pass(frameworks: Frameworks) -> None:
     chosen = (*(BY_NAME[name] for name in REPRESENTATIVES), HARMLESS, RAISING)
@@ -332,10 +341,8 @@ def test_every_gate_catches_its_bug_and_lets_a_comment_pass(frameworks: Framewor
     assert len(found) == 2 * len(chosen) + len(quick)
     for framework in NAMES:
         assert not found["harmless", framework].caught
-        assert (found["raising", framework].gate, found["raising", framework].error_ratio) == (
-            "crash",
-            None,
-        )
+        raising = found["raising", framework]
+        assert (raising.caught, raising.gate, raising.error_ratio) == (False, runner.CRASH, None)
         for name, gate in REPRESENTATIVES.items():
             result = found[name, framework]
             assert result.caught, (name, framework)

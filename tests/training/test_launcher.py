@@ -19,6 +19,7 @@ from tests.helpers.runs import (
     assert_whole,
     environment,
     minutes,
+    refused,
     rows_of,
 )
 
@@ -33,6 +34,10 @@ from tests.helpers.runs import (
         ("--processes 2 --hosts a,b --host-index 2", "--host-index is 2: say which"),
         ("--processes 2 --host-index 0", "--host-index is for several hosts"),
         ("--patience 0", "--patience is 0: expected seconds, over 0"),
+        (
+            "--patience 1e300",
+            "--patience is 1e+300: expected seconds, over 0 and at most 1,000,000",
+        ),
         ("--data-parallel 0", "data_parallel is 0: expected a whole number from 1"),
     ],
 )
@@ -125,3 +130,26 @@ def test_a_run_that_torchrun_restarts_goes_on(text, tmp_path):
     assert f"rank 1 on host {HOST} died in step " in said
     assert "Going on from" in said
     assert_same_run(out, tmp_path / "whole", "torch", 60)
+
+
+def test_a_process_that_cannot_begin_says_why_where_rank_0_cannot_be_told(
+    one, monkeypatch, capsys, tmp_path
+):
+    port = str(launcher.free_port())
+    world = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    for name, value in (world | {"MASTER_PORT": port, "TWINGRAD_RUN_TOKEN": "known"}).items():
+        monkeypatch.setenv(name, value)
+    asked = (
+        "--framework",
+        one,
+        "--preset",
+        "tiny",
+        "--data",
+        tmp_path / "absent.txt",
+        "--patience",
+        0.3,
+    )
+    said = refused(capsys, *asked, "--out", tmp_path / "run")
+    assert "absent.txt does not exist" in said
+    assert "rank 1 did not meet rank 0" in said
+    assert not (tmp_path / "run").exists()
