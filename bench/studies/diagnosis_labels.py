@@ -75,7 +75,7 @@ parameters-through-float16: float16
 
 positions-from-one: positions from 1
 no-positions: ^wte$
-embedding-scaled: 5\.2915 × wte
+embedding-scaled: sqrt\(28\) × wte
 dropout-left-on: draws at random|dropped
 untied-gradient: lookup's part of the tied gradient alone
 padding-row: as padding would

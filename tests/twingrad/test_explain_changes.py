@@ -55,6 +55,7 @@ WEIGHT, BIAS = _random(6), _random(6)
 TARGET = torch.tensor([[1, 2, -100, 0, 3, 4], [0, 5, 1, 1, -100, -100]])
 LOGITS = _random(2, 6, 6).transpose(1, 2)
 SOFT = torch.softmax(_random(4, 6), -1)
+KEPT = torch.arange(6)[None] < torch.tensor([6, 3, 5, 2])[:, None]
 SCORES = _random(2, 4, 5, 5)
 CAUSAL = torch.ones(5, 5, dtype=torch.bool).triu(1)
 AWAY = torch.arange(5)[None] - torch.arange(5)[:, None]
@@ -247,6 +248,10 @@ CASES = {
         lambda: torch._weight_norm(X, Y[:, :1].contiguous(), 0),
         lambda: Y[:, :1] * X / torch.linalg.vector_norm(X, dim=0, keepdim=True),
     ),
+    "masked (padded) places are counted": (
+        lambda: X.masked_fill(KEPT.logical_not(), 0.0).sum(1) / KEPT.sum(1),
+        lambda: X.masked_fill(KEPT.logical_not(), 0.0).mean(1),
+    ),
     "no such factor": (lambda: X * 8**0.5 + Y, lambda: X + Y),
 }
 
@@ -352,3 +357,9 @@ def test_a_factor_of_a_single_number_that_several_changes_give_has_no_cause():
     """2 of 4 × 2 numbers: a sum over axis 1 and then a mean, a mean of twice the numbers."""
     x = _random(4, 2)
     assert _cause(lambda: (x * 0.5).mean(), lambda: (x * 0.5).mean() * 2) is None
+
+
+@pytest.mark.parametrize("factor", [1.01, -1.0, 0.0])
+def test_a_term_that_makes_a_factor_of_many_numbers_is_no_cause(factor):
+    """What differs is then the factor, and not how it came about."""
+    assert _cause(lambda: X * factor - (X * factor - X), lambda: X * factor) is None

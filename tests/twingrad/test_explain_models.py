@@ -130,9 +130,17 @@ def test_a_mean_that_leaves_padding_out_is_named():
     assert "that are no padding" in _cause(mean, x.mean(1), sources={"norm": x}, batch=(seen,))
 
 
-def _losses(jax_of):
-    """A loss over the next position's targets, where padded ones are ignored, and another."""
+SHIFT = 2.0
+
+
+def _losses(jax_of, normaliser=None):
+    """A loss over the next position's targets, where padded ones are ignored, and another.
+
+    ``normaliser`` is the log-sum-exp of every position's logits, which is else as it comes.
+    """
     logits = RANDOM.normal(size=(3, 6, 9))
+    if normaliser is not None:
+        logits += normaliser - np.log(np.exp(logits).sum(-1, keepdims=True))
     targets = RANDOM.integers(0, 9, (3, 6))
     targets[1, 4:] = targets[2, 3:] = -100
     logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
@@ -161,3 +169,14 @@ def test_targets_that_are_not_shifted_are_named():
     torch, jax = _losses(unshifted).split(", JAX's ")
     assert "each position's target the next" in torch
     assert "the next" not in jax
+
+
+@pytest.mark.parametrize("all_count", [True, False])
+def test_ignored_targets_that_are_a_one_hot_of_zeros_are_named(all_count):
+    def counted_too(each, counted, logs, targets):
+        # Without a target nothing is subtracted from the log-sum-exp.
+        losses = np.where(counted, each, 0.0) + np.where(counted, 0.0, SHIFT)
+        return losses.mean() if all_count else losses.sum() / counted.sum()
+
+    assert "ignored" in _losses(counted_too, SHIFT)
+    assert "no token" in _losses(counted_too, SHIFT)

@@ -10,13 +10,15 @@ from twingrad.foreign import Array
 # A kind's rank, what PyTorch computes and what JAX would, whether it is arithmetic by a constant,
 # and whether it gives JAX's numbers.
 Candidate = tuple[int, tuple[str, str], bool, Callable[[], bool]]
+NUMBERS = 6  # the rank of all arithmetic, of terms too
 
 
 def chosen(candidates: Iterable[Candidate], torch: Array, jax: Array, near: float) -> Cause | None:
     """What one change explains, to a relative distance of ``near``; nothing for rival ones.
 
     A factor can be written, or left out, at many places: where the two are a factor apart no
-    arithmetic is a cause, nor, of a single number, is anything that gives a small whole factor.
+    arithmetic is a cause, nor, of a single number, is anything that gives a small whole factor. A
+    single number is always a factor apart: of it, only arithmetic by a constant is none.
     """
     if not np.isfinite(np.linalg.norm(jax.ravel())) or torch.shape != jax.shape:
         return None
@@ -25,7 +27,7 @@ def chosen(candidates: Iterable[Candidate], torch: Array, jax: Array, near: floa
         return None
     fitting: list[tuple[int, tuple[str, str]]] = []
     for rank, words, is_arithmetic, fits in candidates:
-        if is_arithmetic and factor is not None:
+        if factor is not None and (is_arithmetic or (rank == NUMBERS and jax.size > 1)):
             continue
         if fitting and rank > fitting[0][0]:
             break  # a kind that comes later explains nothing better
@@ -40,10 +42,10 @@ def chosen(candidates: Iterable[Candidate], torch: Array, jax: Array, near: floa
 
 
 def _factor(torch: Array, jax: Array, near: float) -> float | None:
-    """The factor that the two are apart, if they are."""
+    """The factor that the two are apart, if they are; 0 where one of them has zeros alone."""
     square = float((torch * torch).sum())
     if not square:
-        return None
+        return 0.0
     factor = float((torch * jax).sum()) / square
     error = float(np.linalg.norm((jax - factor * torch).ravel()))
     return factor if error <= near * float(np.linalg.norm(jax.ravel())) else None

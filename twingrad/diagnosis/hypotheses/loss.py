@@ -44,6 +44,13 @@ class Head:
         picked: Array = np.take_along_axis(logs, targets[:, None] % logs.shape[-1], -1)[:, 0]
         return -picked
 
+    @property
+    def nowhere(self) -> Array:
+        """Each position's cross-entropy where an ignored target is a one-hot of zeros."""
+        top = self.logits.max(-1)
+        whole: Array = top + np.log(np.exp(self.logits - top[:, None]).sum(-1))
+        return np.where(self.counts, self.picked(np.maximum(self.targets, 0)), whole)
+
     def derived(self, targets: Array, counts: Array) -> Array:
         """The mean's gradient at the logits, [N, V]: softmax less one at the target."""
         exp = np.exp(self.logits - self.logits.max(-1, keepdims=True))
@@ -123,6 +130,10 @@ def _sums(head: Head, targets: Array) -> Iterator[tuple[str, float]]:
         "a mean over targets that count, with ignored ones added as the last token",
         last.sum() / n,
     )
+    if targets is head.targets:
+        whole = head.nowhere.sum()
+        yield "a mean in which ignored targets count as no token", whole / counts.size
+        yield "a mean over targets that count, with ignored ones added as no token", whole / n
     if len(head.shape) == 2:
         yield from _by_rows(head, counted, first)
     if head.table is not None:
@@ -145,10 +156,11 @@ def _by_rows(head: Head, counted: Array, first: Array) -> Iterator[tuple[str, fl
         rows[:, :-1].sum() / max(int(counts[:, :-1].sum()), 1),
     )
     moved = np.roll(counts, 1, -1)
-    yield (
-        "a mean in which the mask of ignored targets stands one place on",
-        (first.reshape(B, T) * moved).sum() / n,
-    )
+    for losses in (first, head.nowhere):
+        yield (
+            "a mean in which the mask of ignored targets stands one place on",
+            (losses.reshape(B, T) * moved).sum() / n,
+        )
 
 
 def _in_chunks(head: Head, counted: Array) -> Iterator[tuple[str, float]]:

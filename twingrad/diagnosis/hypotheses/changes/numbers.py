@@ -51,7 +51,10 @@ def _not_divided(x: Tensor, divisor: Tensor) -> Iterator[Alternative]:
             ("sum, so that it adds up to one", x.sum(axis, keepdim=True)),
             ("norm", torch.linalg.vector_norm(x, dim=axis, keepdim=True)),
         ):
-            if own.shape == divisor.shape and torch.allclose(own, divisor, rtol=1e-6, atol=0):
+            same = own.shape == divisor.shape and torch.allclose(
+                own, divisor.to(own.dtype), rtol=1e-6, atol=0
+            )
+            if same:
                 words = f"divided by its own {name}"
     yield Alternative(words, "not divided", lambda op: op.args[0] * 1.0)
 

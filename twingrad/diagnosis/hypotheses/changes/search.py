@@ -33,6 +33,7 @@ FAMILIES: Sequence[Mapping[str, Alternatives]] = (
 )
 BUDGET_S = 4.0  # for all that is tried at one place
 SINGLES = 8  # of as many operations of one name each is tried by itself
+assert FAMILIES[choice.NUMBERS] is numbers.FAMILY
 # Arithmetic that multiplies by a constant.
 SCALE = ("mul", "div", "rdiv", "mean", "sum", "matmul", "pow")
 
@@ -86,13 +87,19 @@ def candidates(
             is_arithmetic = family is numbers.FAMILY and name in SCALE
             named = [op for op in operations if op.name == name]
             for group in _groups(named):
-                try:
-                    alternatives = list(family[name](group[0]))
-                except Exception:
-                    continue
                 at = frozenset(op.number for op in group)
-                for alternative in alternatives:
+                for alternative in _until_refused(family[name](group[0])):
                     yield rank, alternative, is_arithmetic, Change(at, alternative.compute)
+
+
+def _until_refused(alternatives: Iterator[Alternative]) -> Iterator[Alternative]:
+    """The alternatives, up to one whose making raises: not every operation has them all."""
+    while True:
+        try:
+            alternative = next(alternatives)
+        except Exception:  # StopIteration among them
+            return
+        yield alternative
 
 
 def _groups(operations: Sequence[Operation]) -> Iterator[Sequence[Operation]]:
