@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from twingrad.cli.main import main
-from twingrad.doctor import installation, probe
+from twingrad.doctor import command, installation, probe
 from twingrad.doctor.installation import Package
 from twingrad.doctor.probe import Answer, Device
 from twingrad.doctor.problems import Examined, find
@@ -49,6 +49,12 @@ def package(name: str, installed: str | None, wanted: str, purpose: str, fits: b
         ({"answers": TORCH}, "JAX is not installed", "[jax", False),
         ({"answers": TORCH, "asked": ("torch",)}, "JAX is not installed", "[jax", False),
         ({"answers": TORCH, "asked": ("torch", "jax")}, "JAX is not installed", "[jax", True),
+        (
+            {"answers": TORCH, "packages": [package("jax", "0.10.2", ">=0.10", "JAX", True)]},
+            "JAX is not installed whole (jax is there without flax): compare",
+            "[jax",
+            False,
+        ),
         ({"answers": HUNG}, "JAX cannot be used: no answer", "JAX_PLATFORMS=cpu", True),
         ({"answers": HUNG, "asked": ("torch",)}, "JAX cannot be used", "nvidia-smi", False),
         ({"answers": BROKEN}, "PyTorch cannot be used: OSError", "[torch", True),
@@ -136,6 +142,15 @@ def test_doctor_asks_the_frameworks_and_writes_what_it_found(capsys, tmp_path):
     text = capsys.readouterr().out
     assert "Usable" in text
     assert present[0] in text
+
+
+def test_jax_that_came_with_other_packages_is_not_taken_for_installed(capsys, monkeypatch):
+    monkeypatch.setattr(
+        command, "installed_versions", lambda names: {n: "1" for n in names if n != "flax"}
+    )
+    monkeypatch.setattr(probe, "ask", lambda names, seconds: dict.fromkeys(names, TORCH["torch"]))
+    assert main(["doctor", "--framework", "torch"]) == main(["doctor"]) == 0
+    assert main(["doctor", "--framework", "jax"]) == 1
 
 
 def test_one_that_is_asked_for_and_absent_makes_the_status_1(capsys, monkeypatch):

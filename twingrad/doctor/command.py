@@ -56,7 +56,10 @@ class DoctorOptions:
 def run(options: DoctorOptions, console: Console) -> int:
     """Examine, print and write; 0 if what was asked for can be used, else 1."""
     require_writable(options.json)
-    present = [name for name in NEEDS if installed_versions([name])]
+    # JAX comes with other packages too: without Flax nobody has installed it to use it.
+    present = [
+        name for name, needs in NEEDS.items() if len(installed_versions(needs)) == len(needs)
+    ]
     with progress(console) as say:
         say(f"asking {' and '.join(NAMES[name] for name in present)}")
         answers = probe.ask(present, options.timeout)

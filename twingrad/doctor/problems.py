@@ -7,7 +7,7 @@ from packaging.version import Version
 
 from twingrad.doctor.installation import NAMES, Package
 from twingrad.doctor.probe import Answer
-from twingrad.environment import install_command
+from twingrad.environment import NEEDS, install_command
 
 # Versions of jaxlib that compile the float32 scatter-add of an embedding's gradient to a slow loop
 # on GPUs: openxla/xla issue 46225.
@@ -66,11 +66,19 @@ def _absent_frameworks(examined: Examined) -> Iterator[Problem]:
         yield Problem("neither framework is installed", install_command(*absent), blocks=True)
         return
     for name in absent:
-        about = f"{NAMES[name]} is not installed"
+        about = f"{NAMES[name]} is not installed{_in_part(examined, name)}"
         if name in examined.asked:
             yield Problem(about, install_command(name), blocks=True)
         else:
             yield Problem(f"{about}: compare and diagnose need both", install_command(name))
+
+
+def _in_part(examined: Examined, framework: str) -> str:
+    """Which package a framework lacks, where others of its packages are there."""
+    found = {package.name: package.installed for package in examined.packages}
+    here = [name for name in NEEDS[framework] if found.get(name)]
+    lacking = [name for name in NEEDS[framework] if not found.get(name)]
+    return f" whole ({here[0]} is there without {lacking[0]})" if here and lacking else ""
 
 
 def _packages(examined: Examined) -> Iterator[Problem]:
