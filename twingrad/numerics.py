@@ -7,7 +7,7 @@ Numerical Algorithms, 2nd ed., section 2.1).
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import TypedDict
 
@@ -238,6 +238,25 @@ def judge_rounded(
     smaller = min(apart.torch.l2, apart.jax.l2)
     limit = _rounded_limit(in_units(smaller, scale.l2, dtype), dtype, elements)
     return _verdict(name, kind, apart, scale, dtype, limit, CEILING_U[dtype])
+
+
+def counted_in(verdict: Verdict, dtype: str, units: str) -> Verdict:
+    """``verdict``, which counts in units of ``dtype``, with the same errors in those of ``units``.
+
+    What it says stays the same: errors and limits are multiplied alike.
+    """
+    size = UNIT_ROUNDOFF[dtype] / UNIT_ROUNDOFF[units]
+    if size == 1:
+        return verdict
+    return replace(
+        verdict,
+        torch_error_u=verdict.torch_error_u * size,
+        jax_error_u=verdict.jax_error_u * size,
+        mutual_error_u=verdict.mutual_error_u * size,
+        peak_error_u=verdict.peak_error_u * size,
+        limit_u=verdict.limit_u * size,
+        peak_limit_u=verdict.peak_limit_u * size,
+    )
 
 
 def judge_coarse(

@@ -6,9 +6,11 @@ from typing import TypeVar
 
 from bench.harness.frameworks import NAMES, Framework
 from bench.harness.training_steps import StepMetrics
+from bench.parity.mixed_runs import MixedRun, TrainerPass
 from bench.parity.program_runs import LiveRuns
 from shared.observation import Observation
 from shared.params import Params
+from shared.train_state import TrainState
 
 # The runs that execute nothing of these files. Were one named wrongly, its bugs would be missed.
 UNTOUCHED = {
@@ -29,6 +31,8 @@ class CleanResults:
     updates: dict[Key, dict[int, Params]] = field(default_factory=dict)
     metrics: dict[Key, StepMetrics] = field(default_factory=dict)
     neighbours: dict[Key, list[StepMetrics]] = field(default_factory=dict)
+    mixed: dict[Key, MixedRun] = field(default_factory=dict)
+    starts: dict[Key, TrainerPass] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,22 @@ class CachedRuns:
         key = (framework.name, "neighbours", dtype)
         return self._once(
             self.clean.neighbours, key, lambda: self.live.neighbours(framework, dtype)
+        )
+
+    def mixed(self, framework: Framework, dtype: str) -> MixedRun:
+        """A training run in mixed precision."""
+        key = (framework.name, "mixed", dtype)
+        return self._once(self.clean.mixed, key, lambda: self.live.mixed(framework, dtype))
+
+    def trainer_pass(
+        self, framework: Framework, dtype: str, number: int = 0, state: TrainState | None = None
+    ) -> TrainerPass:
+        """The pass of batch ``number`` at the start, or at ``state``: that one always anew."""
+        if state is not None:
+            return self.live.trainer_pass(framework, dtype, number, state)
+        key = (framework.name, "trainer pass", dtype, str(number))
+        return self._once(
+            self.clean.starts, key, lambda: self.live.trainer_pass(framework, dtype, number)
         )
 
     def _once(self, known: dict[Key, T], key: Key, compute: Callable[[], T]) -> T:

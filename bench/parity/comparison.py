@@ -6,16 +6,19 @@ lower precisions of both are judged. Then the optimizer under injected gradients
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from bench.harness.frameworks import Framework, Frameworks
 from bench.harness.programs import Program
 from bench.harness.training_steps import StepMetrics
-from bench.parity import optimizer_gate, pass_gate, trajectory_gate
+from bench.parity import mixed_gate, optimizer_gate, pass_gate, trajectory_gate
+from bench.parity.mixed_gate import References
+from bench.parity.mixed_runs import MixedRun, TrainerPass
 from bench.parity.optimizer_gate import InjectedGradients
 from bench.parity.program_runs import LiveRuns, ProgramRuns, Say, in_both
+from shared.config import OptimizerConfig
 from shared.observation import Observation
 from shared.params import Params
 from twingrad.numerics import Verdict
@@ -42,7 +45,7 @@ class Comparison:
     runs: ProgramRuns | None = None
     observed: dict[str, Observation] = field(default_factory=dict)
     _oracle: Observation | None = None
-    _oracle_metrics: StepMetrics = field(default_factory=dict)
+    _metrics: dict[str, StepMetrics] = field(default_factory=dict)
 
     def run(self, dtype: str) -> Outcome:
         """Judge ``dtype``; float64 must have been run before any other. Stops at a failed gate."""
@@ -71,6 +74,8 @@ class Comparison:
         yield self._pass
         if dtype == "float64" and self.program.by_hand:
             yield self._central_differences
+        if dtype == mixed_gate.NARROW and self.program.training is not None:
+            yield from self._mixed_gates()
         if dtype in ("bfloat16", "tf32"):
             return  # what these add to float32 is the precision of the pass
         if not self.program.is_large or dtype == self.last:
@@ -127,11 +132,60 @@ class Comparison:
 
     def _trajectory(self, dtype: str) -> Gate:
         torch, jax = in_both(self.frameworks, lambda framework: self._runs.train(framework, dtype))
+        self._metrics[dtype] = torch
         if dtype == "float64":
-            self._oracle_metrics = torch
             limits = trajectory_gate.float64_limits(torch)
         else:
             neighbours = self._runs.neighbours(self.frameworks[0], dtype)
             limits = trajectory_gate.envelope(torch, neighbours, dtype)
-        runs = (torch, jax, self._oracle_metrics, limits)
+        runs = (torch, jax, self._metrics["float64"], limits)
         return trajectory_gate.judge_training(runs, len(self.program.batches), dtype)
+
+    def _mixed_gates(self) -> Sequence[Callable[[str], Gate]]:
+        """The gates of mixed precision; a large model's is that of the pass."""
+        gates = [self._mixed_pass, self._mixed_update, self._mixed_trajectory]
+        return gates[:1] if self.program.is_large else gates
+
+    @cached_property
+    def _mixed(self) -> tuple[MixedRun, MixedRun]:
+        together = not self.program.is_large
+        return in_both(
+            self.frameworks,
+            lambda framework: self._runs.mixed(framework, mixed_gate.NARROW),
+            together,
+        )
+
+    def _mixed_pass(self, dtype: str) -> Gate:
+        torch, jax = self._mixed
+        first = self.frameworks[0]
+
+        def exact(run: MixedRun, number: int) -> TrainerPass:
+            return self._runs.trainer_pass(first, "float64", number, run.steps[number].before)
+
+        references = References(
+            first=in_both(
+                self.frameworks,
+                lambda framework: self._runs.trainer_pass(framework, "float64"),
+                together=not self.program.is_large,
+            ),
+            steps=[
+                (exact(torch, number), exact(jax, number)) for number in range(len(torch.steps))
+            ],
+        )
+        self.say(f"{self.program.title}, {dtype}: judging passes in mixed precision")
+        return mixed_gate.judge_passes(torch, jax, references, self._optimizer_config)
+
+    @property
+    def _optimizer_config(self) -> OptimizerConfig:
+        return self.program.optimizers[self.program.trajectory_optimizer]
+
+    def _mixed_update(self, dtype: str) -> Gate:
+        return mixed_gate.judge_updates(*self._mixed, self._optimizer_config)
+
+    def _mixed_trajectory(self, dtype: str) -> Gate:
+        torch, jax = self._mixed
+        master = mixed_gate.MASTER
+        if master not in self._metrics:
+            self._metrics[master] = self._runs.train(self.frameworks[0], master)
+        wider = {name: self._metrics[name] for name in ("float64", master)}
+        return mixed_gate.judge_trajectory(torch.metrics, jax.metrics, wider)

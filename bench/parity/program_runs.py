@@ -7,11 +7,13 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from bench.harness.foreign import Array, Batch, Model
+from bench.harness.foreign import Batch, Model
 from bench.harness.frameworks import Framework, Frameworks
 from bench.harness.programs import Program
 from bench.harness.training_steps import STEP_METRICS, StepMetrics, steps_with_detour
-from bench.harness.twin_modules import Runtime
+from bench.harness.twin_modules import Runtime, Trainer
+from bench.parity import mixed_runs
+from bench.parity.mixed_runs import RECORDED, MixedRun, MixedRuns, TrainerPass, TrainerStep, divided
 from shared.config import TrainConfig
 from shared.observation import Observation
 from shared.params import Params
@@ -28,7 +30,7 @@ class UnexpectedDtype(RuntimeError):
     """A framework computed in another dtype than the one it was configured for."""
 
 
-class ProgramRuns(Protocol):
+class ProgramRuns(MixedRuns, Protocol):
     """Computes what the gates judge of one program."""
 
     def load(self, framework: Framework) -> None:
@@ -143,25 +145,51 @@ class LiveRuns:
         """The metrics of the training steps, from ``start`` where it is given."""
         program = self.program
         self.say(said(program, framework, dtype, f"{len(program.batches)} training steps"))
-        model, runtime = self._build(framework, dtype, program, start)
         if program.training is not None:
-            config = replace(program.training, dtype=dtype)
-            return self._by_trainer(framework, model, runtime, config)
+            trainer, config = self._trainer(framework, dtype, start)
+            return self._by_trainer(framework, trainer, config)
+        model, runtime = self._build(framework, dtype, program, start)
         optimizer_config = program.optimizers[program.trajectory_optimizer]
         optimizer = framework.optim.Optimizer(model, optimizer_config)
         batches = (runtime.batch(*batch) for batch in program.batches)
         losses = framework.train.train(model, optimizer, program.loss_fn(framework), batches)
         return {"loss": framework.params.to_numpy(losses).astype(np.float64)}
 
+    def _trainer(
+        self,
+        framework: Framework,
+        dtype: str,
+        start: Params | None = None,
+        chunk: int | None = None,
+    ) -> tuple[Trainer, TrainConfig]:
+        """GPT-2's own trainer: micro-batches, matched dropout, the loss in chunks."""
+        if self.program.training is None:
+            raise ValueError(f"{self.program.title} has no trainer")
+        config = replace(self.program.training, dtype=dtype)
+        if chunk is not None:
+            config = replace(config, loss_chunk=chunk)
+        runtime = framework.runtime.configure(dtype, self.device)
+        model = self.program.build(framework, runtime.master, start)
+        return framework.train.Trainer(model, config, runtime), config
+
     def _by_trainer(
-        self, framework: Framework, model: Model, runtime: Runtime, config: TrainConfig
+        self,
+        framework: Framework,
+        trainer: Trainer,
+        config: TrainConfig,
+        recorded: list[TrainerStep] | None = None,
     ) -> StepMetrics:
-        """The same by GPT-2's own trainer: micro-batches, matched dropout, the loss in chunks."""
-        trainer, batches = framework.train.Trainer(model, config, runtime), self.program.batches
+        """The metrics of the trainer's steps; ``recorded`` is given the first ``RECORDED``."""
+        batches = self.program.batches
 
         def step(batch: Batch) -> tuple[float, float, float]:
-            taken = trainer.step(*divided(batch, config))
-            return taken.loss, taken.grad_norm, float(trainer.evaluate(*batch))
+            if recorded is None or len(recorded) == RECORDED:
+                taken = trainer.step(*divided(batch, config))
+                loss, norm = taken.loss, taken.grad_norm
+            else:
+                recorded.append(mixed_runs.one_step(trainer, batch, config))
+                loss, norm = recorded[-1].loss, recorded[-1].grad_norm
+            return loss, norm, float(trainer.evaluate(*batch))
 
         def detoured(halfway: TrainState) -> None:
             if self.detour is not None:
@@ -173,6 +201,31 @@ class LiveRuns:
             else steps_with_detour(trainer, batches, step, detoured)
         )
         return dict(zip(STEP_METRICS, np.array(list(rows)).T, strict=True))
+
+    def mixed(self, framework: Framework, dtype: str) -> MixedRun:
+        """A training run by GPT-2's own trainer, its first steps recorded."""
+        program = self.program
+        self.say(said(program, framework, dtype, "training in mixed precision"))
+        batch = program.batches[0]
+        if program.is_large:
+            return MixedRun(alone=self.trainer_pass(framework, dtype))
+        at_once, its_config = self._trainer(framework, dtype, chunk=0)
+        alone = mixed_runs.one_pass(framework, at_once, batch, its_config)
+        trainer, config = self._trainer(framework, dtype)
+        parts = tuple(mixed_runs.by_micro_batch(trainer, batch, config))
+        steps: list[TrainerStep] = []
+        metrics = self._by_trainer(framework, trainer, config, steps)
+        return MixedRun(alone=alone, parts=parts, steps=tuple(steps), metrics=metrics)
+
+    def trainer_pass(
+        self, framework: Framework, dtype: str, number: int = 0, state: TrainState | None = None
+    ) -> TrainerPass:
+        """The pass of batch ``number`` at ``state``, or at the start."""
+        self.say(said(self.program, framework, dtype, "a training step's pass"))
+        trainer, config = self._trainer(framework, dtype)
+        if state is not None:
+            trainer.restore(state)
+        return mixed_runs.one_pass(framework, trainer, self.program.batches[number], config)
 
     def neighbours(self, framework: Framework, dtype: str) -> list[StepMetrics]:
         """The metrics of runs from starts one ulp away."""
@@ -194,8 +247,3 @@ def said(program: Program, framework: Framework, dtype: str, stage: str) -> str:
     """A stage of a program's runs in one framework; JAX compiles before it runs anything."""
     where = "in JAX, compiling first" if framework.name == "jax" else "in PyTorch"
     return f"{program.title}, {dtype}: {stage} {where}"
-
-
-def divided(batch: Batch, config: TrainConfig) -> Iterator[Array]:
-    """The batch as the trainer takes it, in micro-batches."""
-    return (array.reshape(config.micro_batches, -1, array.shape[-1]) for array in batch)

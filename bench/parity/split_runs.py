@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from bench.harness.frameworks import Framework
 from bench.harness.programs import Program
 from bench.harness.training_steps import StepMetrics
+from bench.parity.mixed_runs import MixedRun, TrainerPass
 from bench.parity.places import Place
 from bench.parity.program_runs import LiveRuns, Say, said
 from shared.observation import Observation
 from shared.params import Params
+from shared.train_state import TrainState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,18 @@ class SplitRuns:
         """The metrics of runs from starts one ulp away."""
         return self.place.call(framework, _neighbours, dtype)
 
+    def mixed(self, framework: Framework, dtype: str) -> MixedRun:
+        """A training run in mixed precision."""
+        self.say(said(self.program, framework, dtype, "training in mixed precision"))
+        return self.place.call(framework, _mixed, dtype)
+
+    def trainer_pass(
+        self, framework: Framework, dtype: str, number: int = 0, state: TrainState | None = None
+    ) -> TrainerPass:
+        """The pass of batch ``number`` at ``state``, or at the start."""
+        self.say(said(self.program, framework, dtype, "a training step's pass"))
+        return self.place.call(framework, _trainer_pass, dtype, number, state)
+
 
 _RUNS: dict[str, LiveRuns] = {}  # of each framework that is in this process
 
@@ -90,3 +104,13 @@ def _train(framework: Framework, dtype: str) -> StepMetrics:
 
 def _neighbours(framework: Framework, dtype: str) -> list[StepMetrics]:
     return _RUNS[framework.name].neighbours(framework, dtype)
+
+
+def _mixed(framework: Framework, dtype: str) -> MixedRun:
+    return _RUNS[framework.name].mixed(framework, dtype)
+
+
+def _trainer_pass(
+    framework: Framework, dtype: str, number: int, state: TrainState | None
+) -> TrainerPass:
+    return _RUNS[framework.name].trainer_pass(framework, dtype, number, state)

@@ -16,6 +16,10 @@ RULES = outcome_tables.RULES | {
     "values": "the same lines in NumPy, PyTorch and JAX: equal, or different as a note says",
     "central-differences": "autograd against finite differences",
     "optimizer": "updates under injected gradients, against the rule written out",
+    "mixed pass": "a training step's pass over narrow copies of the parameters, each side against "
+    "float64 at its own",
+    "mixed update": "each side's clipping, moments and update, against AdamW written out",
+    "mixed trajectory": "each side's losses and gradient norms, against wider training runs",
     "trajectory": "losses and gradient norms of a training run, step by step",
 }
 
