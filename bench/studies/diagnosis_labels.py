@@ -171,7 +171,7 @@ dropout-mask-every-layer: same units in every layer
 dropout-off-in-training: dropping nothing in training
 dropout-on-in-evaluation: dropping units in evaluation
 dropout-off-after-evaluation: dropping nothing once it has been evaluated
-embedding-without-dropout: both dropped
+embedding-without-dropout: both dropped|what enters drop
 attention-without-dropout: without dropout
 attention-without-dropout-in-float32: without dropout
 attention-dropout-of-kernel: draws at random
