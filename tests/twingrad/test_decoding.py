@@ -167,16 +167,6 @@ def test_the_commands_print_it_and_write_it(tmp_path, monkeypatch, capsys):
     assert program["gates"][2]["tensors"][0]["kind"] == "logits"
 
 
-def test_a_record_holds_no_decoding_and_a_note_says_so():
-    class Recorded:
-        recorded = True
-
-    pair = decoders.pair()
-    live = LivePair(pair=pair, dtype="float64", torch=Recorded(), jax=Recorded())
-    note = check.decode(live, lambda text: None)
-    assert note.note == check.RECORDED
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

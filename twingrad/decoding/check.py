@@ -1,40 +1,40 @@
 """The check of decoding, as ``compare`` and ``diagnose`` make it."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
 from twingrad import numerics
-from twingrad.decoding.causes import cause
-from twingrad.decoding.runs import Decoding, Parted
-from twingrad.diagnosis.finding import Cause, Finding, Note
+from twingrad.decoding import causes, displaced
+from twingrad.decoding.parting import Parted, from_its_own, one
+from twingrad.decoding.runs import Decoding
+from twingrad.decoding.sessions import on_side
+from twingrad.diagnosis.finding import Cause, Finding
 from twingrad.exact import Say
 from twingrad.foreign import Array
 from twingrad.live import LivePair
 from twingrad.sides import TITLES, Framework
 
-RECORDED = "decoding is not compared: one side is a record, which holds no decoding"
+# Beside the evidence, of a recorded side that parts elsewhere first.
+UNTRIED = "; {}'s side is a record, so causes at this position were not tried there"
 
 
-def decode(live: LivePair, say: Say) -> Decoding | Note | None:
-    """Both sides' decoding; a note where a side is a record, nothing for a pair without it.
+def decode(live: LivePair, say: Say) -> Decoding | None:
+    """Both sides' decoding; nothing for a pair without it.
 
-    Raises ``ValueError`` where it cannot be run.
+    Raises ``ValueError`` where it cannot be run, or could not be when a side was recorded.
     """
     if live.pair.torch_decode is None and live.pair.jax_decode is None:
         return None
-    if live.torch.recorded or live.jax.recorded:
-        return Note("model", RECORDED)
     say(f"{live.pair.name}, {live.dtype}: decoding with a cache on both sides")
     return Decoding.of(live)
 
 
-def found(live: LivePair, say: Say) -> Iterator[Finding | Note]:
-    """Where decoding parts, as a stage of a diagnosis; a note where it is not compared."""
+def found(live: LivePair, say: Say) -> Iterator[Finding]:
+    """Where decoding parts, as a stage of a diagnosis."""
     decoded = decode(live, say)
-    if isinstance(decoded, Note):
-        yield decoded
-    elif decoded is not None:
+    if decoded is not None:
         yield from findings(decoded)
 
 
@@ -50,7 +50,7 @@ def findings(decoding: Decoding, causes: bool = True) -> Iterator[Finding]:
             stage="decoding",
             where=f"{where} ({who})",
             reason=_reason(decoding, parted) if causes and parted.own else None,
-            evidence=_evidence(decoding, parted),
+            evidence=_evidence(decoding, parted) + _untried(decoding, parted),
             dtype=decoding.dtype,
             mode="training" if decoding.live.pair.train else "evaluation",
             size=parted.ratio,
@@ -59,7 +59,7 @@ def findings(decoding: Decoding, causes: bool = True) -> Iterator[Finding]:
 
 def _reason(decoding: Decoding, parted: Parted) -> Cause | None:
     texts: dict[Framework, str | None] = {
-        side: cause(decoding, _of_side(decoding, parted, side), side) for side in parted.sides
+        side: _cause(decoding, _of_side(decoding, parted, side), side) for side in parted.sides
     }
     known = {side: text for side, text in texts.items() if text}
     if not known:
@@ -68,6 +68,42 @@ def _reason(decoding: Decoding, parted: Parted) -> Cause | None:
     if not others and len(known) == len(texts):
         return Cause.statement(f"in both: {one}" if len(texts) > 1 else one)
     return Cause.statement("; ".join(f"{TITLES[side]}: {text}" for side, text in known.items()))
+
+
+def _cause(decoding: Decoding, parted: Parted, side: Framework) -> str | None:
+    """Why ``side`` parts from its own forward pass, in words; None where nothing explains it."""
+    record = decoding.records.get(side)
+    try:
+        if record is None:
+            on = partial(on_side, decoding.live, side)
+            text = causes.cause(on, decoding.tokens, decoding.dtype, parted)
+        else:
+            text = record.cause if _is_first(decoding, parted, side) else None
+        return text or _by_the_other(decoding, parted, side)
+    except ValueError:  # its functions do not take what a trial gives them
+        return None
+
+
+def _is_first(decoding: Decoding, parted: Parted, side: Framework) -> bool:
+    """Whether it is here that a side first parts from its own forward pass."""
+    first = from_its_own(decoding.sides[side], side, decoding.dtype)
+    return first is not None and (first.stretch.name, first.position) == (
+        parted.stretch.name, parted.position,
+    )  # fmt: skip
+
+
+def _by_the_other(decoding: Decoding, parted: Parted, side: Framework) -> str | None:
+    """Positions that are off: the other side's step gives these numbers with them."""
+    other: Framework = "jax" if side == "torch" else "torch"
+    if not parted.stretch.number or not parted.own or len(parted.sides) > 1:
+        return None
+    record = decoding.records.get(other)
+    if record is None:
+        on = partial(on_side, decoding.live, other)
+        off = displaced.known(on, decoding.tokens, decoding.dtype, parted)
+    else:
+        off = displaced.recognised(record.displaced, decoding.dtype, parted)
+    return None if off is None else displaced.sentence(off, parted.position, other)
 
 
 def _of_side(decoding: Decoding, parted: Parted, side: Framework) -> Parted:
@@ -85,7 +121,7 @@ def _evidence(decoding: Decoding, parted: Parted) -> str:
     """How far the two are apart, and the first number that differs, with its place."""
     gap = numerics.distance(parted.values, parted.reference).l2
     size = numerics.size(parted.reference).l2
-    verdict = decoding.one(parted.values, parted.reference)
+    verdict = one(parted.values, parted.reference, decoding.dtype)
     limit = verdict.limit_u * numerics.UNIT_ROUNDOFF[decoding.dtype]
     ours, theirs = ("with the cache", "forward pass") if parted.own else ("PyTorch", "JAX")
     what = "its own forward pass" if parted.own else "the other side's"
@@ -96,6 +132,15 @@ def _evidence(decoding: Decoding, parted: Parted) -> str:
         f"relative, limit {limit:.3g} in {decoding.dtype}; the first that differs is [{row}, "
         f"{parted.position}, {token}]: {ours} {number:.9g}, {theirs} {other:.9g}"
     )
+
+
+def _untried(decoding: Decoding, parted: Parted) -> str:
+    """A clause on the recorded side where its causes, which are of its first position, are not."""
+    if not parted.own:
+        return ""
+    recorded = [side for side in parted.sides if side in decoding.records]
+    untried = [side for side in recorded if not _is_first(decoding, parted, side)]
+    return "".join(UNTRIED.format(TITLES[side]) for side in untried)
 
 
 def _first(x: Array, y: Array, limit: float) -> tuple[int, int]:
