@@ -1,7 +1,7 @@
 """What a recorded side decodes: kept, checked, and judged as the live one would be."""
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -16,15 +16,18 @@ from tests.helpers import decoders
 from twingrad import comparison
 from twingrad.arithmetic import arithmetic
 from twingrad.decoding import check
-from twingrad.decoding.decoded import Decoded, runs
+from twingrad.decoding.decoded import Decoded, DecodingRecord, runs
+from twingrad.decoding.recording import recorded
 from twingrad.decoding.runs import Decoding
+from twingrad.decoding.sessions import on_side
 from twingrad.diagnosis import pairs
 from twingrad.live import LivePair
-from twingrad.record import against, files, recorder
+from twingrad.record import against, codec, files, recorder
 from twingrad.record.content import Content
 from twingrad.record.recorded import Record
 
 SIDES = ("torch", "jax")
+WRONG = {"torch": ["torch_bug"], "jax": ["jax_bug"], "both": ["torch_bug", "jax_bug"]}
 
 
 def record(pair, side, folder, **options):
@@ -73,120 +76,109 @@ def test_a_right_pair_is_equal_from_a_record_of_either_side(tmp_path, side):
     assert np.array_equal(found.content.tokens, decoders.TOKENS)
     assert run.decoding.decoded.forward.shape == (*decoders.TOKENS.shape, decoders.V)
     assert found.content.runs["float32"].decoding is None
+    assert getattr(apart, f"{side}_decode") is None
 
 
-@pytest.mark.slow("jax-jax_bug-index*", "torch-jax_bug-mask*")
-@pytest.mark.parametrize("bug", ["index", "lost", "mask", "later", "position"])
-@pytest.mark.parametrize("wrong", ["torch_bug", "jax_bug"])
+class Gone:
+    """A side that is not here: its model, which nothing may ask for, cannot be run."""
+
+    recorded = True
+
+
+def from_decoding_alone(pair):
+    """Findings in one process, and from what a record has of either side's decoding."""
+    with arithmetic("float64"):
+        live = LivePair.build(pair, "float64", lift=True)
+        whole = Decoding.of(live)
+        found = {"": list(check.findings(whole))}
+        for side in SIDES:
+            kept = recorded(partial(on_side, live, side), side, decoders.TOKENS, "float64")
+            tensors = codec.Tensors()
+            kept = codec.decode(DecodingRecord, codec.encode(kept, tensors), tensors.by_name)
+            apart = replace(
+                whole,
+                live=replace(live, **{side: Gone()}),
+                sides={**whole.sides, side: kept.decoded},
+                records={side: kept},
+            )
+            found[side] = list(check.findings(apart))
+    return found
+
+
+@pytest.mark.slow("*index", "*position", "*later", "*-prompt*", "both-lost", "torch-mask")
+@pytest.mark.parametrize("bug", ["index", "lost", "mask", "later", "position", "prompt lost"])
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_causes_are_those_of_one_process_whichever_side_is_recorded(wrong, bug):
+    found = from_decoding_alone(decoders.pair(**dict.fromkeys(wrong, bug)))
+    assert len(found[""]) == 1
+    assert found[""][0].cause.startswith("in both: ") == (len(wrong) == 2)
+    assert found["torch"] == found["jax"] == found[""]
+
+
+@pytest.mark.slow("torch_bug-jax", "jax_bug-torch")
 @pytest.mark.parametrize("side", SIDES)
-def test_a_bug_is_found_as_in_one_process_with_its_cause(tmp_path, side, wrong, bug):
-    here, there = both_ways(decoders.pair(**{wrong: bug}), side, tmp_path)
-    assert len(here) == 1
+@pytest.mark.parametrize("wrong", ["torch_bug", "jax_bug"])
+def test_a_bug_is_found_from_a_whole_record_with_its_cause(tmp_path, wrong, side):
+    here, there = both_ways(decoders.pair(**{wrong: "lost"}), side, tmp_path)
     assert here[0].cause is not None
     require_same(here, there)
 
 
-@pytest.mark.parametrize("side", SIDES)
-def test_one_mistake_of_both_sides_is_one_finding_from_a_record_too(tmp_path, side):
-    here, there = both_ways(decoders.pair(torch_bug="mask", jax_bug="mask"), side, tmp_path)
-    assert here[0].cause.startswith("in both: the mask lets")
-    require_same(here, there)
+def _off_by_one(model, tokens, cache, position):
+    """A step whose table of positions is read without a module, at the next one."""
+    wpe, off = model.wpe, int(tokens.shape[1] == 1)
+    model.wpe = lambda positions: wpe.embedding[...][positions + off]
+    try:
+        return model.step(tokens, cache, position)
+    finally:
+        model.wpe = wpe
 
 
-def _table(off):
-    """A step of JAX's that reads its table of positions without a module."""
-
-    def step(model, tokens, cache, position):
-        class Bare:
-            def __init__(self, table):
-                self.table = table
-
-            def __call__(self, positions):
-                return self.table[positions + off]
-
-        table = Bare(model.wpe.embedding[...])
-        module, model.wpe = model.wpe, table
-        try:
-            return model.step(tokens, cache, position)
-        finally:
-            model.wpe = module
-
-    return replace(decoders.DECODE, step=step)
+OFF = replace(decoders.DECODE, step=_off_by_one)
 
 
-def _tables_off(model, tokens, cache, position):
-    off = int(tokens.shape[1] == 1)
-    return _table(off).step(model, tokens, cache, position)
+def test_a_position_that_no_module_is_given_is_known_by_the_other_side():
+    found = from_decoding_alone(decoders.pair(jax_decode=OFF))
+    assert "PyTorch's gives these numbers where its embedding" in found[""][0].cause
+    assert found["torch"] == found["jax"] == found[""]
 
 
-OFF = replace(decoders.DECODE, step=_tables_off)
-
-
-@pytest.mark.parametrize("side", SIDES)
-def test_a_position_that_no_module_is_given_is_known_by_the_other_side(tmp_path, side):
-    here, there = both_ways(decoders.pair(jax_decode=OFF), side, tmp_path)
-    assert "PyTorch's gives these numbers where its embedding" in here[0].cause
-    require_same(here, there)
-
-
-def test_a_recorded_side_that_parts_elsewhere_first_says_what_was_not_tried(tmp_path):
-    def early(model, tokens, cache, position):
-        logits, cache = model.step(tokens, cache, position)
-        return logits * (1 + 1e-6 * (tokens.shape[1] > 1)), cache
-
-    def late(model, tokens, cache, position):
-        logits, cache = model.step(tokens, cache, position)
-        return logits.at[:, 1:].multiply(1 + 1e-6 * (tokens.shape[1] > 1)), cache
-
-    pair = decoders.pair(
-        torch_decode=replace(decoders.DECODE, step=early),
-        jax_decode=replace(decoders.DECODE, step=late),
-    )
-    here, there = both_ways(pair, "jax", tmp_path)
-    require_same(here, there)
-    assert here[0].where == "prefill of 3, position 0 (PyTorch and JAX)"
-    assert there[0].evidence == here[0].evidence + check.UNTRIED.format("JAX")
-
-
-def test_decoding_that_raises_is_refused_where_it_is_judged(tmp_path):
+def test_decoding_that_raises_is_refused_where_it_is_judged():
     def broken(model, tokens, cache, position):
         raise RuntimeError("no step today")
 
-    pair = decoders.pair(torch_decode=replace(decoders.DECODE, step=broken))
-    found = record(pair, "torch", tmp_path / "rec")
-    with pytest.raises(ValueError, match=r"torch_decode raised RuntimeError: no step today"):
-        pairs.diagnose(against.against(pair, found, tmp_path / "rec"))
-
-
-def test_a_recorded_model_is_not_run():
-    """Neither by the check nor by its causes: a record has no functions at all."""
-    pair = decoders.pair(torch_bug="lost", jax_bug="mask")
-    content = recorder.record(pair, "torch")
-    apart = against.against(pair, Record(content), "rec")
-    assert apart.torch_decode is None
-    assert {f.where for f in decoded(apart)} == {
-        "step 1, position 3 (JAX)", "step 2, position 4 (PyTorch)",
-    }  # fmt: skip
+    wrong = decoders.pair(jax_decode=replace(decoders.DECODE, step=broken))
+    with arithmetic("float64"):
+        live = LivePair.build(wrong, "float64")
+        kept = recorded(partial(on_side, live, "jax"), "jax", decoders.TOKENS, "float64")
+    content = content_of(True)
+    run = replace(content.runs["float64 lifted"], decoding=kept)
+    found = Record(replace(content, runs={"float64 lifted": run}))
+    with pytest.raises(ValueError, match=r"jax_decode raised RuntimeError: no step today"):
+        decoded(against.against(decoders.pair(), found, "rec"))
 
 
 @cache
 def content_of(decodes: bool) -> Content:
-    functions = {} if decodes else {"torch_decode": None, "jax_decode": None}
-    return recorder.record(decoders.pair(**functions), "torch")
+    if decodes:
+        return recorder.record(decoders.pair(), "jax")
+    content = content_of(True)
+    bare = {name: replace(run, decoding=None) for name, run in content.runs.items()}
+    return replace(content, tokens=None, runs=bare)
 
 
 @pytest.mark.parametrize(
-    ("recorded", "changes", "words"),
+    ("decodes", "changes", "words"),
     [
-        (False, {}, "the pair has jax_decode, and rec holds no decoding"),
-        (True, {"jax_decode": None, "torch_decode": None}, "the pair has no jax_decode: give it"),
+        (False, {}, "the pair has torch_decode, and rec holds no decoding"),
+        (True, {"jax_decode": None, "torch_decode": None}, "the pair has no torch_decode: give it"),
         (True, {"tokens": decoders.TOKENS[:, 1:]}, "other tokens than were decoded for rec"),
         (True, {"tokens": decoders.TOKENS[:, :2]}, "3 tokens or more"),
     ],
 )
-def test_a_pair_that_decodes_otherwise_than_the_record_is_refused(recorded, changes, words):
+def test_a_pair_that_decodes_otherwise_than_the_record_is_refused(decodes, changes, words):
     with pytest.raises(ValueError, match=words):
-        against.against(decoders.pair(**changes), Record(content_of(recorded)), "rec")
+        against.against(decoders.pair(**changes), Record(content_of(decodes)), "rec")
 
 
 def test_tokens_that_cannot_be_decoded_are_not_recorded():
@@ -202,9 +194,9 @@ def _forged(name):
     def of_run(**changes):
         return replace(content, runs={"float64 lifted": replace(run, **changes)})
 
-    def of_stretch(number, **changes):
+    def of_stretch(place, **changes):
         stretches = list(kept.decoded.stretches)
-        stretches[number] = replace(stretches[number], **changes)
+        stretches[place] = replace(stretches[place], **changes)
         found = Decoded(forward=kept.decoded.forward, stretches=stretches)
         return of_run(decoding=replace(kept, decoded=found))
 

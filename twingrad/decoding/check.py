@@ -7,7 +7,7 @@ import numpy as np
 
 from twingrad import numerics
 from twingrad.decoding import causes, displaced
-from twingrad.decoding.parting import Parted, from_its_own, one
+from twingrad.decoding.parting import Parted, one
 from twingrad.decoding.runs import Decoding
 from twingrad.decoding.sessions import on_side
 from twingrad.diagnosis.finding import Cause, Finding
@@ -15,9 +15,6 @@ from twingrad.exact import Say
 from twingrad.foreign import Array
 from twingrad.live import LivePair
 from twingrad.sides import TITLES, Framework
-
-# Beside the evidence, of a recorded side that parts elsewhere first.
-UNTRIED = "; {}'s side is a record, so causes at this position were not tried there"
 
 
 def decode(live: LivePair, say: Say) -> Decoding | None:
@@ -50,7 +47,7 @@ def findings(decoding: Decoding, causes: bool = True) -> Iterator[Finding]:
             stage="decoding",
             where=f"{where} ({who})",
             reason=_reason(decoding, parted) if causes and parted.own else None,
-            evidence=_evidence(decoding, parted) + _untried(decoding, parted),
+            evidence=_evidence(decoding, parted),
             dtype=decoding.dtype,
             mode="training" if decoding.live.pair.train else "evaluation",
             size=parted.ratio,
@@ -78,18 +75,10 @@ def _cause(decoding: Decoding, parted: Parted, side: Framework) -> str | None:
             on = partial(on_side, decoding.live, side)
             text = causes.cause(on, decoding.tokens, decoding.dtype, parted)
         else:
-            text = record.cause if _is_first(decoding, parted, side) else None
+            text = record.cause
         return text or _by_the_other(decoding, parted, side)
     except ValueError:  # its functions do not take what a trial gives them
         return None
-
-
-def _is_first(decoding: Decoding, parted: Parted, side: Framework) -> bool:
-    """Whether it is here that a side first parts from its own forward pass."""
-    first = from_its_own(decoding.sides[side], side, decoding.dtype)
-    return first is not None and (first.stretch.name, first.position) == (
-        parted.stretch.name, parted.position,
-    )  # fmt: skip
 
 
 def _by_the_other(decoding: Decoding, parted: Parted, side: Framework) -> str | None:
@@ -132,15 +121,6 @@ def _evidence(decoding: Decoding, parted: Parted) -> str:
         f"relative, limit {limit:.3g} in {decoding.dtype}; the first that differs is [{row}, "
         f"{parted.position}, {token}]: {ours} {number:.9g}, {theirs} {other:.9g}"
     )
-
-
-def _untried(decoding: Decoding, parted: Parted) -> str:
-    """A clause on the recorded side where its causes, which are of its first position, are not."""
-    if not parted.own:
-        return ""
-    recorded = [side for side in parted.sides if side in decoding.records]
-    untried = [side for side in recorded if not _is_first(decoding, parted, side)]
-    return "".join(UNTRIED.format(TITLES[side]) for side in untried)
 
 
 def _first(x: Array, y: Array, limit: float) -> tuple[int, int]:

@@ -38,8 +38,8 @@ def recognised(steps: Iterable[Displaced], dtype: str, parted: Parted) -> int | 
     """The same of the steps that a record has."""
     near = one(parted.values, parted.reference, dtype).limit_u * numerics.UNIT_ROUNDOFF[dtype]
     for step in steps:
-        is_there = step.position == parted.position and parted.values.size <= sketches.MOST
-        if is_there and sketches.is_same(step.sketch, parted.values, near):
+        is_there = step.position == parted.position
+        if is_there and sketches.is_same(step.sketch, _sketched(parted.values), near):
             return step.off
     return None
 
@@ -59,11 +59,15 @@ def _recorded(runner: Runner, tokens: Array, calls: Sequence[Call]) -> list[Disp
         given = tokens[:, call.start : call.start + call.count]
         before = partial(runner.filled, cache, {})
         for off, x in _steps(runner, given, before, call.start) if call.number else ():
-            if x.size <= sketches.MOST:
-                sketch = sketches.sketch(x)
-                found.append(Displaced(position=call.start, off=off, sketch=sketch))
+            sketch = sketches.sketch(_sketched(x))
+            found.append(Displaced(position=call.start, off=off, sketch=sketch))
         cache = runner.step(given, cache, call.start)[1]
     return found
+
+
+def _sketched(x: Array) -> Array:
+    """As many rows of logits [B, V] as a sketch is made of, but one at least."""
+    return x[: max(1, sketches.MOST // max(1, x.shape[1]))]
 
 
 def _steps(

@@ -22,6 +22,11 @@ class Parted:
     reference: Array
     ratio: float
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """The call and the position."""
+        return self.stretch.name, self.position
+
 
 def judged(name: str, gaps: Gaps, scale: Size, dtype: str) -> Verdict:
     """The verdict on logits, by how far they are from what they should be."""

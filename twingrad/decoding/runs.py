@@ -82,7 +82,7 @@ class Decoding:
             if found is not None:
                 first[side] = found
         ours, theirs = first.get("torch"), first.get("jax")
-        if ours and theirs and ours.stretch.name == theirs.stretch.name:
+        if ours and theirs and ours.place == theirs.place:
             both = Parted(**{**vars(ours), "sides": SIDES})
             yield both
         else:
