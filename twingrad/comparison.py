@@ -94,9 +94,7 @@ def _in_float64(run: ExactRun, say: Say) -> tuple[list[Gate], list[Note], Values
             if wrong:
                 gates.append(Gate(name=name, tensors=wrong))
         decoded = check.decode(run.live, say)
-        if isinstance(decoded, Note):
-            notes.append(decoded)
-        elif decoded is not None:
+        if decoded is not None:
             gates.append(Gate(name="decoding", tensors=decoded.verdicts))
     return gates, [*notes, *run.cast_notes()], torch
 

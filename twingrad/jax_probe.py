@@ -9,6 +9,7 @@ import numpy as np
 
 from twingrad.calls import Key, Plain
 from twingrad.casts import log
+from twingrad.decoding.decoded import DecodingRecord
 from twingrad.foreign import Array, Loss, Model, ModuleCall, Optimizer, Tree
 from twingrad.jax_compiled import compiled
 from twingrad.jax_models import kinds, tracing
@@ -187,6 +188,10 @@ class Subject:
             return loss, (state, *seen)
 
         return compiled(jax.value_and_grad(loss_of, has_aux=True))
+
+    def decoding(self) -> DecodingRecord | None:
+        """Nothing: it can be run itself."""
+        return None
 
 
 def made(model: Model) -> Model:

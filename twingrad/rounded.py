@@ -191,9 +191,7 @@ def _further(run: RoundedRun, say: Say) -> Iterator[Gate | Note]:
         if failed:
             yield Gate(name=name, tensors=failed)
     decoded = check.decode(run.run.live, say)
-    if isinstance(decoded, Note):
-        yield decoded
-    elif decoded is not None:
+    if decoded is not None:
         yield Gate(name="decoding", tensors=decoded.verdicts)
 
 

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from twingrad.calls import Key, Pass, Plain
 from twingrad.casts.log import CastLog
+from twingrad.decoding.decoded import DecodingRecord
 from twingrad.diagnosis.hypotheses.rules import Rule
 from twingrad.diagnosis.hypotheses.sketches import Scene
 from twingrad.foreign import Array, Loss, Optimizer, OptimizerOf, Tree
@@ -65,6 +66,9 @@ class TorchSide(Protocol):
     def applied(self, path: str) -> Callable[[Array], Array] | None:
         """The module at ``path`` as a function of one tensor, if it can be called."""
 
+    def decoding(self) -> DecodingRecord | None:
+        """What a record has of its decoding; a live model is run for it."""
+
 
 class JaxSide(Protocol):
     """JAX's model in one dtype. What was recorded takes no other numbers than it had."""
@@ -122,6 +126,9 @@ class JaxSide(Protocol):
         self, optimizer: Optimizer, paths: Sequence[str], gradients: Sequence[Mapping[str, Array]]
     ) -> list[Values]:
         """The parameters at ``paths`` after each step of the optimizer, one a gradient."""
+
+    def decoding(self) -> DecodingRecord | None:
+        """What a record has of its decoding; a live model is run for it."""
 
 
 class RecordedTorch(TorchSide, Protocol):

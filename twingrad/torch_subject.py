@@ -7,6 +7,7 @@ from torch import nn
 
 from twingrad import torch_probe
 from twingrad.calls import Pass
+from twingrad.decoding.decoded import DecodingRecord
 from twingrad.diagnosis.hypotheses import rules
 from twingrad.diagnosis.hypotheses.rules import Rule
 from twingrad.diagnosis.hypotheses.sketches import Scene
@@ -102,3 +103,7 @@ class Subject:
     def applied(self, path: str) -> Callable[[Array], Array] | None:
         """The module at ``path`` as a function of one tensor."""
         return partial(torch_probe.applied, self.model, path)
+
+    def decoding(self) -> DecodingRecord | None:
+        """Nothing: it can be run itself."""
+        return None

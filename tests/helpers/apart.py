@@ -77,7 +77,7 @@ def _without_side(node: ast.stmt, side: str) -> ast.stmt:
     """A statement whose calls of ``Pair`` are given nothing of one side."""
     for call in ast.walk(node):
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Pair":
-            leave = (side, f"{side}_loss", f"{side}_optimizer")
+            leave = (side, f"{side}_loss", f"{side}_optimizer", f"{side}_decode")
             call.keywords = [word for word in call.keywords if word.arg not in leave]
     return node
 

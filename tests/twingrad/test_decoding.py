@@ -79,6 +79,23 @@ def test_the_same_mistake_on_both_sides_is_one_finding_of_both():
     assert step.mutual_error_u < 100 < step.torch_error_u
 
 
+def test_sides_that_part_at_two_positions_of_one_call_are_two_findings():
+    def wrong(model, tokens, cache, position):
+        logits, cache = model.step(tokens, cache, position)
+        factors = np.ones((tokens.shape[1], 1))
+        if len(factors) > 1:  # the prompt: in PyTorch at every position, in JAX but for the first
+            factors[int(isinstance(logits, jax.Array)) :] += 1e-6
+        as_its_own = jnp if isinstance(logits, jax.Array) else torch
+        return logits * as_its_own.asarray(factors), cache
+
+    functions = replace(decoders.DECODE, step=wrong)
+    _, found = decoded(decoders.pair(torch_decode=functions, jax_decode=functions))
+    assert [finding.where for finding in found] == [
+        "prefill of 3, position 0 (PyTorch)",
+        "prefill of 3, position 1 (JAX)",
+    ]
+
+
 def test_a_mistake_that_no_replay_explains_has_no_cause():
     def louder(model, tokens, cache, position):
         logits, cache = model.step(tokens, cache, position)
@@ -165,16 +182,6 @@ def test_the_commands_print_it_and_write_it(tmp_path, monkeypatch, capsys):
     (program,) = json.loads(out.read_text())["programs"]
     assert [gate["gate"] for gate in program["gates"]] == ["float64", "second batch", "decoding"]
     assert program["gates"][2]["tensors"][0]["kind"] == "logits"
-
-
-def test_a_record_holds_no_decoding_and_a_note_says_so():
-    class Recorded:
-        recorded = True
-
-    pair = decoders.pair()
-    live = LivePair(pair=pair, dtype="float64", torch=Recorded(), jax=Recorded())
-    note = check.decode(live, lambda text: None)
-    assert note.note == check.RECORDED
 
 
 @pytest.mark.parametrize(

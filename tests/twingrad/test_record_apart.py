@@ -133,6 +133,39 @@ def test_every_cause_is_found_too(found, case, way):
     assert pairs.NOT_TRIED not in getattr(found[case], way).notes
 
 
+def _decode_pair() -> str:
+    """The pair of docs/porting.md that decodes, whose port sees one position too many."""
+    text = (ROOT / "docs" / "porting.md").read_text(encoding="utf-8")
+    return text.partition("<!-- file: decode_pair.py -->\n```python\n")[2].partition("```")[0]
+
+
+def test_decoding_is_judged_from_a_record_of_either_side(tmp_path):
+    text = _decode_pair()
+    (tmp_path / "both.py").write_text(text)
+    for side in ("torch", "jax"):
+        (tmp_path / f"of_{side}.py").write_text(one_side(text, side))
+    (finding,) = _together(tmp_path / "both.py")
+    assert finding.where == "prefill of 3, position 0 (JAX)"
+
+    def record(side, out, *more):
+        return tmp_path, ["record", f"of_{side}.py", "--side", side, "--out", out, *more]
+
+    def judge(side, record):
+        call = ["diagnose", f"of_{side}.py", "--against", record, "--json", f"{record}.json"]
+        return tmp_path, call
+
+    recorded = calls_without("jax", [record("torch", "of_torch")])
+    like = record("jax", "of_jax", "--like", "of_torch")
+    in_jax = calls_without("torch", [judge("jax", "of_torch"), like])
+    in_torch = calls_without("jax", [judge("torch", "of_jax")])
+    assert [status for status, _ in (*recorded, *in_jax, *in_torch)] == [0, 1, 0, 1]
+    for side, done in (("torch", in_jax[0]), ("jax", in_torch[0])):
+        answer = _answer(tmp_path / f"of_{side}.json", done)
+        assert (answer.stage, answer.where) == ("decoding", finding.where)
+        assert answer.cause == finding.cause
+        assert answer.size == pytest.approx(finding.size, rel=1e-6)
+
+
 BOTH = """
 import numpy as np
 from twingrad import Pair

@@ -11,37 +11,34 @@ from functools import partial
 import numpy as np
 
 from twingrad import numerics
+from twingrad.decoding.displaced import STEPS_OFF
+from twingrad.decoding.parting import Parted, one
 from twingrad.decoding.rotation import family, turn, turned
 from twingrad.decoding.runner import Path, Runner, entry, time_axes, with_entry
-from twingrad.decoding.runs import Decoding, Parted
-from twingrad.decoding.sessions import on_side
+from twingrad.decoding.sessions import Session
 from twingrad.foreign import Array, Tree
-from twingrad.sides import TITLES, Framework
 
 Leaves = dict[Path, Array]
 SAME = 1e-9  # relative: how near an entry of a cache must be to one that it is taken for
-STEPS_OFF = (1, -1, 2, -2)
 
 
-def cause(decoding: Decoding, parted: Parted, side: Framework) -> str | None:
-    """Why ``side`` parts from its own forward pass, in words; None where nothing explains it."""
-    trial = _Trial(decoding, parted, side)
-    try:
-        return on_side(decoding.live, side, trial.cause) or _of_the_other(decoding, parted, side)
-    except ValueError:  # its functions do not take what a trial gives them
-        return None
+def cause(on: Session, tokens: Array, dtype: str, parted: Parted) -> str | None:
+    """Why a side parts from its own forward pass, in words; None where nothing explains it.
+
+    Raises ``ValueError`` where its functions do not take what a trial gives them.
+    """
+    return on(_Trial(tokens, dtype, parted).cause)
 
 
 @dataclass
 class _Trial:
     """Calls of one side's functions around the one that parts."""
 
-    decoding: Decoding
+    tokens: Array
+    dtype: str
     parted: Parted
-    side: Framework
 
     def __post_init__(self) -> None:
-        self.tokens = self.decoding.tokens
         self.rows, self.length = self.tokens.shape
         self.at = self.parted.position
         self.axes: dict[Path, int] = {}
@@ -68,7 +65,7 @@ class _Trial:
         except Exception:  # whatever somebody's code raises for what it was not made for
             return False
         place = logits.shape[1] - 1 - after
-        return place >= 0 and self.decoding.one(logits[:, place], self.parted.reference).ok
+        return place >= 0 and one(logits[:, place], self.parted.reference, self.dtype).ok
 
     def _of_a_prefill(self) -> Iterator[str | None]:
         stretch, runner = self.parted.stretch, self.runner
@@ -328,42 +325,3 @@ class _Trial:
             if not numerics.distance(x, y).l2 <= SAME * numerics.size(y).l2:
                 return False
         return True
-
-
-def _of_the_other(decoding: Decoding, parted: Parted, side: Framework) -> str | None:
-    """Positions that are off: the other side's step gives these numbers with them."""
-    other: Framework = "jax" if side == "torch" else "torch"
-    stretch = parted.stretch
-    if not stretch.number or not parted.own or len(parted.sides) > 1:
-        return None
-    at, tokens = parted.position, decoding.tokens
-
-    def tried(runner: Runner) -> int | None:
-        for off in STEPS_OFF:
-            cache = runner.cache(*tokens.shape)
-            if at:
-                cache = runner.step(tokens[:, :at], cache, 0)[1]
-            empty = runner.filled(cache, {})
-            runner.step(tokens[:, at : at + 1], empty, at)
-            known = {
-                path: off
-                for path, found in runner.integers.items()
-                if found and all((x == at).all() for x in found)
-            }
-            if not known:
-                return None
-            try:
-                logits = runner.step(tokens[:, at : at + 1], cache, at, known)[0]
-            except Exception:  # a position that a table does not have
-                continue
-            if decoding.one(logits[:, -1], parted.values).ok:
-                return off
-        return None
-
-    off = on_side(decoding.live, other, tried)
-    if off is None:
-        return None
-    return (
-        f"the position is off by {off:+d} in the cached step: {TITLES[other]}'s gives these "
-        f"numbers where its embedding of positions is given {at + off} at position {at}"
-    )

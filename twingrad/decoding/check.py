@@ -1,40 +1,37 @@
 """The check of decoding, as ``compare`` and ``diagnose`` make it."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
 from twingrad import numerics
-from twingrad.decoding.causes import cause
-from twingrad.decoding.runs import Decoding, Parted
-from twingrad.diagnosis.finding import Cause, Finding, Note
+from twingrad.decoding import causes, displaced
+from twingrad.decoding.parting import Parted, one
+from twingrad.decoding.runs import Decoding
+from twingrad.decoding.sessions import on_side
+from twingrad.diagnosis.finding import Cause, Finding
 from twingrad.exact import Say
 from twingrad.foreign import Array
 from twingrad.live import LivePair
 from twingrad.sides import TITLES, Framework
 
-RECORDED = "decoding is not compared: one side is a record, which holds no decoding"
 
+def decode(live: LivePair, say: Say) -> Decoding | None:
+    """Both sides' decoding; nothing for a pair without it.
 
-def decode(live: LivePair, say: Say) -> Decoding | Note | None:
-    """Both sides' decoding; a note where a side is a record, nothing for a pair without it.
-
-    Raises ``ValueError`` where it cannot be run.
+    Raises ``ValueError`` where it cannot be run, or could not be when a side was recorded.
     """
     if live.pair.torch_decode is None and live.pair.jax_decode is None:
         return None
-    if live.torch.recorded or live.jax.recorded:
-        return Note("model", RECORDED)
     say(f"{live.pair.name}, {live.dtype}: decoding with a cache on both sides")
     return Decoding.of(live)
 
 
-def found(live: LivePair, say: Say) -> Iterator[Finding | Note]:
-    """Where decoding parts, as a stage of a diagnosis; a note where it is not compared."""
+def found(live: LivePair, say: Say) -> Iterator[Finding]:
+    """Where decoding parts, as a stage of a diagnosis."""
     decoded = decode(live, say)
-    if isinstance(decoded, Note):
-        yield decoded
-    elif decoded is not None:
+    if decoded is not None:
         yield from findings(decoded)
 
 
@@ -59,7 +56,7 @@ def findings(decoding: Decoding, causes: bool = True) -> Iterator[Finding]:
 
 def _reason(decoding: Decoding, parted: Parted) -> Cause | None:
     texts: dict[Framework, str | None] = {
-        side: cause(decoding, _of_side(decoding, parted, side), side) for side in parted.sides
+        side: _cause(decoding, _of_side(decoding, parted, side), side) for side in parted.sides
     }
     known = {side: text for side, text in texts.items() if text}
     if not known:
@@ -68,6 +65,34 @@ def _reason(decoding: Decoding, parted: Parted) -> Cause | None:
     if not others and len(known) == len(texts):
         return Cause.statement(f"in both: {one}" if len(texts) > 1 else one)
     return Cause.statement("; ".join(f"{TITLES[side]}: {text}" for side, text in known.items()))
+
+
+def _cause(decoding: Decoding, parted: Parted, side: Framework) -> str | None:
+    """Why ``side`` parts from its own forward pass, in words; None where nothing explains it."""
+    record = decoding.records.get(side)
+    try:
+        if record is None:
+            on = partial(on_side, decoding.live, side)
+            text = causes.cause(on, decoding.tokens, decoding.dtype, parted)
+        else:
+            text = record.cause
+        return text or _by_the_other(decoding, parted, side)
+    except ValueError:  # its functions do not take what a trial gives them
+        return None
+
+
+def _by_the_other(decoding: Decoding, parted: Parted, side: Framework) -> str | None:
+    """Positions that are off: the other side's step gives these numbers with them."""
+    other: Framework = "jax" if side == "torch" else "torch"
+    if not parted.stretch.number or not parted.own or len(parted.sides) > 1:
+        return None
+    record = decoding.records.get(other)
+    if record is None:
+        on = partial(on_side, decoding.live, other)
+        off = displaced.known(on, decoding.tokens, decoding.dtype, parted)
+    else:
+        off = displaced.recognised(record.displaced, decoding.dtype, parted)
+    return None if off is None else displaced.sentence(off, parted.position, other)
 
 
 def _of_side(decoding: Decoding, parted: Parted, side: Framework) -> Parted:
@@ -85,7 +110,7 @@ def _evidence(decoding: Decoding, parted: Parted) -> str:
     """How far the two are apart, and the first number that differs, with its place."""
     gap = numerics.distance(parted.values, parted.reference).l2
     size = numerics.size(parted.reference).l2
-    verdict = decoding.one(parted.values, parted.reference)
+    verdict = one(parted.values, parted.reference, decoding.dtype)
     limit = verdict.limit_u * numerics.UNIT_ROUNDOFF[decoding.dtype]
     ours, theirs = ("with the cache", "forward pass") if parted.own else ("PyTorch", "JAX")
     what = "its own forward pass" if parted.own else "the other side's"

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from twingrad.arithmetic import arithmetic
+from twingrad.decoding.runs import tokens_of
 from twingrad.foreign import Array
 from twingrad.live import LivePair
 from twingrad.pair import Pair
@@ -29,7 +30,7 @@ def against(pair: Pair, record: Record, folder: Path) -> Pair:
     """``pair`` with ``record`` in place of the recorded side.
 
     Raises ``ValueError`` where the pair lacks the other side, or says otherwise than the record how
-    models are run and on which batch.
+    models are run, on which batch, and whether and what they decode.
     """
     content = record.content
     side, here = content.side, other_side(content.side)
@@ -51,13 +52,17 @@ def against(pair: Pair, record: Record, folder: Path) -> Pair:
             "neither"
         )
     _require_batch(pair, content, folder)
+    _require_decoding(pair, content, folder)
     if side == "torch":
         jax_batch = pair.jax_batch or pair.batch
         return replace(
-            pair, torch=record, torch_loss=None, torch_optimizer=None, batch=content.batch,
-            jax_batch=jax_batch,
+            pair, torch=record, torch_loss=None, torch_optimizer=None, torch_decode=None,
+            batch=content.batch, jax_batch=jax_batch, tokens=content.tokens,
         )  # fmt: skip
-    return replace(pair, jax=record, jax_loss=None, jax_optimizer=None, jax_batch=content.batch)
+    return replace(
+        pair, jax=record, jax_loss=None, jax_optimizer=None, jax_decode=None,
+        jax_batch=content.batch, tokens=content.tokens,
+    )  # fmt: skip
 
 
 def numbers(pair: Pair, record: Record, folder: Path) -> dict[str, Array]:
@@ -102,6 +107,27 @@ def _require_batch(pair: Pair, content: Content, folder: Path) -> None:
                 f"{folder}, where its shape is {y.shape}: give the batch that was recorded, or "
                 "record it again"
             )
+
+
+def _require_decoding(pair: Pair, content: Content, folder: Path) -> None:
+    """Raise ``ValueError`` unless both sides decode, and the same tokens, or neither does."""
+    here = other_side(content.side)
+    decodes = getattr(pair, f"{here}_decode") is not None
+    if decodes and content.tokens is None:
+        raise ValueError(
+            f"the pair has {here}_decode, and {folder} holds no decoding: record it again from a "
+            f"file with {content.side}_decode, or leave {here}_decode out"
+        )
+    if content.tokens is not None and not decodes:
+        raise ValueError(
+            f"{folder} holds what {TITLES[content.side]} decodes, and the pair has no "
+            f"{here}_decode: give it, or record it again from a file without {content.side}_decode"
+        )
+    if content.tokens is not None and not np.array_equal(tokens_of(pair), content.tokens):
+        raise ValueError(
+            f"the pair decodes other tokens than were decoded for {folder}: give both files the "
+            "same Pair(tokens=...), or record it again"
+        )
 
 
 def _holds_the_same(x: Array, y: Array) -> bool:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import math
+import sys
 import types
 from collections.abc import Mapping
 from functools import cache
@@ -104,10 +105,7 @@ class _Reader:
         if origin in (list, tuple, set, frozenset, dict):
             return self._many(origin, arguments, data)
         if kind is float:
-            is_number = isinstance(data, int | float) and not isinstance(data, bool)
-            if not is_number and data in self.tensors:
-                return float(_of(self.tensors[data].size == 1, data, self.tensors[data]).item())
-            return float(_of(is_number or data in ("inf", "-inf", "nan"), data, data))
+            return self._float(data)
         if kind in (str, int, bool):
             return _of(type(data) is kind, data, data)
         is_record = dataclasses.is_dataclass(kind)
@@ -133,6 +131,14 @@ class _Reader:
             _of(len(data) == len(arguments), data, None)
             return tuple(map(self.value, arguments, data))
         return origin(self.value(arguments[0], x) for x in data)
+
+    def _float(self, data: Untyped) -> float:
+        if isinstance(data, str) and data in self.tensors:  # what NumPy makes of a single number
+            x = self.tensors[data]
+            return float(_of(x.size == 1 and x.dtype.kind in "fiub", data, x).item())
+        is_number = isinstance(data, int | float) and not isinstance(data, bool)
+        is_finite = is_number and abs(data) <= sys.float_info.max
+        return float(_of(is_finite or data in ("inf", "-inf", "nan"), data, data))
 
     def _tensor(self, data: Untyped) -> Array:
         _of(isinstance(data, str), data, None)

@@ -4,13 +4,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from twingrad.calls import Key, Pass
+from twingrad.decoding import decoded
+from twingrad.decoding.decoded import DecodingRecord
 from twingrad.diagnosis.hypotheses.rules import Rule
 from twingrad.diagnosis.hypotheses.sketches import Scene
 from twingrad.foreign import Array
 from twingrad.partners import Leaf
 from twingrad.sides import Framework
 
-VERSION = 2
+VERSION = 3
 # The precisions of a side's runs; "lifted" is float64 with casts to lower precision left out.
 Precision = Literal["float64 lifted", "float64", "float32"]
 
@@ -69,9 +71,10 @@ class Run:
     constants: bool = False
     torch: TorchFacts = field(default_factory=TorchFacts)
     jax: JaxFacts = field(default_factory=JaxFacts)
+    decoding: DecodingRecord | None = None
 
 
-def require_consistent(run: Run) -> None:
+def _require_consistent(run: Run) -> None:
     """Raise ``ValueError`` for a run whose parts do not fit one another."""
     for leaf in run.leaves:
         x = run.tensors.get(leaf.path)
@@ -100,7 +103,8 @@ class Content:
     """All of a record.
 
     ``versions`` are those of the packages that made it. ``only`` is the regular expression by which
-    modules were chosen. ``failures`` say why a run in a precision is not there, where it was tried.
+    modules were chosen. ``tokens`` [B, T] are decoded in the runs in float64, if the side decodes.
+    ``failures`` say why a run in a precision is not there, where it was tried.
     """
 
     side: Framework
@@ -113,5 +117,20 @@ class Content:
     only: str | None
     batch: list[Array]
     second: list[Array] | None
+    tokens: Array | None
     runs: dict[str, Run]
     failures: dict[str, str]
+
+
+def require_consistent(content: Content) -> None:
+    """Raise ``ValueError`` for a record whose parts do not fit one another."""
+    tokens = content.tokens
+    if tokens is not None and (tokens.ndim != 2 or tokens.dtype.kind not in "iu"):
+        raise ValueError("the tokens that are decoded are no integers of two axes")
+    for precision, run in content.runs.items():
+        _require_consistent(run)
+        decodes = tokens is not None and precision != "float32"
+        if decodes != (run.decoding is not None):
+            raise ValueError(f"decoding and tokens do not fit in {precision}")
+        if tokens is not None and run.decoding is not None:
+            decoded.require_consistent(run.decoding, tokens)

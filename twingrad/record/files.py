@@ -98,8 +98,7 @@ def read(folder: Path) -> Content:
         )
     try:
         content = decode(Content, body.get("record"), tensors)
-        for run in content.runs.values():
-            require_consistent(run)
+        require_consistent(content)
     except ValueError as error:
         raise _damaged(folder, str(error)) from None
     return content

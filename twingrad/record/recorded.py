@@ -7,6 +7,7 @@ import numpy as np
 
 from twingrad.calls import Key, Pass, Plain
 from twingrad.casts.log import CastLog
+from twingrad.decoding.decoded import DecodingRecord
 from twingrad.diagnosis.hypotheses.rules import Rule
 from twingrad.diagnosis.hypotheses.sketches import Scene
 from twingrad.foreign import Array, Loss, Optimizer, OptimizerOf, Tree
@@ -77,6 +78,10 @@ class _Recorded:
     def mean_square(self, *arguments: Tree) -> Tree:
         """The loss of a pair without one, which a record has the value of."""
         raise ValueError("a recorded model cannot be run")
+
+    def decoding(self) -> DecodingRecord | None:
+        """What it decoded when it was recorded."""
+        return self.run.decoding
 
     def passed(self, batch: Sequence[Array]) -> Pass:
         """The pass on one of the record's batches. Raises ``ValueError`` for another batch."""

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -14,6 +15,11 @@ from twingrad.calls import Pass, Plain
 from twingrad.casts import log
 from twingrad.casts.lifting import lifted
 from twingrad.casts.log import CastLog
+from twingrad.decoding.decoded import DecodingRecord
+from twingrad.decoding.recording import recorded
+from twingrad.decoding.runner import Runner
+from twingrad.decoding.runs import tokens_of
+from twingrad.decoding.sessions import decode_of, on_model
 from twingrad.diagnosis.hypotheses import optimizer
 from twingrad.diagnosis.hypotheses.sketches import Scene
 from twingrad.environment import installed_versions
@@ -51,16 +57,18 @@ def record(
     """Run ``side`` of ``pair`` in float64 and in float32, on two batches.
 
     With ``only``, a regular expression, tensors are kept of the calls of modules whose paths it
-    finds, and of the model's. The model has the numbers of ``like``, by its own names, or those
-    that it is made with. Of these, where they will be copied, JAX's parameters that are one number
-    everywhere are moved by small draws: a mistake in their use would not show. Raises
-    ``ValueError`` for a side that is not there or cannot be run, and where a record would have more
-    than ``most_gib`` GiB.
+    finds, and of the model's. What the side decodes is kept in float64. The model has the numbers
+    of ``like``, by its own names, or those that it is made with. Of these, where they will be
+    copied, JAX's parameters that are one number everywhere are moved by small draws: a mistake in
+    their use would not show. Raises ``ValueError`` for a side that is not there or cannot be run,
+    for tokens that cannot be decoded, and where a record would have more than ``most_gib`` GiB.
     """
     if getattr(pair, side) is None:
         raise ValueError(f"the pair has no {side}: give {TITLES[side]}'s model as Pair({side}=...)")
     alone = _of_one_side(pair, side)
-    recorder = _Recorder(alone, side, say, only, most_gib, batches.second(alone), like)
+    decodes = getattr(pair, f"{side}_decode") is not None
+    tokens = tokens_of(pair) if decodes else None
+    recorder = _Recorder(alone, side, say, only, most_gib, batches.second(alone), tokens, like)
     runs, failures = _all_runs(recorder)
     loss, update = (getattr(pair, f"{side}_{what}") for what in ("loss", "optimizer"))
     return Content(
@@ -74,6 +82,7 @@ def record(
         only=only,
         batch=list(alone.batch),
         second=list(recorder.second.batch) if recorder.second else None,
+        tokens=tokens,
         runs=runs,
         failures=failures,
     )
@@ -82,11 +91,14 @@ def record(
 def _of_one_side(pair: Pair, side: Framework) -> Pair:
     """The pair without the other side, its batch the one that this side is given."""
     if side == "torch":
-        return replace(pair, jax=None, jax_loss=None, jax_optimizer=None, jax_batch=None)
+        return replace(
+            pair, jax=None, jax_loss=None, jax_optimizer=None, jax_decode=None, jax_batch=None
+        )
     batch = pair.jax_batch or pair.batch
     return replace(
-        pair, torch=None, torch_loss=None, torch_optimizer=None, batch=batch, jax_batch=None
-    )
+        pair, torch=None, torch_loss=None, torch_optimizer=None, torch_decode=None, batch=batch,
+        jax_batch=None,
+    )  # fmt: skip
 
 
 def _all_runs(recorder: "_Recorder") -> tuple[dict[str, Run], dict[str, str]]:
@@ -118,7 +130,10 @@ def _all_runs(recorder: "_Recorder") -> tuple[dict[str, Run], dict[str, str]]:
 
 @dataclass(frozen=True)
 class _Recorder:
-    """What is recorded of ``pair``, which has one side alone, and of a ``second`` batch of it."""
+    """What is recorded of ``pair``, which has one side alone, and of a ``second`` batch of it.
+
+    ``tokens`` are those that the side decodes, if it does.
+    """
 
     pair: Pair
     side: Framework
@@ -126,6 +141,7 @@ class _Recorder:
     only: str | None
     most_gib: float
     second: Pair | None
+    tokens: Array | None
     numbers: dict[str, Array] | None
 
     def run(self, dtype: str, lift: bool = False, like: Run | None = None) -> Run:
@@ -149,7 +165,7 @@ class _Recorder:
         return replace(run, casts=casts, constants=live.casts.constants)
 
     def _continued(self, live: "_Live", run: Run) -> Run:
-        """The run with a second batch, state and updates."""
+        """The run with a second batch, state, updates and decoding."""
         both = [self.pair] if self.second is None else [self.pair, self.second]
         second: Pass | None = None
         error: str | None = None
@@ -164,7 +180,15 @@ class _Recorder:
             states_of_one=live.states([self.pair, self.pair]) if self.pair.train else [],
             states_of_two=live.states(both) if self.pair.train and second else [],
             steps=live.steps(run.first),
+            decoding=self._decoding(live),
         )
+
+    def _decoding(self, live: "_Live") -> DecodingRecord | None:
+        """What the side decodes, if it does."""
+        if self.tokens is None:
+            return None
+        self.say(f"{self.pair.name}, {live.dtype}: decoding with a cache")
+        return recorded(live.decoder, self.side, self.tokens, live.dtype)
 
 
 @dataclass
@@ -200,6 +224,10 @@ class _Live(ABC):
     @abstractmethod
     def steps(self, seen: Pass) -> Steps | None:
         """The steps of the pair's optimizer on the gradients of a pass, if it has one."""
+
+    @abstractmethod
+    def decoder(self, use: Callable[[Runner], T]) -> T:
+        """The result of ``use``, which is given a runner of the model as it is."""
 
     def call(
         self, framework: Framework, run: Callable[[], T], heard: bool = False, what: str = "loss"
@@ -254,6 +282,12 @@ class _Torch(_Live):
         """Buffers before the first of these batches and after each of them in a row."""
         given = [each.batch for each in of]
         return self.call("torch", lambda: self.subject.states(self.loss, given))
+
+    def decoder(self, use: Callable[[Runner], T]) -> T:
+        """The result of ``use``, which is given a runner of the model as it is."""
+        decode = decode_of(self.pair, "torch")
+        run = partial(on_model, self.subject, "torch", decode, use)
+        return self.call("torch", run, what="decode")
 
     def steps(self, seen: Pass) -> Steps | None:
         """The steps of the pair's optimizer on the gradients of a pass, if it has one."""
@@ -314,6 +348,12 @@ class _Jax(_Live):
         """The state before the first of these batches and after each of them in a row."""
         given = [each.batch for each in of]
         return self.call("jax", lambda: self.subject.states(self.loss, given))
+
+    def decoder(self, use: Callable[[Runner], T]) -> T:
+        """The result of ``use``, which is given a runner of the model as it is."""
+        decode = decode_of(self.pair, "jax")
+        run = partial(on_model, self.subject, "jax", decode, use)
+        return self.call("jax", run, what="decode")
 
     def steps(self, seen: Pass) -> Steps | None:
         """The steps of the pair's optimizer on the gradients of a pass, if it has one."""
