@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from twingrad import user_code
-from twingrad.cli.commands import HelpPrinted
+from twingrad.cli.options import HelpPrinted
 from twingrad.environment import checkout
 from twingrad.printable import sentence
 
