@@ -24,5 +24,13 @@ def markdown(record: Record) -> str:
     tried = sum(count["tried"] for count in groups.values())
     lost = tried - sum(count["withstood"] for count in groups.values())
     withstood = "all of them withstood" if not lost else f"{lost:,} of them not withstood"
-    lines += ["", f"{tried:,} in all, {withstood}."]
+    said = f"{tried:,} in all, {withstood}."
+    if left := sum(count["skipped"] for count in groups.values()):
+        kills = record["kills"]
+        least = f"with a number over {kills}" if kills else "with a number"
+        said += (
+            f" {left} {'test was' if left == 1 else 'tests were'} left out, for want of what they "
+            f"need: a GPU, another host, or `TWINGRAD_KILLS` {least}, with which more is tried."
+        )
+    lines += ["", said]
     return "\n".join(lines)

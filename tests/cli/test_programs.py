@@ -65,6 +65,7 @@ def test_every_program_ends_by_the_last_resort():
 
 @pytest.mark.slow("bench.gpu", "bench.planning*", "bench.studies.*", "bench.tutorial")
 @pytest.mark.parametrize("module", sorted(PROGRAMS.keys() - WORKERS))
+@pytest.mark.attack("sentences")
 def test_help_is_no_error_and_a_wrong_call_one_sentence(module):
     helped = _run("-m", module, "--help")
     assert (helped.returncode, helped.stderr) == (0, "")
@@ -80,6 +81,7 @@ def test_help_is_no_error_and_a_wrong_call_one_sentence(module):
     ("number", "word"),
     [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated"), (signal.SIGHUP, "hung up")],
 )
+@pytest.mark.attack("sentences")
 def test_a_signal_while_modules_are_imported_is_one_sentence(module, imported, number, word):
     code = INTERRUPTED.format(module=module, imported=imported, number=int(number))
     done = _run("-c", code)
