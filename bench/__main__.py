@@ -2,7 +2,7 @@
 
 import sys
 
-from twingrad.cli.main import main
+from twingrad.cli.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -31,7 +31,7 @@ def _export_options() -> Sequence[OptionSource]:
 
 def run_train(arguments: argparse.Namespace) -> int:
     """Train in one framework or in both, in processes of its own where several are asked for."""
-    from bench.training import command, launcher
+    from bench.training import command, launcher, processes
     from bench.training.config import RunSettings
     from bench.training.launcher import LaunchOptions
     from bench.training.library_output import python_alone_on_stdout
@@ -44,6 +44,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     options = replace(options, settings=read_options(RunSettings, arguments))
     launch_options = read_options(LaunchOptions, arguments)
     if launch := launcher.plan_launch(launch_options, options.settings, os.environ):
+        processes.require_fit(options, launch.size)
         return launcher.run(launch, _without_launch_options(arguments.argv))
     launcher.watch_parent(os.environ)
     with python_alone_on_stdout(World.from_environment(os.environ)), output_stops_nothing():

@@ -6,7 +6,6 @@ gives the floor: what a process takes before it has a model. One size is then ru
 processes of this machine, which share its cores.
 """
 
-import argparse
 import math
 import os
 import subprocess
@@ -38,6 +37,8 @@ from bench.training.config import RunSettings, resolve
 from bench.training.metrics import StepMetrics
 from shared import files
 from twingrad import lifeline
+from twingrad.cli.ending import exit_status
+from twingrad.cli.options import Parser
 from twingrad.files import write_json
 from twingrad.whole import temporary_folder
 
@@ -58,9 +59,7 @@ END_S = 60.0
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, and write the record where one is asked for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.planning.validation", description=__doc__
-    )
+    parser = Parser(prog="python -m bench.planning.validation", description=__doc__)
     parser.add_argument("--json", type=Path)
     path: Path | None = parser.parse_args(argv).json
     record = measure()
@@ -277,4 +276,4 @@ def _first_steps(process: subprocess.Popen[bytes], path: Path) -> list[StepMetri
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

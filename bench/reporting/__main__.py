@@ -4,15 +4,16 @@
 nothing, and ends with status 1 where a page differs from the records.
 """
 
-import argparse
 import sys
 
 from bench.reporting import markdown
+from twingrad.cli.ending import exit_status
+from twingrad.cli.options import Parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Render or check the pages; 1 where ``--check`` finds a difference, 2 for a bad record."""
-    parser = argparse.ArgumentParser(prog="python -m bench.reporting", description=__doc__)
+    parser = Parser(prog="python -m bench.reporting", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare, and change nothing")
     try:
         return markdown.render(parser.parse_args(argv).check)
@@ -22,4 +23,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -18,6 +18,7 @@ from bench.speed.options import (
 )
 from bench.speed.results import Method
 from bench.speed.workloads import Stage
+from twingrad.cli import surroundings
 from twingrad.environment import install_command
 
 
@@ -122,5 +123,7 @@ def pick_device(device: str) -> str:
         [sys.executable, "-c", code], cwd=records.ROOT, capture_output=True, text=True
     )
     if done.returncode:
-        raise ValueError(done.stderr.strip().splitlines()[-1].removeprefix("ValueError: "))
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        advice = surroundings.advice(done.stderr)
+        raise ValueError("; ".join(filter(None, (last.removeprefix("ValueError: "), advice))))
     return done.stdout.split()[-1]

@@ -20,6 +20,7 @@ from bench.studies import registry, sources
 from bench.studies.sources import State
 from bench.studies.study import Study, StudyOptions
 from twingrad import compile_cache
+from twingrad.cli.ending import exit_status
 from twingrad.cli.options import Parser, add_options, read_options
 
 
@@ -150,4 +151,4 @@ def _passed_on(study: Study, options: StudyOptions) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

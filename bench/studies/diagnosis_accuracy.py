@@ -23,6 +23,7 @@ from bench.mutation import programs as mutation_programs
 from bench.mutation.mutants import MUTANTS, Mutant
 from bench.studies import diagnosis_labels
 from bench.studies.diagnosis_record import BugRow, CleanRow, Diagnosis, PairRow, Report
+from twingrad.cli.ending import exit_status
 from twingrad.cli.options import Parser, add_options, option, read_options
 from twingrad.diagnosis.finding import Finding, Mode, Stage
 
@@ -306,4 +307,4 @@ def _line(name: str, verdicts: Mapping[str, bool], row: Diagnosis) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

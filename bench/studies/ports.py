@@ -22,6 +22,7 @@ from typing import TypedDict
 from bench.harness import frameworks, machine, records
 from bench.harness.records import Record
 from bench.studies.study import Study, of_record
+from twingrad.cli.ending import exit_status
 from twingrad.cli.options import Parser, add_options, option, read_options
 from twingrad.diagnosis.finding import FindingObject, NoteObject
 
@@ -309,4 +310,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -20,6 +20,8 @@ from twingrad.cli.options import option
 # Seconds that processes have to end by themselves once one has failed: twice what they need to
 # notice that it is gone.
 _GRACE = 25.0
+# Processes that one host can have: some more than the devices of any.
+MOST = 64
 _STARTED = "TWINGRAD_STARTED"
 # The status of a process that Ctrl-C or a termination has stopped.
 INTERRUPTED = 130
@@ -78,9 +80,19 @@ class Launch:
     host_index: int | None = None
     port: int | None = None
 
+    @property
+    def size(self) -> int:
+        """The number of processes on all hosts."""
+        return max(len(self.hosts), 1) * self.processes
+
     def __post_init__(self) -> None:
         if self.processes < 1:
             raise ValueError(f"--processes is {self.processes}: expected 1 or more")
+        if self.processes > MOST:
+            raise ValueError(
+                f"--processes is {self.processes}: expected {MOST} on one host at most, one for "
+                "each of its devices or for some of its cores"
+            )
         if self.port is not None and not 0 < self.port < 1 << 16:
             raise ValueError(f"--port is {self.port}: expected 1 to {(1 << 16) - 1}")
         if self.host_index is not None and not self.hosts:
@@ -147,7 +159,7 @@ def _worlds(launch: Launch) -> Iterator[World]:
     for local in range(launch.processes):
         yield World(
             rank=(launch.host_index or 0) * launch.processes + local,
-            size=max(len(launch.hosts), 1) * launch.processes,
+            size=launch.size,
             local_rank=local,
             host=host,
             port=port,

@@ -14,10 +14,11 @@ from rich.console import Console
 
 from bench.harness import frameworks
 from bench.harness.frameworks import Framework
-from bench.training.config import RunConfig, RunSettings
+from bench.training import run_folder
+from bench.training.config import RunConfig, RunSettings, changed, resolve
 from bench.training.setup import RunSetup, TrainOptions
 from shared import rendezvous
-from shared.config import TrainConfig, require_whole
+from shared.config import GPT_CONFIG_124M, TrainConfig, require_whole
 from shared.rendezvous import Limits, Rendezvous
 from shared.world import World
 from twingrad.printable import printable
@@ -65,6 +66,24 @@ def split_processes(settings: RunSettings, processes: int) -> tuple[int, int]:
             "--processes, torchrun or srun"
         )
     return data_parallel, sharded
+
+
+def require_fit(options: TrainOptions, processes: int) -> None:
+    """Raise ``ValueError`` unless a run of ``options`` can be divided among so many ``processes``.
+
+    Asked before any of them is started. Those know more, and refuse what is not seen here.
+    """
+    settings, out = options.settings, options.out
+    data_parallel, sharded = split_processes(settings, processes)
+    layout = RunSettings(data_parallel=data_parallel, sharded=sharded)
+    if out is not None and (out / run_folder.CONFIG).exists():
+        changed(run_folder.stored(out), layout)
+        return
+    if settings.init is None:
+        resolve(replace(settings, data_parallel=data_parallel, sharded=sharded))
+        return
+    batch = replace(layout, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
+    resolve(batch, GPT_CONFIG_124M)  # another model has the same batch
 
 
 def described(config: TrainConfig) -> str:

@@ -4,21 +4,22 @@
 and notebooks; with names such as ``tutorial-2-tensors`` only those pages.
 """
 
-import argparse
 import sys
 
 from bench.harness import frameworks
 from bench.tutorial import listings, notebooks, pages
 from bench.tutorial.prompt import run
+from twingrad.cli.ending import exit_status
+from twingrad.cli.options import Parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Render the pages; 2 where a page's name or form is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m bench.tutorial", description=__doc__)
+    parser = Parser(prog="python -m bench.tutorial", description=__doc__)
     parser.add_argument("pages", nargs="*", metavar="PAGE", help="a page's name; otherwise all")
-    names = parser.parse_args(argv).pages
     known = {page.stem: page for page in pages.tutorial()}
     try:
+        names = parser.parse_args(argv).pages
         for name in names or known:
             if name not in known:
                 raise ValueError(f"unknown page {name!r}: choose from {', '.join(known)}")
@@ -33,4 +34,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -78,6 +78,7 @@ def _ends(pid: int) -> bool:
         ("os.kill(os.getpid(), 9)", 2, "memory"),
     ],
 )
+@pytest.mark.attack("data")
 def test_only_what_a_command_says_is_its_status(command, status, words):
     code, said = _run(command)
     assert (code, "Traceback" in said) == (status, False)
@@ -91,6 +92,7 @@ def test_only_what_a_command_says_is_its_status(command, status, words):
     ("number", "word"),
     [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated"), (signal.SIGHUP, "hung up")],
 )
+@pytest.mark.attack("processes")
 def test_a_signal_ends_both_processes_and_is_said_once(command, number, word):
     with _start(command) as process:
         child = int(process.stdout.readline())
@@ -101,6 +103,7 @@ def test_a_signal_ends_both_processes_and_is_said_once(command, number, word):
 
 
 @pytest.mark.slow
+@pytest.mark.attack("processes")
 def test_ctrl_c_for_both_processes_is_said_once():
     with _start("waiting()") as process:
         child = int(process.stdout.readline())
@@ -110,6 +113,7 @@ def test_ctrl_c_for_both_processes_is_said_once():
     assert (process.returncode, said) == (130, "twingrad: interrupted\n")
 
 
+@pytest.mark.attack("processes")
 def test_a_killed_caller_takes_the_command_with_it():
     with _start("stubborn()") as process:
         child = int(process.stdout.readline())
@@ -119,6 +123,7 @@ def test_a_killed_caller_takes_the_command_with_it():
 
 @pytest.mark.slow("diagnose", "bench")
 @pytest.mark.parametrize("command", ["compare", "diagnose", "bench"])
+@pytest.mark.attack("data")
 def test_a_pair_that_exits_is_not_equal(tmp_path, command):
     (tmp_path / "pair.py").write_text("import os\nos._exit(0)\n")
     words = [sys.executable, "-m", "twingrad", command, "pair.py"]

@@ -16,6 +16,8 @@ from twingrad.cli.ending import exit_status
 from twingrad.printable import MOST, printable, sentence
 from twingrad.terminal import new_console
 
+pytestmark = pytest.mark.attack("sentences")
+
 # A program that runs COMMAND as the front door does.
 PROGRAM = "import os, sys; from twingrad.cli.ending import exit_status; sys.exit(exit_status({}))"
 STEERING = "\x1b]0;title\x07\x1b[2Jtext\x9b31m\r\u202egnp.\ud800"

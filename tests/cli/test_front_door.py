@@ -206,6 +206,7 @@ def test_a_slip_is_answered_with_the_word_meant(capsys, tmp_path, monkeypatch, c
 
 
 @each_command
+@pytest.mark.attack("data")
 def test_no_option_can_be_abbreviated(capsys, command: Command):
     flags = {one.flag for one in command.declared() if not one.option.positional} | {"--help"}
     for short in {flag[:-1] for flag in flags} - flags:

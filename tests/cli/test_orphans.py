@@ -13,6 +13,7 @@ from bench.harness import frameworks
 from tests.helpers.sources import ROOT
 
 pytestmark = [
+    pytest.mark.attack("processes"),
     pytest.mark.slow,
     pytest.mark.skipif(
         not all(map(frameworks.installed, frameworks.NAMES)), reason="needs both frameworks"
@@ -22,7 +23,10 @@ CALLS = {
     "compare": ["compare", "--dtype", "float64"],
     "bench": ["bench", "--workload", "overhead", "--starts", "3"],
     "plan": ["plan", "--measure", "--preset", "tiny"],
+    "diagnose": ["diagnose", "gpt2"],
 }
+# How many processes each has, and with that the moment at which it is in the middle of its work.
+WITHIN = {"compare": 2, "bench": 2, "plan": 2, "diagnose": 1}
 
 
 def _of_session(session: int) -> list[int]:
@@ -43,9 +47,18 @@ def _of_session(session: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("command", ["compare", "bench", "plan"])
-def test_no_process_and_no_folder_outlives_a_command(tmp_path, command, number):
+@pytest.mark.parametrize(
+    ("number", "whom"),
+    [
+        (signal.SIGTERM, "it"),
+        (signal.SIGHUP, "it"),
+        (signal.SIGINT, "it"),
+        (signal.SIGINT, "its group"),  # as a terminal sends Ctrl-C
+        (signal.SIGKILL, "it"),
+    ],
+)
+@pytest.mark.parametrize("command", CALLS)
+def test_no_process_and_no_folder_outlives_a_command(tmp_path, command, number, whom):
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-m", "bench", *CALLS[command]]
     with subprocess.Popen(
@@ -53,15 +66,23 @@ def test_no_process_and_no_folder_outlives_a_command(tmp_path, command, number):
     ) as process:
         started: set[int] = set()
         deadline = time.monotonic() + 120
-        while len(started) < 2 and process.poll() is None and time.monotonic() < deadline:
+        while (
+            len(started) < WITHIN[command]
+            and process.poll() is None
+            and time.monotonic() < deadline
+        ):
             started = set(_of_session(process.pid))
             time.sleep(0.1)
         time.sleep(2)
         started |= set(_of_session(process.pid))
-        process.send_signal(number)
+        if whom == "it":
+            process.send_signal(number)
+        else:
+            os.killpg(process.pid, number)
         said = process.communicate(timeout=60)[1]
-    assert len(started) > 1
+    assert len(started) >= WITHIN[command]
     assert "Traceback" not in said
+    assert said.count("twingrad: ") == (number != signal.SIGKILL), said
     killed = number == signal.SIGKILL  # compare takes a termination for Ctrl-C
     assert process.returncode in ((-9,) if killed else (128 + number, 130)), said
     deadline = time.monotonic() + 30

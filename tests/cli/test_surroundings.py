@@ -7,7 +7,10 @@ import sys
 import pytest
 
 from bench.harness import frameworks
+from bench.harness.frameworks import one
 from tests.helpers.sources import ROOT
+
+pytestmark = pytest.mark.attack("sentences")
 
 SURROUNDINGS = {
     "-O": (["-O"], {}, ""),
@@ -55,3 +58,55 @@ def test_a_command_ends_in_no_traceback_anywhere(tmp_path, surroundings, command
     )
     assert "Traceback" not in done.stdout + done.stderr
     assert done.returncode == (2 if command == "wrong" else 0), done.stderr
+
+
+# Settings with which JAX cannot start.
+UNUSABLE = [("JAX_PLATFORMS", "cuda"), ("JAX_PLATFORMS", "nonsense"), ("XLA_FLAGS", "--junk=1")]
+STARTING = {
+    "compare": ["compare", "sigmoid-bce", "--dtype", "float64"],
+    "diagnose": ["diagnose", "sigmoid-bce"],
+    "train": ["train", "--framework", "jax", "--preset", "tiny", "--steps", "2", "--out", "run"],
+    "bench": ["bench", "--workload", "overhead", "--starts", "1", "--budget", "15s"],
+}
+
+
+@pytest.mark.skipif(
+    not all(map(frameworks.installed, frameworks.NAMES)), reason="needs both frameworks"
+)
+@pytest.mark.slow("JAX_PLATFORMS-*", "XLA_FLAGS-*-bench", "XLA_FLAGS-*-compare", "*-train")
+@pytest.mark.parametrize("command", STARTING)
+@pytest.mark.parametrize(("variable", "value"), UNUSABLE)
+def test_a_setting_with_which_jax_cannot_start_is_named(tmp_path, variable, value, command):
+    devices = one("jax").runtime.devices()
+    if value in devices:
+        pytest.skip("JAX has a CUDA device here")
+    done = _run(tmp_path, STARTING[command], **{variable: value})
+    assert (done.returncode, "Traceback" in done.stdout + done.stderr) == (2, False)
+    said = [line for line in done.stderr.splitlines() if line.startswith("twingrad: ")]
+    assert len(said) == 1
+    assert f"JAX cannot start with {variable}={value}" in said[0]
+    assert not list(tmp_path.glob("run*"))
+
+
+@pytest.mark.skipif(
+    not all(map(frameworks.installed, frameworks.NAMES)), reason="needs both frameworks"
+)
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["compare", "bench"])
+def test_temporary_files_may_have_a_long_path(tmp_path, command):
+    folder = tmp_path / ("long" * 35)
+    folder.mkdir()
+    done = _run(tmp_path, STARTING[command], TMPDIR=str(folder))
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in folder.iterdir() if "twingrad" in path.name] == []
+
+
+def _run(folder, words, **variables):
+    return subprocess.run(
+        [sys.executable, "-m", "twingrad", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )

@@ -195,6 +195,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.attack("processes")
 def test_a_declared_size_takes_no_memory(tmp_path, name):
     path = tmp_path / name
     _claim(name, path)
@@ -208,6 +209,7 @@ def test_a_declared_size_takes_no_memory(tmp_path, name):
         tracemalloc.stop()
 
 
+@pytest.mark.attack("processes")
 def test_a_file_over_the_limit_is_not_read(tmp_path):
     path = tmp_path / "state.json"
     with path.open("wb") as file:
@@ -229,6 +231,7 @@ def test_a_file_over_the_limit_is_not_read(tmp_path):
         lambda path: transformers_io.load(path.parent),
     ],
 )
+@pytest.mark.attack("processes")
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path, read):
     os.mkfifo(tmp_path / "pipe")
     for name in ("state.json", "config.json"):
@@ -238,6 +241,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path, read):
 
 
 @both
+@pytest.mark.attack("data")
 def test_a_link_in_a_run_folder_is_not_written_through(tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("to be trained on\n" * 99)
@@ -321,6 +325,7 @@ for call in (
 
 @pytest.mark.slow
 @both
+@pytest.mark.attack("network")
 def test_local_inputs_open_no_socket(tmp_path):
     run, seen = _watched(tmp_path, LOCAL)
     assert seen == []
@@ -338,6 +343,7 @@ assert main(call.split()) == 0
 
 @pytest.mark.slow
 @both
+@pytest.mark.attack("network")
 def test_a_benchmark_opens_no_socket(tmp_path):
     run, seen = _watched(tmp_path, BENCHMARK)
     assert seen == []
@@ -405,6 +411,7 @@ def _evil_comparison() -> dict:
     return {"ok": False, "environment": environment, "programs": programs, "seconds": 1.0}
 
 
+@pytest.mark.attack("sentences")
 def test_a_report_shows_markup_as_text():
     page = html.make(_evil_comparison())
     parsed = _Tags()
@@ -417,6 +424,7 @@ def test_a_report_shows_markup_as_text():
     assert "{{ 7 * 7 }}" in parsed.text
 
 
+@pytest.mark.attack("sentences")
 def test_brackets_are_no_markup_in_the_terminal(capsys):
     console = Console(width=200)
     name = "a[/b][red]c"

@@ -213,6 +213,7 @@ def test_every_arrangement_of_the_devices_is_planned(devices):
     assert len(set(found)) == len(found)
 
 
+@pytest.mark.attack("processes")
 def test_more_devices_than_there_are_is_refused_at_once():
     assert len(arrangements(MOST_DEVICES)) == 21
     with pytest.raises(ValueError, match="536870911 devices: expected 1048576 at most"):

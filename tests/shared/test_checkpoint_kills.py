@@ -18,6 +18,8 @@ from tests.helpers.checkpoints import (
     names_in,
 )
 
+pytestmark = pytest.mark.attack("data")
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -124,14 +126,16 @@ print(n)
 """
 
 
-def test_a_process_that_dies_at_any_moment_leaves_whole_checkpoints(tmp_path):
+def test_a_process_that_dies_at_any_moment_leaves_whole_checkpoints(tmp_path, record_property):
     start = save(tmp_path / "start", make_checkpoint())
     command = [sys.executable, "-c", DIES_EVERYWHERE, str(start), str(tmp_path / "checkpoints")]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+    record_property("attacks", int(run.stdout))
     assert int(run.stdout) > 20  # moments at which it died
 
 
+KILLS = 12
 # Every step is written twice, the second time as another one.
 WRITES_FOR_EVER = """
 import itertools, sys
@@ -148,12 +152,13 @@ for n in itertools.count(2 * max(checkpoint.steps(folder), default=0) + 2):
 
 
 @pytest.mark.slow
-def test_kill_9_at_random_moments_leaves_whole_checkpoints(tmp_path):
+def test_kill_9_at_random_moments_leaves_whole_checkpoints(tmp_path, record_property):
+    record_property("attacks", KILLS)
     given = make_checkpoint()
     start, folder = save(tmp_path / "start", given), tmp_path / "checkpoints"
     command = [sys.executable, "-c", WRITES_FOR_EVER, str(start), str(folder)]
     drawn = random.Random(0)
-    for kill in range(12):
+    for kill in range(KILLS):
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             first = process.stdout.readline()
             time.sleep(drawn.uniform(0, 0.05))

@@ -24,6 +24,7 @@ from shared.world import World
 ROOT = Path(__file__).parents[2]
 SIZE = 3
 TOKEN = "0123456789abcdef"
+MESSAGES = 1000
 
 # Steps that no process ends before all have begun it, as those of a training are.
 PROCESS = """
@@ -174,6 +175,7 @@ def test_a_meeting_of_one_needs_nobody():
     ("name", "ours", "theirs"),
     [("batch_size", 16, 8), ("code", "3f2a", "91bc"), ("data", "d41d", "e9b0"), ("init", None, 1)],
 )
+@pytest.mark.attack("network")
 def test_a_process_that_was_started_otherwise_is_named_everywhere(begin, name, ours, theirs):
     facts = {"seed": 0, name: ours}
     processes = [begin(0, facts=facts), begin(1, facts=facts)]
@@ -212,6 +214,7 @@ def test_an_absent_rank_0_is_named_in_time(begin):
     assert "rank 1 did not meet rank 0 at 127.0.0.1:" in _ends(begin(1, patience=1), 2)
 
 
+@pytest.mark.attack("network")
 def test_a_rank_given_twice_is_refused(begin):
     processes = [begin(0), begin(1), begin(1)]
     for process in processes:
@@ -241,6 +244,7 @@ def _visit(port: int, *messages: bytes) -> socket.socket:
     return stranger
 
 
+@pytest.mark.attack("network")
 def test_strangers_at_the_port_are_left_alone(begin):
     processes = [begin(rank, steps=5) for rank in (0, 1)]
     port = json.loads(processes[0].args[-1])["port"]
@@ -270,8 +274,10 @@ def _mutated(random: np.random.Generator, message: dict) -> bytes:
     return bytes(line)
 
 
-def test_a_thousand_messages_of_who_does_not_know_the_token_change_nothing(begin):
+@pytest.mark.attack("network")
+def test_a_thousand_messages_of_who_does_not_know_the_token_change_nothing(begin, record_property):
     """Those that processes send, at the beginning and later, whole and changed."""
+    record_property("attacks", MESSAGES)
     processes = [begin(rank, steps=5) for rank in (0, 1)]
     port = json.loads(processes[0].args[-1])["port"]
     hello = {"token": "?" * len(TOKEN), "rank": 2, "host": "elsewhere"}
@@ -281,7 +287,7 @@ def test_a_thousand_messages_of_who_does_not_know_the_token_change_nothing(begin
     kinds += [{"welcome": [], "host": "x"}, {"refused": "go"}, {"kept": "/nowhere"}]
     random = np.random.default_rng(0)
     open_ones = []
-    for number in range(1000):
+    for number in range(MESSAGES):
         stranger = _visit(port, _mutated(random, kinds[number % len(kinds)]))
         if number % 3:
             stranger.close()
@@ -295,6 +301,7 @@ def test_a_thousand_messages_of_who_does_not_know_the_token_change_nothing(begin
         stranger.close()
 
 
+@pytest.mark.attack("network")
 def test_a_process_with_another_token_is_not_let_in(begin):
     processes = [begin(0, patience=2), begin(1, patience=2), begin(2, patience=2, token="guessed")]
     for process in processes[:2]:
@@ -302,6 +309,7 @@ def test_a_process_with_another_token_is_not_let_in(begin):
     assert "who answered did not take the token of this run" in _ends(processes[2], 2)
 
 
+@pytest.mark.attack("network")
 def test_nobody_gets_in_once_all_are_there(begin, tmp_path):
     processes = [begin(rank) for rank in range(SIZE)]
     _wait_for_step(tmp_path, 5)
@@ -319,6 +327,7 @@ def test_a_given_token_is_used_and_nothing_written(tmp_path):
             assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.attack("network")
 def test_rank_0_writes_a_private_token_that_the_others_read_and_that_is_gone_afterwards(tmp_path):
     out = tmp_path / "runs" / "mine"
     with token.agreed(out, 1, {}) as theirs:
@@ -335,6 +344,7 @@ def test_rank_0_writes_a_private_token_that_the_others_read_and_that_is_gone_aft
 
 
 @pytest.mark.parametrize("spoil", ["open", "link"])
+@pytest.mark.attack("network")
 def test_a_token_that_others_may_have_written_is_refused(tmp_path, spoil):
     file = tmp_path / ".mine.token"
     if spoil == "open":
@@ -359,6 +369,7 @@ def test_a_token_that_others_may_have_written_is_refused(tmp_path, spoil):
 
 
 @pytest.mark.parametrize("rank", range(SIZE))
+@pytest.mark.attack("processes")
 def test_a_killed_process_is_named_by_all_others_at_once(begin, tmp_path, rank):
     processes = [begin(i) for i in range(SIZE)]
     _wait_for_step(tmp_path, 20)
@@ -373,6 +384,7 @@ def test_a_killed_process_is_named_by_all_others_at_once(begin, tmp_path, rank):
 
 @pytest.mark.slow("2")
 @pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.attack("processes")
 def test_a_stopped_process_is_named_by_all_others(begin, tmp_path, rank):
     processes = [begin(i) for i in range(SIZE)]
     _wait_for_step(tmp_path, 20)
@@ -390,6 +402,7 @@ def test_a_stopped_process_is_named_by_all_others(begin, tmp_path, rank):
 
 @pytest.mark.slow("1")
 @pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.attack("processes")
 def test_a_process_behind_is_named_with_its_line(begin, rank):
     hangs = {rank: {"before": 9, "do": "time.sleep(60)"}}
     processes = [begin(i, patience=1.5, **hangs.get(i, {})) for i in range(SIZE)]
@@ -401,6 +414,7 @@ def test_a_process_behind_is_named_with_its_line(begin, rank):
 
 
 @pytest.mark.slow
+@pytest.mark.attack("processes")
 def test_where_all_are_is_said_when_none_gets_further(begin):
     hangs = {1: {"within": 9, "do": "time.sleep(60)"}}
     processes = [begin(i, patience=1.5, **hangs.get(i, {})) for i in range(SIZE)]

@@ -98,6 +98,7 @@ def test_a_number_that_is_none_is_refused_by_its_variable(environ, message):
 
 
 @pytest.mark.parametrize("size", ["1048577", "9" * 20])
+@pytest.mark.attack("processes")
 def test_a_world_beyond_any_machine_is_refused_at_once(size):
     with pytest.raises(ValueError, match=r"WORLD_SIZE is '\d+': expected 1048576 processes"):
         World.from_environment(TORCHRUN | {"WORLD_SIZE": size})

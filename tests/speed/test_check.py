@@ -197,6 +197,7 @@ def _quiet(found):
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
+@pytest.mark.attack("records")
 def test_an_edited_record_is_refused(record, tmp_path, capsys, edit, named):
     edit(record)
     path = tmp_path / "edited.json"
@@ -207,6 +208,7 @@ def test_an_edited_record_is_refused(record, tmp_path, capsys, edit, named):
 
 
 @pytest.mark.parametrize("content", ["", "no record", '{"schema":', "\xff", None])
+@pytest.mark.attack("records")
 def test_what_is_no_record_is_refused(tmp_path, capsys, content):
     path = tmp_path / "record.json"
     if content is not None:
@@ -217,6 +219,7 @@ def test_what_is_no_record_is_refused(tmp_path, capsys, content):
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"seconds": 1' + "0" * 5000 + "}"])
+@pytest.mark.attack("records")
 def test_json_that_python_cannot_read_is_no_record(tmp_path, capsys, content):
     path = tmp_path / "record.json"
     path.write_text(content)
@@ -224,6 +227,7 @@ def test_json_that_python_cannot_read_is_no_record(tmp_path, capsys, content):
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "3", "null", '{"results": 3}'])
+@pytest.mark.attack("records")
 def test_json_that_is_no_record_does_not_hold(tmp_path, capsys, content):
     path = tmp_path / "record.json"
     path.write_text(content)
@@ -231,14 +235,17 @@ def test_json_that_is_no_record_does_not_hold(tmp_path, capsys, content):
 
 
 @pytest.mark.slow
-def test_no_value_in_a_record_can_bring_the_check_down(record):
+@pytest.mark.attack("records")
+def test_no_value_in_a_record_can_bring_the_check_down(record, record_property):
     # Every figure the check reads, replaced by what it is not; one sample a row is enough.
     for row in record["results"]:
         row["samples"], row["samples_s"] = row["samples"][:1], row["samples_s"][:1]
     places = list(_places(record, ()))
     assert len(places) > 80
+    values = (None, "", "x", -1, 0, 0.5, 1e-300, math.inf, 10**400, [], {})
+    record_property("attacks", len(places) * len(values))
     for place in places:
-        for value in (None, "", "x", -1, 0, 0.5, 1e-300, math.inf, 10**400, [], {}):
+        for value in values:
             edited = copy.deepcopy(record)
             *way, last = place
             part = edited

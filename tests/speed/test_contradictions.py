@@ -140,12 +140,14 @@ def _a_datasheet_of_a_cpu(found):
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
+@pytest.mark.attack("records")
 def test_a_record_that_contradicts_itself_is_refused(committed, edit, named):
     found = copy.deepcopy(committed)
     edit(found)
     assert any(named in problem for problem in record_module.problems(found))
 
 
+@pytest.mark.attack("records")
 def test_a_key_that_is_there_twice_is_refused(committed, tmp_path):
     path = tmp_path / "record.json"
     path.write_text(json.dumps(committed).replace('"seconds"', '"seconds": 1.0, "seconds"', 1))
@@ -153,6 +155,7 @@ def test_a_key_that_is_there_twice_is_refused(committed, tmp_path):
         record_module.check(path)
 
 
+@pytest.mark.attack("processes")
 def test_a_file_larger_than_any_record_is_not_read(tmp_path):
     path = tmp_path / "record.json"
     path.write_bytes(b"[" + b"[]," * (record_module.MOST_BYTES // 3) + b"[]]")

@@ -13,6 +13,8 @@ from bench.harness.frameworks import installed
 from bench.training import metrics, run_lock
 from tests.helpers.runs import ROOT, SMALL, Run, assert_same_run
 
+pytestmark = pytest.mark.attack("data")
+
 # How often a run is ended by each signal; 10 is what the project claims.
 KILLS = int(os.environ.get("TWINGRAD_KILLS", "1"))
 STEPS = 60
@@ -76,7 +78,7 @@ print(n)
 
 
 @pytest.mark.slow
-def test_a_run_that_dies_at_any_file_operation_goes_on(text, tmp_path):
+def test_a_run_that_dies_at_any_file_operation_goes_on(text, tmp_path, record_property):
     if not installed("torch"):
         pytest.skip("torch is not installed")
     words = [sys.executable, "-c", DIES_EVERYWHERE, str(text), str(tmp_path), *SMALL]
@@ -84,11 +86,13 @@ def test_a_run_that_dies_at_any_file_operation_goes_on(text, tmp_path):
         words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
+    record_property("attacks", int(run.stdout))
     assert int(run.stdout) > 40  # moments at which it died
 
 
 @pytest.mark.slow
-def test_runs_ended_by_any_signal_go_on_bit_for_bit(framework, text, tmp_path):
+def test_runs_ended_by_any_signal_go_on_bit_for_bit(framework, text, tmp_path, record_property):
+    record_property("attacks", 3 * KILLS)
     name, draw = framework.name, random.Random(0)
     asked = (*SMALL, "--framework", name, "--data", text, "--steps", STEPS)
     asked += ("--checkpoint-every", 5, "--resume", "--begin", "--out")

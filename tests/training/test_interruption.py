@@ -8,10 +8,13 @@ import signal
 import numpy as np
 import pytest
 
-from bench.training import command, metrics
+from bench.training import command, metrics, setup
 from bench.training.framework_run import FrameworkRun
+from bench.training.session import Session
 from shared import checkpoint
 from tests.helpers.runs import SMALL, refused, rows_of, train
+
+pytestmark = pytest.mark.attack("data")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -34,6 +37,28 @@ def test_a_later_signal_ends_the_training_at_once(monkeypatch):
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated"), (signal.SIGHUP, "hung up")],
+)
+@pytest.mark.parametrize(("owner", "name"), [(setup, "prepare"), (Session, "begin")])
+def test_a_signal_before_the_first_step_is_said(
+    one, text, tmp_path, monkeypatch, capsys, owner, name, number, word
+):
+    def interrupted(*arguments):
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(owner, name, interrupted)
+    before = signal.signal(number, signal.SIG_DFL)  # ignored in tests that nohup has started
+    try:
+        asked = (*SMALL, "--framework", one, "--data", text, "--steps", 3)
+        assert train(*asked, "--out", tmp_path / "run") == 128 + number
+    finally:
+        signal.signal(number, before)
+    assert capsys.readouterr().err.endswith(f"twingrad: {word}\n")
+    assert not list(tmp_path.glob("run/*lock*"))
 
 
 def test_a_training_under_nohup_outlives_its_terminal():

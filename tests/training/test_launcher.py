@@ -53,6 +53,33 @@ def test_a_wrong_launch_is_refused_in_one_sentence(one, capsys, tmp_path, argume
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        ("--processes 100", "--processes is 100: expected 64 on one host at most"),
+        ("--sharded 1000000", "--processes is 1000000: expected 64 on one host at most"),
+        ("--processes 3", "batch_size 8 is not divisible by micro_batches 1 times data_parallel 3"),
+        ("--processes 3 --init gpt2", "is not divisible by micro_batches 1 times data_parallel 3"),
+        ("--processes 4 --sharded 3", "--sharded 3 make 3 processes, but 4 were started"),
+        ("--processes 2 --length 999", "length 999 is over the model's context_length 128"),
+    ],
+)
+@pytest.mark.attack("processes")
+def test_processes_that_cannot_divide_the_run_are_not_even_started(
+    one, capsys, monkeypatch, tmp_path, arguments, said
+):
+    monkeypatch.setattr(launcher, "_start", lambda *_: pytest.fail("a process was started"))
+    asked = ["--framework", one, "--preset", "tiny", *arguments.split(), "--out", tmp_path / "run"]
+    assert said in refused(capsys, *asked)
+
+
+@pytest.mark.attack("processes")
+def test_a_run_that_is_resumed_is_divided_as_it_was_begun(begun, framework, capsys, monkeypatch):
+    monkeypatch.setattr(launcher, "_start", lambda *_: pytest.fail("a process was started"))
+    asked = ("--framework", framework.name, "--out", begun, "--resume", "--processes", 4)
+    assert "batch_size 2 is not divisible" in refused(capsys, *asked)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
         (["--processes", "2"], "--port start processes: leave them out where torchrun or srun"),
         (["--sharded", "3"], "--sharded 3 make 3 processes, but 2 were started"),
         ([], "torchrun starts this run again after a failure: name its folder by --out"),
@@ -73,6 +100,7 @@ def test_a_call_that_does_not_fit_its_launcher_is_refused(
 
 
 @pytest.mark.parametrize(("status", "left"), [(130, 130), (3, -signal.SIGKILL)])
+@pytest.mark.attack("processes")
 def test_only_an_interrupted_process_has_time_for_its_checkpoint(monkeypatch, status, left):
     monkeypatch.setattr(launcher, "_GRACE", 0.2)
     code = "import sys, time; time.sleep(float(sys.argv[1])); sys.exit(int(sys.argv[2]))"
@@ -85,6 +113,7 @@ def test_only_an_interrupted_process_has_time_for_its_checkpoint(monkeypatch, st
 
 
 @minutes
+@pytest.mark.attack("processes")
 def test_ctrl_c_stops_the_run_with_a_checkpoint(one, text, tmp_path):
     out = tmp_path / "run"
     asked = (*DIVISIBLE, "--framework", one, "--data", text, "--steps", 10_000, "--processes", 2)
@@ -96,6 +125,7 @@ def test_ctrl_c_stops_the_run_with_a_checkpoint(one, text, tmp_path):
 
 
 @minutes
+@pytest.mark.attack("processes")
 def test_processes_save_themselves_when_their_parent_is_killed(one, text, tmp_path):
     out = tmp_path / "run"
     asked = (*DIVISIBLE, "--framework", one, "--data", text, "--steps", 10_000, "--processes", 2)
@@ -111,6 +141,7 @@ def test_processes_save_themselves_when_their_parent_is_killed(one, text, tmp_pa
 
 
 @minutes
+@pytest.mark.attack("processes")
 def test_a_run_that_torchrun_restarts_goes_on(text, tmp_path):
     if not installed("torch"):
         pytest.skip("torch is not installed")

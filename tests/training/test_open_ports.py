@@ -41,6 +41,7 @@ def _listening(pid: int) -> set[str]:
 
 @pytest.mark.slow("jax")
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/net is read, which is Linux's")
+@pytest.mark.attack("network")
 def test_the_processes_of_a_run_on_one_host_are_open_to_that_host_alone(framework, text, tmp_path):
     asked = (*DIVISIBLE, "--framework", framework.name, "--data", text, "--steps", 2000)
     with Run(*asked, "--data-parallel", 2, "--out", tmp_path / "run") as run:

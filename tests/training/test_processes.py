@@ -87,6 +87,7 @@ def pair(framework, text, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.attack("processes")
 def test_what_two_processes_lost_goes_on_in_either_framework(
     frameworks, framework, pair, alone, tmp_path
 ):
@@ -148,6 +149,7 @@ def test_an_error_in_the_data_is_printed_once(one, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.attack("network")
 def test_a_process_that_was_started_otherwise_is_named(one, text, tmp_path):
     port = str(launcher.free_port())
     asked = (
@@ -183,6 +185,7 @@ def test_the_documentation_states_the_limits():
 
 
 @minutes
+@pytest.mark.attack("processes")
 def test_a_run_with_killed_processes_ends_as_if_undisturbed(framework, text, tmp_path):
     steps, killed = 20 * KILLS, tmp_path / "killed"
     asked = (
@@ -218,6 +221,7 @@ def test_a_run_with_killed_processes_ends_as_if_undisturbed(framework, text, tmp
 
 @minutes
 @pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.attack("processes")
 def test_a_stopped_process_ends_the_run_in_time(one, text, tmp_path, rank):
     out = tmp_path / "run"
     asked = (*DIVISIBLE, "--framework", one, "--data", text, "--steps", 10_000)
@@ -240,6 +244,7 @@ def test_a_stopped_process_ends_the_run_in_time(one, text, tmp_path, rank):
 
 @minutes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.attack("processes")
 def test_all_stop_after_one_step_when_one_is_told(framework, text, tmp_path, number):
     out = tmp_path / "run"
     asked = (*DIVISIBLE, "--framework", framework.name, "--data", text, "--steps", 10_000)
@@ -253,6 +258,7 @@ def test_all_stop_after_one_step_when_one_is_told(framework, text, tmp_path, num
 
 
 @minutes
+@pytest.mark.attack("processes")
 def test_a_full_disk_of_rank_0_loses_nothing(framework, text, tmp_path):
     """Started as SLURM would."""
     small = tmp_path / "small"
@@ -284,6 +290,7 @@ def test_a_full_disk_of_rank_0_loses_nothing(framework, text, tmp_path):
 
 
 @minutes
+@pytest.mark.attack("processes")
 def test_a_loss_that_is_not_finite_stops_all_processes(framework, text, tmp_path):
     asked = (
         *DIVISIBLE,
@@ -350,6 +357,7 @@ def _ip(*arguments: str) -> None:
 
 
 @minutes
+@pytest.mark.attack("network")
 def test_a_cut_cable_is_reported_on_both_hosts(framework, hosts, text, tmp_path):
     asked = (*DIVISIBLE, "--framework", framework.name, "--data", text, "--steps", 2000)
     asked += ("--checkpoint-every", 10, "--resume", "--begin", "--out", tmp_path / "run")

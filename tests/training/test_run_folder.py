@@ -33,6 +33,7 @@ def test_the_run_folder_holds_what_it_promises(both):
 
 
 @pytest.mark.slow("jax")
+@pytest.mark.attack("data")
 def test_a_folder_that_holds_a_run_is_not_overwritten(begun, framework, text, capsys):
     before = (begun / run_folder.CONFIG).read_bytes()
     said = refused(capsys, "--framework", framework.name, "--data", text, "--out", begun)
@@ -49,6 +50,7 @@ def _damage(path: Path, how: str) -> None:
 
 @pytest.mark.slow("jax-*", "torch-truncate")
 @pytest.mark.parametrize("how", ["flip", "truncate"])
+@pytest.mark.attack("data")
 def test_a_damaged_checkpoint_is_passed_over_and_said(begun, framework, capsys, how):
     folder = begun / framework.name / "checkpoints"
     _damage(folder / "step-000004" / "first_moment.safetensors", how)
@@ -60,6 +62,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(begun, framework, capsys, 
     assert [row["step"] for row in rows_of(begun, framework.name)] == list(range(1, 9))
 
 
+@pytest.mark.attack("data")
 def test_no_whole_checkpoint_left_is_an_error(begun, framework, capsys):
     for step in (2, 4):
         _damage(
@@ -76,6 +79,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(begun, framework, caps
     assert "n_layers 2, asked 3" in said
 
 
+@pytest.mark.attack("data")
 def test_a_damaged_configuration_is_refused(begun, framework, capsys):
     (begun / run_folder.CONFIG).write_text("{")
     said = refused(capsys, "--framework", framework.name, "--out", begun, "--resume")
@@ -116,6 +120,7 @@ def test_data_that_a_run_does_not_name_is_refused(tmp_path):
         run_folder.check_data(tmp_path, text)
 
 
+@pytest.mark.attack("data")
 def test_an_unwritable_run_folder_is_refused(one, text, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     said = refused(
@@ -124,6 +129,7 @@ def test_an_unwritable_run_folder_is_refused(one, text, tmp_path, capsys):
     assert "cannot write" in said or "is a file" in said
 
 
+@pytest.mark.attack("data")
 def test_a_full_disk_ends_the_run_and_loses_nothing(framework, text, tmp_path, capsys):
     small = tmp_path / "small"
     small.mkdir()

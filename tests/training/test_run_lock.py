@@ -13,6 +13,8 @@ from shared.whole import whole_file
 from shared.world import World
 from tests.helpers.runs import ROOT, SMALL, Run, refused
 
+pytestmark = pytest.mark.attack("data")
+
 ALONE = World.from_environment({})
 KILLED = """
 import os, signal, sys

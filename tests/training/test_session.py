@@ -77,7 +77,11 @@ def test_the_best_checkpoint_outlives_those_that_are_pruned(framework, text, tmp
 
 
 @pytest.mark.slow
-def test_a_run_killed_repeatedly_ends_as_if_never_killed(framework, text, tmp_path):
+@pytest.mark.attack("data")
+def test_a_run_killed_repeatedly_ends_as_if_never_killed(
+    framework, text, tmp_path, record_property
+):
+    record_property("attacks", KILLS)
     steps = 40 * KILLS
     options = (*SMALL, "--framework", framework.name, "--data", text, "--steps", steps)
     options += ("--checkpoint-every", 1, "--keep", 2, "--resume", "--begin", "--out")
@@ -103,6 +107,7 @@ def test_a_run_killed_repeatedly_ends_as_if_never_killed(framework, text, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.attack("data")
 def test_an_interrupted_run_saves_itself_and_goes_on(text, tmp_path, number):
     if not installed("torch"):
         pytest.skip("torch is not installed")

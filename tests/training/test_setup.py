@@ -80,6 +80,7 @@ def test_resuming_with_other_settings_names_the_difference(begun, framework, cap
     assert "drop_rate 0.1, asked 0.2" in refused(capsys, *resume, "--drop-rate", 0.2)
 
 
+@pytest.mark.attack("data")
 def test_resuming_where_there_is_no_run_is_refused(one, text, capsys, tmp_path):
     asked = (*SMALL, "--framework", one, "--data", text, "--steps", 2, "--resume")
     assert "no checkpoint in" in refused(capsys, *asked, "--out", tmp_path / "wrong")
@@ -89,6 +90,7 @@ def test_resuming_where_there_is_no_run_is_refused(one, text, capsys, tmp_path):
 
 
 @pytest.mark.slow("jax")
+@pytest.mark.attack("data")
 def test_resuming_without_a_checkpoint_keeps_the_metrics(begun, framework, capsys):
     shutil.rmtree(begun / framework.name / "checkpoints")
     path = begun / framework.name / metrics.FILE
@@ -120,6 +122,7 @@ def test_a_run_made_longer_follows_the_longer_schedule_in_both_frameworks(both, 
 
 
 @pytest.mark.slow("jax")
+@pytest.mark.attack("data")
 def test_resuming_on_changed_data_is_refused(framework, text, tmp_path, capsys):
     own = tmp_path / "own.txt"
     own.write_text(text.read_text(encoding="utf-8"), encoding="utf-8")

@@ -13,6 +13,8 @@ from bench.training.unstoppable import UnstoppableStream, output_stops_nothing
 from shared import checkpoint
 from tests.helpers.runs import ROOT, SMALL, rows_of, train
 
+pytestmark = pytest.mark.attack("data")
+
 
 class _Full(io.StringIO):
     """A stream on a disk that is full after the first write."""

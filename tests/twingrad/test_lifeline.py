@@ -12,6 +12,8 @@ import pytest
 from tests.helpers.sources import ROOT
 from twingrad import lifeline
 
+pytestmark = pytest.mark.attack("processes")
+
 # Starts a child in some way, prints its id once it watches, and waits.
 PARENT = """
 import multiprocessing, os, subprocess, sys, threading, time

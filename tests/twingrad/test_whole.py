@@ -14,6 +14,8 @@ from twingrad import files as library_files
 from twingrad.files import require_writable, write_bytes
 from twingrad.whole import temporary_folder, whole_file, whole_folder
 
+pytestmark = pytest.mark.attack("data")
+
 # Begins a file or a folder, and is killed before it is whole.
 KILLED = """
 import os, signal, sys

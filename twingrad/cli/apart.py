@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from io import RawIOBase
 
-from twingrad.cli.commands import HelpPrinted
 from twingrad.cli.ending import STOPPING, WRONG, say, stopped
+from twingrad.cli.options import HelpPrinted
 from twingrad.lifeline import end_with_parent_at_once
 
 # Seconds that the command has to end after a signal, and its process after it has said its status.

@@ -16,10 +16,6 @@ from twingrad.suggestions import did_you_mean
 PROG = "twingrad"
 
 
-class HelpPrinted(SystemExit):
-    """The end of a call with ``--help``, whose text has been printed: status 0."""
-
-
 # Headings of the list of commands, in its order.
 FRAMEWORKS = "compare the two frameworks"
 PAIRS = "your own pair of models"
@@ -131,10 +127,7 @@ def run_command(
         )
     parser = known[name].parser()
     parser.refuse_unknown_options(words)
-    try:
-        parsed = parser.parse_args(words)
-    except SystemExit as printed:  # all else that is wrong is a ValueError
-        raise HelpPrinted(0) from printed
+    parsed = parser.parse_args(words)
     parsed.argv = [name, *words]
     return known[name].run(parsed)
 

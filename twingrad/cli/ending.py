@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from twingrad import user_code
-from twingrad.cli.commands import HelpPrinted
+from twingrad.cli import surroundings
+from twingrad.cli.options import HelpPrinted
 from twingrad.environment import checkout
 from twingrad.printable import sentence
 
@@ -117,20 +118,22 @@ def _unexpected(error: BaseException) -> list[str]:
     theirs = [one for one in user_code.frames_of(error) if not one.file.startswith(ours)]
     frames = [str(frame) for frame in theirs]
     whose = "your code" if frames else "twingrad or a library under it"
-    text = f"twingrad: {whose} raised {user_code.error_text(error)}"
-    return [sentence(f"{text}; {_kept_traceback(error)}"), *map(_indented, frames)]
+    text = "".join(traceback.format_exception(error))
+    parts = [f"twingrad: {whose} raised {user_code.error_text(error)}", surroundings.advice(text)]
+    said = "; ".join(filter(None, (*parts, _kept(text))))
+    return [sentence(said), *map(_indented, frames)]
 
 
 def _indented(frame: str) -> str:
     return f"  {sentence(frame)}"
 
 
-def _kept_traceback(error: BaseException) -> str:
-    """Write the traceback to a file; a clause that says where it is."""
+def _kept(text: str) -> str:
+    """Write a traceback to a file; a clause that says where it is."""
     try:
         handle, path = tempfile.mkstemp(prefix="twingrad-error-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write("".join(traceback.format_exception(error)))
+            file.write(text)
     except OSError:
         return "its traceback could not be written: set TMPDIR to a folder that can be written to"
     return f"its traceback is in {path}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from twingrad import lifeline
-from twingrad.cli import apart, library_commands
+from twingrad.cli import apart, library_commands, surroundings
 from twingrad.cli.ending import exit_status, open_standard_streams
 from twingrad.environment import checkout, install_command, missing_packages
 
@@ -20,6 +20,8 @@ _WORKBENCH = (
     *("tensors", "compare", "mutants", "diagnose"),
     *("train", "sample", "export", "bench", "plan", "report"),
 )
+# Commands that start JAX, or may.
+_COMPUTING = (*_WORKBENCH, "record", "convert")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if arguments and arguments[0] in _COMPUTING:
+        surroundings.require_known_flags(os.environ)
     if library_commands.answers(arguments):
         return library_commands.run(arguments)
     root = checkout()

@@ -27,7 +27,7 @@ from twingrad.suggestions import choose, did_you_mean, nearby_file
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["Parser", "add_options", "choose", "option", "read_options"]
+__all__ = ["HelpPrinted", "Parser", "add_options", "choose", "option", "read_options"]
 
 Value = str | int | float | bool | Path | tuple[str, ...] | None
 _KINDS: tuple[type, ...] = (str, int, float, bool, Path)
@@ -178,6 +178,10 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
 
 
+class HelpPrinted(SystemExit):
+    """The end of a call with ``--help``, whose text has been printed: status 0."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that refuses a call in one sentence and takes no abbreviated options."""
 
@@ -207,6 +211,10 @@ class Parser(argparse.ArgumentParser):
         """Raise ``ValueError`` with the message and where to read on."""
         end = "" if message.endswith("?") else ";"
         raise ValueError(f"{message}{end} see {self.prog} --help")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Raise ``HelpPrinted``: all else that ends a call here is a ``ValueError``."""
+        raise HelpPrinted(status)
 
     def refuse_unknown_options(self, words: Sequence[str]) -> None:
         """Raise ``ValueError`` naming the first of ``words`` that is no option of this parser's.
