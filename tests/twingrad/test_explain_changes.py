@@ -12,7 +12,8 @@ if not frameworks.installed("torch"):
 import torch
 from torch.nn import functional as F
 
-from twingrad.diagnosis.hypotheses.changes import search
+from twingrad.diagnosis.hypotheses import choice
+from twingrad.diagnosis.hypotheses.changes import numbers, search
 from twingrad.torch_replay import _Watch
 
 torch.manual_seed(0)
@@ -363,3 +364,7 @@ def test_a_factor_of_a_single_number_that_several_changes_give_has_no_cause():
 def test_a_term_that_makes_a_factor_of_many_numbers_is_no_cause(factor):
     """What differs is then the factor, and not how it came about."""
     assert _cause(lambda: X * factor - (X * factor - X), lambda: X * factor) is None
+
+
+def test_the_rank_of_arithmetic_is_that_of_its_family():
+    assert search.FAMILIES[choice.NUMBERS] is numbers.FAMILY

@@ -33,7 +33,6 @@ FAMILIES: Sequence[Mapping[str, Alternatives]] = (
 )
 BUDGET_S = 4.0  # for all that is tried at one place
 SINGLES = 8  # of as many operations of one name each is tried by itself
-assert FAMILIES[choice.NUMBERS] is numbers.FAMILY
 # Arithmetic that multiplies by a constant.
 SCALE = ("mul", "div", "rdiv", "mean", "sum", "matmul", "pow")
 
