@@ -107,7 +107,9 @@ def test_runs_ended_by_any_signal_go_on_bit_for_bit(framework, text, tmp_path, r
             time.sleep(draw.uniform(0, 0.5))
             run.process.send_signal(number)
             said = run.process.communicate(timeout=120)[0]
-        assert run.process.returncode in (0, -9, 130, 128 + number), said
+        # Until the first of our lines runs, Python ends by the signal itself; nothing is there yet.
+        unbegun = run.process.returncode == -number and not out.exists()
+        assert unbegun or run.process.returncode in (0, -9, 130, 128 + number), said
         assert "Traceback" not in said
         with Run(*asked, out) as last:
             last.ends(0, within=600)
