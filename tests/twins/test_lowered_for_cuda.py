@@ -13,6 +13,7 @@ from shared.config import AdamWConfig, GPTConfig, TrainConfig
 MODEL = GPTConfig(
     vocab_size=1031, context_length=64, emb_dim=128, n_heads=2, n_layers=2, drop_rate=0.0
 )
+PADDED = 1152  # the vocabulary, up to a multiple of 128
 B, T = 4, 32
 ATTENTION, ITS_GRADIENT = "__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"
 
@@ -78,6 +79,67 @@ def test_nothing_is_scattered_but_the_gradients_of_embeddings(program):
     shapes = {kind.rpartition("x")[0].removeprefix("tensor<") for kind in _scattered(text)}
     assert shapes <= {f"{V}x{C}", f"{MODEL.context_length}x{C}", f"{T}x{C}"}, _scattered(text)
     assert f"{V}x{C}" in shapes
+
+
+def test_gradients_of_embeddings_are_scattered_in_float32(program):
+    text, _ = program
+    assert {kind.rpartition("x")[2] for kind in _scattered(text)} == {"f32>"}
+
+
+def _multiplied(text: str) -> list[tuple[int, ...]]:
+    """The shapes of the operands and results of all matrix products of ``text``."""
+    products = re.findall(r"stablehlo\.dot_general .* : (.*)$", text, re.M)
+    kinds = [kind for product in products for kind in re.findall(r"tensor<([\dx]+)x\w+>", product)]
+    return [tuple(map(int, kind.split("x"))) for kind in kinds]
+
+
+def test_the_head_is_multiplied_in_multiples_of_128(program):
+    text, _ = program
+    sizes = {size for shape in _multiplied(text) for size in shape}
+    assert PADDED in sizes
+    assert MODEL.vocab_size not in sizes
+
+
+def test_an_odd_vocabulary_would_be_seen(monkeypatch):
+    if not frameworks.installed("jax"):
+        pytest.skip("jax is not installed")
+    from jax_impl import loss
+
+    monkeypatch.setattr(loss, "ALIGNMENT", 1)
+    trainer = _trainer(frameworks.one("jax"))
+    text = trainer._gradients.lower(trainer.leaves, trainer._batch(*_batch())).as_text()
+    assert MODEL.vocab_size in {size for shape in _multiplied(text) for size in shape}
+
+
+@pytest.mark.parametrize("chunk", [0, 16])
+def test_pytorch_scatters_in_float32_and_multiplies_the_head_in_multiples_of_128(chunk):
+    if not frameworks.installed("torch"):
+        pytest.skip("torch is not installed")
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    scattered, multiplied = [], set()
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            result = function(*arguments, **(keywords or {}))
+            name = function.overloadpacket.__name__
+            if name == "embedding_dense_backward":
+                scattered.append((tuple(result.shape), result.dtype))
+            if name in ("mm", "addmm", "addmm_"):
+                tensors = [x for x in (*arguments, result) if isinstance(x, torch.Tensor)]
+                multiplied.update(size for x in tensors for size in x.shape)
+            return result
+
+    trainer = _trainer(frameworks.one("torch"), loss_chunk=chunk)
+    with Recorder():
+        trainer.step(*_batch())
+    V, C = MODEL.vocab_size, MODEL.emb_dim
+    assert sorted(scattered) == sorted(
+        [((V, C), torch.float32), ((MODEL.context_length, C), torch.float32)]
+    )
+    assert PADDED in multiplied
+    assert V not in multiplied
 
 
 def test_a_scatter_into_all_logits_would_be_seen():
