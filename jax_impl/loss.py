@@ -10,9 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from shared.config import IGNORED
-
-ALIGNMENT = 128  # rows of the head come in multiples of this where they are 16-bit
+from shared.config import ALIGNMENT, IGNORED
 
 
 def cross_entropy(logits: Float[Array, "*N V"], targets: Int[Array, "*N"]) -> Float[Array, ""]:

@@ -11,9 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from shared.config import IGNORED
-
-ALIGNMENT = 128  # rows of the head come in multiples of this where they are 16-bit
+from shared.config import ALIGNMENT, IGNORED
 
 
 def cross_entropy(logits: Float[Tensor, "*N V"], targets: Int[Tensor, "*N"]) -> Float[Tensor, ""]:
@@ -82,7 +80,8 @@ class _ChunkedLoss(torch.autograd.Function):
         counts, index = (targets != IGNORED)[:, None], targets.clamp(min=0)
         dx -= weight[index] * counts
         dweight.index_add_(0, index, (x * counts).to(dweight.dtype), alpha=-1)
-        ctx.save_for_backward(dx, dweight[: len(weight)])
+        dweight = dweight[: len(weight)]
+        ctx.save_for_backward(dx, dweight)
         ctx.dtype = x.dtype
         return torch.stack(losses).sum()
 
