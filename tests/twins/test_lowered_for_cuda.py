@@ -1,6 +1,7 @@
 """The training steps as a GPU would be given them, looked at on a machine without one."""
 
 import re
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -34,15 +35,11 @@ def _batch(micro_batches: int = 1):
     return tuple(part.reshape(micro_batches, -1, T) for part in (x, y))
 
 
-@pytest.fixture(scope="module")
-def program():
-    """JAX's training step in bfloat16 as it is lowered for CUDA, in StableHLO, and its arguments.
-
-    What JAX asks cuDNN and the GPU is answered here: a Hopper GPU with cuDNN 9.10.
-    """
+@contextmanager
+def hopper():
+    """JAX's module for cuDNN; what JAX asks of the GPU is answered: a Hopper with cuDNN 9.10."""
     if not frameworks.installed("jax"):
         pytest.skip("jax is not installed")
-    import jax
     from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
     from jax_impl import gpt2
@@ -52,12 +49,61 @@ def program():
         patch.setattr(cudnn, "check_compute_capability", lambda capability: True)
         patch.setattr(cudnn, "is_cuda_compute_capability_equal", lambda capability: False)
         patch.setattr(gpt2, "computes_on_gpu", lambda: True)
+        yield cudnn
+
+
+def _lowered(function, *arguments) -> str:
+    """``function`` as it is lowered for CUDA, in StableHLO."""
+    import jax
+
+    # Custom calls are refused by default, since versions may differ in their meaning.
+    names = (ATTENTION, ITS_GRADIENT, f"{ATTENTION}Dropout")
+    allowed = [jax.export.DisabledSafetyCheck.custom_call(name) for name in names]
+    export = jax.export.export(function, platforms=["cuda"], disabled_checks=allowed)
+    return export(*arguments).mlir_module()
+
+
+@pytest.fixture(scope="module")
+def program():
+    """JAX's training step in bfloat16 as it is lowered for CUDA, and how many arrays it takes."""
+    with hopper():
         trainer = _trainer(frameworks.one("jax"))
-        # Custom calls are refused by default, since versions may differ in their meaning.
-        allowed = [jax.export.DisabledSafetyCheck.custom_call(n) for n in (ATTENTION, ITS_GRADIENT)]
-        export = jax.export.export(trainer._step, platforms=["cuda"], disabled_checks=allowed)
-        text = export(trainer.leaves, trainer._batch(*_batch())).mlir_module()
+        text = _lowered(trainer._step, trainer.leaves, trainer._batch(*_batch()))
     return text, len(trainer.leaves)
+
+
+def test_cudnns_own_dropout_has_its_seed_in_the_program():
+    """Why it is not used: a step's key is data, and no mask could follow from it."""
+    with hopper() as cudnn:
+        import jax
+        import jax.numpy as jnp
+
+        def attention(q, seed):
+            return cudnn.dot_product_attention(q, q, q, seed=seed, dropout_rate=0.1)
+
+        q = jnp.zeros((1, 8, 2, 64), jnp.bfloat16)
+        fixed = _lowered(jax.jit(attention, static_argnums=1), q, 1234567)
+        assert "1234567" in fixed
+        with pytest.raises(TypeError, match=r"Tracer|traced|hash"):
+            _lowered(jax.jit(attention), q, 1234567)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_native_dropout_leaves_pytorchs_fused_kernel_on(rate, monkeypatch):
+    if not frameworks.installed("torch"):
+        pytest.skip("torch is not installed")
+    from torch.nn import functional
+
+    kernel, rates = functional.scaled_dot_product_attention, []
+
+    def attention(*tensors, is_causal, dropout_p):
+        rates.append(dropout_p)
+        return kernel(*tensors, is_causal=is_causal, dropout_p=dropout_p)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", attention)
+    model = replace(MODEL, drop_rate=rate)
+    _trainer(frameworks.one("torch"), model=model, dropout="native").step(*_batch())
+    assert rates == [rate] * MODEL.n_layers
 
 
 def test_attention_is_cudnns_forward_and_backward(program):
