@@ -13,7 +13,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Int
 
-from jax_impl.loss import chunked_loss, cross_entropy
+from jax_impl.loss import cross_entropy, head_loss
 from jax_impl.runtime import computes_on_gpu
 from shared.config import IGNORED, LAYER_NORM_EPSILON, GPTConfig
 
@@ -171,8 +171,6 @@ def summed_loss(
     """Summed cross-entropy in nats, with logits of ``chunk`` positions in memory; 0 means all."""
     x, y = model.features(inputs), targets.flatten()  # (B, T, C), (B T)
     x = x.reshape(len(y), -1)  # (B T, C)
-    if not chunk:
-        return cross_entropy(model.logits(x), y)
     head = model.lm_head
     weight = model.wte.embedding[...] if head is None else head.kernel[...].T
-    return chunked_loss(x, weight, y, chunk)
+    return head_loss(x, weight, y, chunk)

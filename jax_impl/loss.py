@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from shared.config import IGNORED
+from shared.config import ALIGNMENT, IGNORED
 
 
 def cross_entropy(logits: Float[Array, "*N V"], targets: Int[Array, "*N"]) -> Float[Array, ""]:
@@ -21,6 +21,20 @@ def cross_entropy(logits: Float[Array, "*N V"], targets: Int[Array, "*N"]) -> Fl
     is_target = targets[..., None] == jnp.arange(wide.shape[-1])
     losses = jax.nn.logsumexp(wide, axis=-1) - jnp.where(is_target, wide, 0.0).sum(-1)
     return jnp.where(targets == IGNORED, 0.0, losses).sum()
+
+
+def head_loss(
+    x: Float[Array, "N C"], weight: Float[Array, "V C"], targets: Int[Array, "N"], chunk: int
+) -> Float[Array, ""]:
+    """Summed cross-entropy in nats of the head's logits, of ``chunk`` positions at once or of all.
+
+    ``weight`` is rounded to the dtype of ``x``. 0 means all.
+    """
+    weight = weight.astype(x.dtype)
+    if chunk:
+        return chunked_loss(x, weight, targets, chunk)
+    logits = x @ _aligned(weight).T
+    return cross_entropy(_unpadded(logits, len(weight)), targets)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -43,7 +57,7 @@ def _parts(x: Array, targets: Array, chunk: int) -> tuple[Array, Array]:
 
 
 def _part(weight: Array, x: Array, targets: Array) -> Array:
-    return cross_entropy(x @ weight.T, targets)
+    return head_loss(x, weight, targets, 0)
 
 
 def _forward(
@@ -51,12 +65,13 @@ def _forward(
 ) -> tuple[Array, tuple[Array, Array]]:
     def add(dweight: Array, piece: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
         part, y = piece
-        loss, share, e = _softmax(part, weight, y)
-        dpart = e @ weight * share
+        loss, share, e = _softmax(part, padded, y, len(weight))
+        dpart = e @ padded * share
         scaled = (part * share).astype(e.dtype)
         return dweight + e.T @ scaled, (loss, dpart)
 
-    start = jnp.zeros_like(weight, dtype=_wide(weight))
+    padded = _aligned(weight)
+    start = jnp.zeros_like(padded, dtype=_wide(weight))
     dweight, (losses, dx) = jax.lax.scan(add, start, _parts(x, targets, chunk))
     dx = dx.reshape(-1, x.shape[-1])[: len(x)]
     # The logits' gradient is the softmax, minus one at the target. The one is subtracted here:
@@ -64,6 +79,7 @@ def _forward(
     counts, index = (targets != IGNORED)[:, None], jnp.maximum(targets, 0)
     dx -= weight[index] * counts
     dweight = dweight.at[index].add(-(x * counts).astype(dweight.dtype))
+    dweight = dweight[: len(weight)]
     return losses.sum(), (dx.astype(x.dtype), dweight.astype(weight.dtype))
 
 
@@ -73,16 +89,35 @@ def _backward(chunk: int, saved: tuple[Array, Array], d: Array) -> tuple[Array, 
 
 
 def _softmax(
-    x: Float[Array, "N C"], weight: Float[Array, "V C"], targets: Int[Array, "N"]
-) -> tuple[Float[Array, ""], Float[Array, "N 1"], Float[Array, "N V"]]:
-    """Summed loss, and the softmax as two factors: one for each position, and exponentials."""
-    logits = (x @ weight.T).astype(_wide(x))  # (N, V)
+    x: Float[Array, "N C"], weight: Float[Array, "P C"], targets: Int[Array, "N"], vocab: int
+) -> tuple[Float[Array, ""], Float[Array, "N 1"], Float[Array, "N P"]]:
+    """Summed loss, and the softmax as two factors: one for each position, and exponentials.
+
+    Only the first ``vocab`` of P rows are tokens; the exponentials of the others are 0.
+    """
+    logits = (x @ weight.T).astype(_wide(x))  # (N, P)
+    if len(weight) > vocab:
+        logits = jnp.where(jnp.arange(len(weight)) < vocab, logits, -jnp.inf)
     counts, index = targets != IGNORED, jnp.maximum(targets, 0)
     top, chosen = logits.max(1), jnp.take_along_axis(logits, index[:, None], 1)[:, 0]
     e = jnp.exp(logits - top[:, None])
     total = e.sum(1)
     loss = jnp.where(counts, jnp.log(total) + top - chosen, 0.0).sum()
     return loss, (counts / total)[:, None], e.astype(x.dtype)
+
+
+def _aligned(weight: Float[Array, "V C"]) -> Float[Array, "P C"]:
+    """``weight``, where it is 16-bit with rows of zeros up to a multiple of ``ALIGNMENT``.
+
+    A GPU multiplies 16-bit matrices faster whose sizes are such multiples.
+    """
+    rest = -len(weight) % ALIGNMENT
+    return jnp.pad(weight, ((0, rest), (0, 0))) if rest and weight.itemsize == 2 else weight
+
+
+def _unpadded(logits: Float[Array, "N P"], vocab: int) -> Float[Array, "N V"]:
+    """The logits of tokens alone: those of the padding are in no loss, and have no gradient."""
+    return logits[:, :vocab] if logits.shape[1] > vocab else logits
 
 
 def _wide(x: Array) -> jnp.dtype:

@@ -78,6 +78,23 @@ def train(
     return jnp.stack(losses)
 
 
+class MasterEmbedding(nnx.Embed):
+    """Looks rows up in the parameters, then rounds them, so that their gradients add up unrounded.
+
+    Flax would round all of them first. A scatter into bfloat16 would also be slow on a GPU.
+    """
+
+    def __init__(self, master: nnx.Embed, dtype: jnp.dtype):
+        def start(*_: object) -> Array:
+            return master.embedding[...]
+
+        sizes = (master.num_embeddings, master.features)
+        super().__init__(*sizes, dtype=dtype, embedding_init=start, rngs=nnx.Rngs(0))
+
+    def __call__(self, tokens: Int[Array, "*S"]) -> Float[Array, "*S C"]:
+        return jnp.take(self.embedding[...], tokens, axis=0).astype(self.dtype)
+
+
 class Trainer:
     """A GPT-2 in training: its parameters and moments, and the step that changes them.
 
@@ -96,6 +113,11 @@ class Trainer:
         self.steps = 0
         set_keys(model, jnp.zeros((self.sites, 2), jnp.uint32))
         compute_in(model, runtime.dtype)
+        # Not for shards, which are put together in the compute dtype.
+        self.mixed = runtime.dtype != runtime.master.dtype and config.processes == 1
+        if self.mixed:
+            model.wte = MasterEmbedding(model.wte, runtime.dtype)
+            model.wpe = MasterEmbedding(model.wpe, runtime.dtype)
         model.train()
         optimizer = Optimizer(model, config.optimizer)
         self.graphdef, state = nnx.split((model, optimizer))
@@ -165,7 +187,10 @@ class Trainer:
 
         def loss_of(params: nnx.State, inputs: Array, targets: Array, keys: Array) -> Array:
             # A copy, since variables traced outside must not be written to inside.
-            model = nnx.merge(modeldef, self._narrow(params), rest, copy=True)
+            narrow = self._narrow(params)
+            if self.mixed:
+                narrow["wte"], narrow["wpe"] = params["wte"], params["wpe"]
+            model = nnx.merge(modeldef, narrow, rest, copy=True)
             set_keys(model, keys)
             return summed_loss(model, inputs, targets, self.config.loss_chunk) / count
 

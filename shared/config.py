@@ -8,6 +8,8 @@ from typing import TypeGuard
 LAYER_NORM_EPSILON = 1e-5
 # A target to ignore: its position counts neither in the loss nor in the mean.
 IGNORED = -1
+# Rows of the head come in multiples of this where they are 16-bit.
+ALIGNMENT = 128
 
 
 # Sizes beyond which a configuration is a mistake: an index is of 32 bits, and the names of ten

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from shared.config import IGNORED, LAYER_NORM_EPSILON, GPTConfig
 from torch_impl.dropout import MatchedDropout
-from torch_impl.loss import chunked_loss, cross_entropy
+from torch_impl.loss import cross_entropy, head_loss
 
 
 def reference_attention(
@@ -165,7 +165,5 @@ def summed_loss(
 ) -> Float[Tensor, ""]:
     """Summed cross-entropy in nats, with logits of ``chunk`` positions in memory; 0 means all."""
     x, y = model.features(inputs).flatten(0, 1), targets.flatten()  # (B T, C), (B T)
-    if not chunk:
-        return cross_entropy(model.logits(x), y)
     weight = model.wte.weight if model.lm_head is None else model.lm_head.weight
-    return chunked_loss(x, weight, y, chunk)
+    return head_loss(x, weight, y, chunk)

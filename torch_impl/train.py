@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -59,6 +60,22 @@ def train(
     return torch.stack(losses)
 
 
+class MasterEmbedding(nn.Embedding):
+    """Looks rows up in ``master``, then rounds them, so that their gradients add up unrounded.
+
+    A scatter into bfloat16 would also be slow on a GPU. ``weight`` [V, C], the rounded copy, is for
+    a tied head.
+    """
+
+    def __init__(self, master: nn.Embedding, dtype: torch.dtype):
+        vocab, width = master.weight.shape
+        super().__init__(vocab, width, _weight=master.weight.detach().to(dtype))
+        self.master = (master.weight,)  # in a tuple, so as not to be a parameter of this module
+
+    def forward(self, tokens: Int[Tensor, "*S"]) -> Float[Tensor, "*S C"]:
+        return F.embedding(tokens, self.master[0]).to(self.weight.dtype)
+
+
 class Trainer:
     """A GPT-2 in training: its parameters and moments, and the step that changes them.
 
@@ -80,6 +97,9 @@ class Trainer:
         # Not autocast: it keeps some operations in float32 by a list that JAX does not have.
         mixed = runtime.dtype != runtime.master.dtype and config.processes == 1
         self.computing = copy.deepcopy(model).to(runtime.dtype) if mixed else model
+        if mixed:
+            self.computing.wte = MasterEmbedding(model.wte, runtime.dtype)
+            self.computing.wpe = MasterEmbedding(model.wpe, runtime.dtype)
         loss: Callable[..., Tensor] = summed_loss
         if config.compile and not config.loss_chunk:
             loss = torch.compile(summed_loss)
@@ -182,12 +202,16 @@ class Trainer:
         """Add the gradients of the compute dtype to those of the parameters, and reset them."""
         if self.computing is self.model:
             return
-        wide = [torch.empty_like(p) for p in self._masters]
-        torch._foreach_copy_(wide, [narrow.grad for narrow in self._narrows])
-        if self._masters[0].grad is None:
-            for p, gradient in zip(self._masters, wide, strict=True):
+        both = zip(self._masters, self._narrows, strict=True)
+        # Embeddings have gradients on their parameters already, and may have none on the copy.
+        pairs = [(p, narrow.grad) for p, narrow in both if narrow.grad is not None]
+        wide = [torch.empty_like(p) for p, _ in pairs]
+        torch._foreach_copy_(wide, [gradient for _, gradient in pairs])
+        present = [(p.grad, g) for (p, _), g in zip(pairs, wide, strict=True) if p.grad is not None]
+        for (p, _), gradient in zip(pairs, wide, strict=True):
+            if p.grad is None:
                 p.grad = gradient
-        else:
-            torch._foreach_add_([p.grad for p in self._masters], wide)
+        if present:
+            torch._foreach_add_(*map(list, zip(*present, strict=True)))
         for narrow in self._narrows:
             narrow.grad = None

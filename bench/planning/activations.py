@@ -102,9 +102,10 @@ def _torch_beside(plan: StepPlan, chunk: int) -> dict[str, int]:
         "ln_f: input, mean, deviation": s * (x + 2 * plan.positions),
     }
     if chunk:
-        return sizes | {"head: gradients": plan.wide * (x + plan.embedding)}
+        return sizes | {"head: gradients": plan.wide * (x + plan.padded_head)}
     return sizes | {
         "head: input": s * x,
+        "head: padded weight": s * plan.padded_head * (plan.padded_head > plan.embedding),
         "log-softmax": plan.wide * plan.positions * plan.model.vocab_size,
         "labels": LABEL * plan.positions + plan.wide,
     }

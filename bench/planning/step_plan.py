@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.training.config import RunConfig
 from shared import params
-from shared.config import GPTConfig, TrainConfig
+from shared.config import ALIGNMENT, GPTConfig, TrainConfig
 
 WIDTH = {"float64": 8, "float32": 4, "tf32": 4, "bfloat16": 2}
 
@@ -103,6 +103,12 @@ class StepPlan:
     def embedding(self) -> int:
         """Elements of the token embedding, which is the head too."""
         return self.model.vocab_size * self.model.emb_dim
+
+    @property
+    def padded_head(self) -> int:
+        """Elements of the head's weight in a product, with rows of zeros where it is 16-bit."""
+        rest = -self.model.vocab_size % ALIGNMENT if self.width == 2 else 0
+        return self.embedding + rest * self.model.emb_dim
 
     @property
     def dropout(self) -> str:

@@ -1,6 +1,7 @@
 """The training steps as a GPU would be given them, looked at on a machine without one."""
 
 import re
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from shared.config import AdamWConfig, GPTConfig, TrainConfig
 MODEL = GPTConfig(
     vocab_size=1031, context_length=64, emb_dim=128, n_heads=2, n_layers=2, drop_rate=0.0
 )
+PADDED = 1152  # the vocabulary, up to a multiple of 128
 B, T = 4, 32
 ATTENTION, ITS_GRADIENT = "__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"
 
@@ -33,15 +35,11 @@ def _batch(micro_batches: int = 1):
     return tuple(part.reshape(micro_batches, -1, T) for part in (x, y))
 
 
-@pytest.fixture(scope="module")
-def program():
-    """JAX's training step in bfloat16 as it is lowered for CUDA, in StableHLO, and its arguments.
-
-    What JAX asks cuDNN and the GPU is answered here: a Hopper GPU with cuDNN 9.10.
-    """
+@contextmanager
+def hopper():
+    """JAX's module for cuDNN; what JAX asks of the GPU is answered: a Hopper with cuDNN 9.10."""
     if not frameworks.installed("jax"):
         pytest.skip("jax is not installed")
-    import jax
     from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
     from jax_impl import gpt2
@@ -51,12 +49,61 @@ def program():
         patch.setattr(cudnn, "check_compute_capability", lambda capability: True)
         patch.setattr(cudnn, "is_cuda_compute_capability_equal", lambda capability: False)
         patch.setattr(gpt2, "computes_on_gpu", lambda: True)
+        yield cudnn
+
+
+def _lowered(function, *arguments) -> str:
+    """``function`` as it is lowered for CUDA, in StableHLO."""
+    import jax
+
+    # Custom calls are refused by default, since versions may differ in their meaning.
+    names = (ATTENTION, ITS_GRADIENT, f"{ATTENTION}Dropout")
+    allowed = [jax.export.DisabledSafetyCheck.custom_call(name) for name in names]
+    export = jax.export.export(function, platforms=["cuda"], disabled_checks=allowed)
+    return export(*arguments).mlir_module()
+
+
+@pytest.fixture(scope="module")
+def program():
+    """JAX's training step in bfloat16 as it is lowered for CUDA, and how many arrays it takes."""
+    with hopper():
         trainer = _trainer(frameworks.one("jax"))
-        # Custom calls are refused by default, since versions may differ in their meaning.
-        allowed = [jax.export.DisabledSafetyCheck.custom_call(n) for n in (ATTENTION, ITS_GRADIENT)]
-        export = jax.export.export(trainer._step, platforms=["cuda"], disabled_checks=allowed)
-        text = export(trainer.leaves, trainer._batch(*_batch())).mlir_module()
+        text = _lowered(trainer._step, trainer.leaves, trainer._batch(*_batch()))
     return text, len(trainer.leaves)
+
+
+def test_cudnns_own_dropout_has_its_seed_in_the_program():
+    """Why it is not used: a step's key is data, and no mask could follow from it."""
+    with hopper() as cudnn:
+        import jax
+        import jax.numpy as jnp
+
+        def attention(q, seed):
+            return cudnn.dot_product_attention(q, q, q, seed=seed, dropout_rate=0.1)
+
+        q = jnp.zeros((1, 8, 2, 64), jnp.bfloat16)
+        fixed = _lowered(jax.jit(attention, static_argnums=1), q, 1234567)
+        assert "1234567" in fixed
+        with pytest.raises(TypeError, match=r"Tracer|traced|hash"):
+            _lowered(jax.jit(attention), q, 1234567)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_native_dropout_leaves_pytorchs_fused_kernel_on(rate, monkeypatch):
+    if not frameworks.installed("torch"):
+        pytest.skip("torch is not installed")
+    from torch.nn import functional
+
+    kernel, rates = functional.scaled_dot_product_attention, []
+
+    def attention(*tensors, is_causal, dropout_p):
+        rates.append(dropout_p)
+        return kernel(*tensors, is_causal=is_causal, dropout_p=dropout_p)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", attention)
+    model = replace(MODEL, drop_rate=rate)
+    _trainer(frameworks.one("torch"), model=model, dropout="native").step(*_batch())
+    assert rates == [rate] * MODEL.n_layers
 
 
 def test_attention_is_cudnns_forward_and_backward(program):
@@ -78,6 +125,67 @@ def test_nothing_is_scattered_but_the_gradients_of_embeddings(program):
     shapes = {kind.rpartition("x")[0].removeprefix("tensor<") for kind in _scattered(text)}
     assert shapes <= {f"{V}x{C}", f"{MODEL.context_length}x{C}", f"{T}x{C}"}, _scattered(text)
     assert f"{V}x{C}" in shapes
+
+
+def test_gradients_of_embeddings_are_scattered_in_float32(program):
+    text, _ = program
+    assert {kind.rpartition("x")[2] for kind in _scattered(text)} == {"f32>"}
+
+
+def _multiplied(text: str) -> list[tuple[int, ...]]:
+    """The shapes of the operands and results of all matrix products of ``text``."""
+    products = re.findall(r"stablehlo\.dot_general .* : (.*)$", text, re.M)
+    kinds = [kind for product in products for kind in re.findall(r"tensor<([\dx]+)x\w+>", product)]
+    return [tuple(map(int, kind.split("x"))) for kind in kinds]
+
+
+def test_the_head_is_multiplied_in_multiples_of_128(program):
+    text, _ = program
+    sizes = {size for shape in _multiplied(text) for size in shape}
+    assert PADDED in sizes
+    assert MODEL.vocab_size not in sizes
+
+
+def test_an_odd_vocabulary_would_be_seen(monkeypatch):
+    if not frameworks.installed("jax"):
+        pytest.skip("jax is not installed")
+    from jax_impl import loss
+
+    monkeypatch.setattr(loss, "ALIGNMENT", 1)
+    trainer = _trainer(frameworks.one("jax"))
+    text = trainer._gradients.lower(trainer.leaves, trainer._batch(*_batch())).as_text()
+    assert MODEL.vocab_size in {size for shape in _multiplied(text) for size in shape}
+
+
+@pytest.mark.parametrize("chunk", [0, 16])
+def test_pytorch_scatters_in_float32_and_multiplies_the_head_in_multiples_of_128(chunk):
+    if not frameworks.installed("torch"):
+        pytest.skip("torch is not installed")
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    scattered, multiplied = [], set()
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            result = function(*arguments, **(keywords or {}))
+            name = function.overloadpacket.__name__
+            if name == "embedding_dense_backward":
+                scattered.append((tuple(result.shape), result.dtype))
+            if name in ("mm", "addmm", "addmm_"):
+                tensors = [x for x in (*arguments, result) if isinstance(x, torch.Tensor)]
+                multiplied.update(size for x in tensors for size in x.shape)
+            return result
+
+    trainer = _trainer(frameworks.one("torch"), loss_chunk=chunk)
+    with Recorder():
+        trainer.step(*_batch())
+    V, C = MODEL.vocab_size, MODEL.emb_dim
+    assert sorted(scattered) == sorted(
+        [((V, C), torch.float32), ((MODEL.context_length, C), torch.float32)]
+    )
+    assert PADDED in multiplied
+    assert V not in multiplied
 
 
 def test_a_scatter_into_all_logits_would_be_seen():
