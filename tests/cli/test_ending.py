@@ -135,10 +135,13 @@ def test_a_full_disk_under_stdout_is_one_sentence():
     assert re.fullmatch("twingrad: No space left on device; .*\n", done.stderr)
 
 
-@pytest.mark.slow
-def test_stdout_without_the_character_prints_a_substitute():
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = _program("lambda: print('1 ∞ 2') or 0", stdout=subprocess.PIPE, env=environment)
+NO_LANGUAGE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, NO_LANGUAGE], ids=str)
+def test_stdout_without_the_character_prints_a_substitute(variables):
+    environment = {**os.environ, **variables}
+    done = _program(r"lambda: print('1 \u221e 2') or 0", stdout=subprocess.PIPE, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 ? 2\n", "")
 
 

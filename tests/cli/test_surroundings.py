@@ -66,7 +66,7 @@ STARTING = {
     "compare": ["compare", "sigmoid-bce", "--dtype", "float64"],
     "diagnose": ["diagnose", "sigmoid-bce"],
     "train": ["train", "--framework", "jax", "--preset", "tiny", "--steps", "2", "--out", "run"],
-    "bench": ["bench", "--workload", "overhead", "--starts", "1", "--budget", "15s"],
+    "bench": ["bench", "--workload", "overhead", "--starts", "1", "--budget", "90s"],
 }
 
 

@@ -1,7 +1,9 @@
 """The launcher of processes: wrong calls, signals, and runs that torchrun starts again."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -184,3 +186,37 @@ def test_a_process_that_cannot_begin_says_why_where_rank_0_cannot_be_told(
     assert "absent.txt does not exist" in said
     assert "rank 1 did not meet rank 0" in said
     assert not (tmp_path / "run").exists()
+
+
+@minutes
+@pytest.mark.attack("processes")
+def test_a_host_that_torchrun_has_lost_is_replaced_by_another(text, tmp_path):
+    if not installed("torch"):
+        pytest.skip("torch is not installed")
+    out, port = tmp_path / "run", launcher.free_port()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--max-restarts"]
+    torchrun += ["3", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "run"]
+    torchrun += ["--rdzv-endpoint", f"localhost:{port}", "--no-python"]
+    asked = (*DIVISIBLE, "--framework", "torch", "--data", text, "--steps", 10_000, "--resume")
+    asked += ("--begin", "--checkpoint-every", 5, "--out", out)
+    # Else an agent that has met others once does not tell a new one where to meet.
+    told = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    with Run(*asked, before=torchrun, **told) as first:
+        _wait_until_open(port)
+        with Run(*asked, before=torchrun, **told):
+            first.wait_for_steps(out / "torch" / metrics.FILE, 12)
+        last = rows_of(out, "torch")[-1]["step"]
+        with Run(*asked, before=torchrun, **told):
+            first.wait_for_steps(out / "torch" / metrics.FILE, 30)
+    steps = [row["step"] for row in rows_of(out, "torch")]
+    assert steps == [*range(1, len(steps) + 1)]
+    assert steps[-1] > last
+
+
+def _wait_until_open(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.1)
+    raise AssertionError("torchrun did not begin to listen")

@@ -181,15 +181,17 @@ def _encodable() -> Iterator[None]:
     changed = []
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None and stream.errors == "strict":
+        before = getattr(stream, "errors", None)
+        # Python has surrogateescape on stdout where there is no language.
+        if reconfigure is not None and before in ("strict", "surrogateescape"):
             reconfigure(errors="replace")
-            changed.append(reconfigure)
+            changed.append((reconfigure, before))
     try:
         yield
     finally:
-        for reconfigure in changed:
+        for reconfigure, before in changed:
             with suppress(OSError, ValueError):
-                reconfigure(errors="strict")
+                reconfigure(errors=before)
 
 
 def _is_unread() -> bool:
