@@ -23,6 +23,7 @@ from bench.mutation import programs as mutation_programs
 from bench.mutation.mutants import MUTANTS, Mutant
 from bench.studies import diagnosis_labels
 from bench.studies.diagnosis_record import BugRow, CleanRow, Diagnosis, PairRow, Report
+from bench.studies.study import DIAGNOSING
 from twingrad.cli.ending import exit_status
 from twingrad.cli.options import Parser, add_options, option, read_options
 from twingrad.diagnosis.finding import Finding, Mode, Stage
@@ -50,7 +51,7 @@ SOURCES = (
     "bench/parity/program_runs.py",
     "bench/studies/diagnosis_accuracy.py",
     "bench/studies/diagnosis_labels.py",
-    "twingrad/**/*.py",
+    *DIAGNOSING,
     "shared/*.py",
     "torch_impl/*.py",
     "jax_impl/*.py",

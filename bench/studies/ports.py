@@ -21,7 +21,7 @@ from typing import TypedDict
 
 from bench.harness import frameworks, machine, records
 from bench.harness.records import Record
-from bench.studies.study import Study, of_record
+from bench.studies.study import DIAGNOSING, Study, of_record
 from twingrad.cli.ending import exit_status
 from twingrad.cli.options import Parser, add_options, option, read_options
 from twingrad.diagnosis.finding import FindingObject, NoteObject
@@ -281,7 +281,7 @@ def _said(row: Row) -> str:
 STUDY = Study(
     name="ports",
     claim="Diagnosis passes right ports of other people's models and finds what is wrong in others",
-    sources=("bench/studies/ports.py", "tests/ports/*/*", "twingrad/**/*.py"),
+    sources=("bench/studies/ports.py", "tests/ports/*/*", *DIAGNOSING),
     measure=lambda options: measure(PortsOptions()),
     lines=lines,
     blocks={

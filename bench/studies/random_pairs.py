@@ -20,7 +20,7 @@ from bench.studies import sources
 from bench.studies.random_models import drawing
 from bench.studies.random_models.drawing import Change
 from bench.studies.random_models.specification import KINDS, Specification
-from bench.studies.study import Study, StudyOptions, of_record
+from bench.studies.study import DIAGNOSING, Study, StudyOptions, of_record
 
 if TYPE_CHECKING:
     from twingrad.result import Findings
@@ -37,7 +37,7 @@ TITLES = {
 SOURCES = (
     "bench/studies/random_pairs.py",
     "bench/studies/random_models/*.py",
-    "twingrad/**/*.py",
+    *DIAGNOSING,
 )
 
 

@@ -13,6 +13,16 @@ from twingrad.cli.options import option
 Block: TypeAlias = Callable[[str], str]
 
 
+# What a diagnosis of a pair is computed by: all of the library that it runs through.
+DIAGNOSING = (
+    "twingrad/*.py",
+    "twingrad/casts/*.py",
+    "twingrad/decoding/*.py",
+    "twingrad/diagnosis/**/*.py",
+    "twingrad/jax_models/*.py",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions:
     """Options of ``python -m bench.studies``."""
