@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import linen
 
 from twingrad.arithmetic import arithmetic
 from twingrad.casts import jax_casts, log, torch_casts
@@ -95,3 +96,23 @@ def test_random_bits_are_the_same_with_casts_left_out(in_float64):
     with jax_casts.left_out():
         within = np.asarray(jax.random.uniform(key, (5,), jnp.float32))
     np.testing.assert_array_equal(within, jax.random.uniform(key, (5,), jnp.float32))
+
+
+TENTHS = np.array([0.1, 0.3], np.float32)
+
+
+def test_what_only_shapes_are_asked_of_is_not_heard(heard, in_float64):
+    """Linen evaluates the shapes of its initializers at every call, which are full of constants."""
+    dense = linen.Dense(3)
+    x = jnp.asarray([[0.1, 0.2]])
+    parameters = {"params": {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)}}
+    shape_of = jax.eval_shape
+    with jax_casts.left_out():
+        out = jax.jit(dense.apply)(parameters, x)
+        assert not heard.constants
+        assert jax.eval_shape(lambda: x.astype(jnp.float32)).shape == x.shape
+        assert heard.seen == {}
+        jax.jit(lambda x: x * jnp.asarray(TENTHS))(x)
+    assert heard.constants
+    assert out.dtype == jnp.float64
+    assert jax.eval_shape is shape_of

@@ -91,6 +91,19 @@ def _dtype(x: object) -> str:
     return str(x.dtype) if hasattr(x, "dtype") else ""
 
 
+def _unheard(shape_of: ModuleCall) -> ModuleCall:
+    """``jax.eval_shape``, of which only shapes come out: the log hears of nothing in it.
+
+    Linen evaluates the shapes of its initializers so at every call, which are full of constants.
+    """
+
+    def unheard(*args: Tree, **kwargs: Tree) -> Tree:
+        with log.watching(log.CastLog()):
+            return shape_of(*args, **kwargs)
+
+    return unheard
+
+
 def _raised(bind: ModuleCall, x: Tree) -> Tree:
     return bind(lax.convert_element_type_p, x, new_dtype=_DOUBLE, weak_type=False, sharding=None)
 
@@ -109,14 +122,15 @@ def left_out(originals: Originals | None = None) -> Iterator[None]:
     bits (``jax_enable_x64``).
     """
     primitive: Untyped = core.Primitive
-    bind = primitive.bind
+    bind, shape_of = primitive.bind, jax.eval_shape
 
     def lifted(self: Untyped, *args: Tree, **params: Tree) -> Tree:
         return _bound(bind, self, args, params, originals)
 
     primitive.bind = lifted
+    jax.eval_shape = _unheard(shape_of)
     try:
         with jax.default_matmul_precision("float32" if originals is None else "tensorfloat32"):
             yield
     finally:
-        primitive.bind = bind
+        primitive.bind, jax.eval_shape = bind, shape_of
