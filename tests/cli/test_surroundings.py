@@ -97,7 +97,9 @@ def test_temporary_files_may_have_a_long_path(tmp_path, command):
     folder = tmp_path / ("long" * 35)
     folder.mkdir()
     done = _run(tmp_path, STARTING[command], TMPDIR=str(folder))
-    assert done.returncode == 0, done.stderr
+    # Of bench it is 1 where the machine is so busy that there is no time for its samples.
+    assert done.returncode in ((0, 1) if command == "bench" else (0,)), done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
     assert [path.name for path in folder.iterdir() if "twingrad" in path.name] == []
 
 
