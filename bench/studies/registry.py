@@ -38,6 +38,7 @@ STUDIES: dict[str, Study] = {
         commands.PLAN,
         *commands.SPEED,
         commands.FUZZ,
+        commands.ATTACKS,
     )
 }
 
