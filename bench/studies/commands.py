@@ -12,6 +12,7 @@ from bench.planning import record as planning_record
 from bench.planning import tables as planning_tables
 from bench.speed import markdown as speed_markdown
 from bench.studies import diagnosis_accuracy, diagnosis_record
+from bench.studies.attacking import markdown as attacks_markdown
 from bench.studies.fuzzing import markdown as fuzzing_markdown
 from bench.studies.study import Command, Study, StudyOptions, of_record, shared, twins
 
@@ -97,6 +98,30 @@ FUZZ = Study(
     blocks={"fuzz": of_record(fuzzing_markdown)},
 )
 
+ATTACKS = Study(
+    name="attacks",
+    claim="No attack loses data, leaves a process, lets a stranger in or gets past a check",
+    sources=(
+        *(
+            "twingrad/whole.py",
+            "twingrad/lifeline.py",
+            "twingrad/printable.py",
+            "twingrad/files.py",
+        ),
+        *("twingrad/cli/apart.py", "twingrad/cli/ending.py", "twingrad/cli/start.py"),
+        *shared("rendezvous/*", "checkpoint/*", "files", "world"),
+        *("bench/training/command.py", "bench/training/launcher.py", "bench/training/session.py"),
+        *("bench/training/processes.py", "bench/training/run_folder.py"),
+        *("bench/training/run_lock.py", "bench/training/unstoppable.py"),
+        *("bench/speed/contradictions.py", "bench/speed/record.py", "bench/speed/schema.py"),
+    ),
+    command=Command(
+        arguments=("-m", "pytest", "-q", "--all", "-m", "attack", "tests"),
+        file="TWINGRAD_ATTACKS_RECORD",
+    ),
+    blocks={"attacks": of_record(attacks_markdown)},
+)
+
 _TIMED = (
     *twins("gpt2", "loss", "dropout", "optim", "train", "params", "runtime"),
     *shared("allocator", "config", "schedule", "threefry"),
@@ -158,4 +183,4 @@ SPEED_BLOCKS = {
     "growth": speed_markdown.growth,
     "repeated": speed_markdown.repeated,
 }
-STUDIES = (COMPARE, MUTANTS, PLAN, FUZZ, *SPEED)
+STUDIES = (COMPARE, MUTANTS, PLAN, FUZZ, ATTACKS, *SPEED)

@@ -40,6 +40,7 @@ STUDIES: dict[str, Study] = {
         commands.PLAN,
         *commands.SPEED,
         commands.FUZZ,
+        commands.ATTACKS,
     )
 }
 
