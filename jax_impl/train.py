@@ -79,9 +79,10 @@ def train(
 
 
 class MasterEmbedding(nnx.Embed):
-    """Looks rows up in the parameters, then rounds them, so that their gradients add up unrounded.
+    """An embedding that rounds rows after the look-up, so that gradients add up in float32.
 
-    Flax would round all of them first. A scatter into bfloat16 would also be slow on a GPU.
+    Flax's own rounds the whole table first. Adding up in bfloat16 would lose digits, and be slow on
+    a GPU.
     """
 
     def __init__(self, master: nnx.Embed, dtype: jnp.dtype):

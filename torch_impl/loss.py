@@ -1,6 +1,6 @@
 """Cross-entropy from logits, or from the head in chunks of positions, in PyTorch.
 
-Shape letters: N positions, C width, V vocabulary.
+Shape letters: N positions, C width, V vocabulary, P vocabulary with padding.
 """
 
 from typing import cast
@@ -24,9 +24,9 @@ def cross_entropy(logits: Float[Tensor, "*N V"], targets: Int[Tensor, "*N"]) -> 
 def head_loss(
     x: Float[Tensor, "N C"], weight: Float[Tensor, "V C"], targets: Int[Tensor, "N"], chunk: int
 ) -> Float[Tensor, ""]:
-    """Summed cross-entropy in nats of the head's logits, of ``chunk`` positions at once or of all.
+    """Summed cross-entropy in nats of the head's logits, ``chunk`` positions at a time; 0: all.
 
-    ``weight`` is rounded to the dtype of ``x``. 0 means all.
+    ``weight`` is rounded to the dtype of ``x``.
     """
     weight = weight.to(x.dtype)
     if chunk:
@@ -111,16 +111,16 @@ def _softmax(
 
 
 def _aligned(weight: Float[Tensor, "V C"]) -> Float[Tensor, "P C"]:
-    """``weight``, where it is 16-bit with rows of zeros up to a multiple of ``ALIGNMENT``.
+    """A 16-bit ``weight`` with rows of zeros up to a multiple of ``ALIGNMENT``; others as they are.
 
-    A GPU multiplies 16-bit matrices faster whose sizes are such multiples.
+    A GPU multiplies 16-bit matrices faster if their sizes are such multiples.
     """
     rest = -len(weight) % ALIGNMENT
     return F.pad(weight, (0, 0, 0, rest)) if rest and weight.dtype.itemsize == 2 else weight
 
 
 def _unpadded(logits: Float[Tensor, "N P"], vocab: int) -> Float[Tensor, "N V"]:
-    """The logits of tokens alone: those of the padding are in no loss, and have no gradient."""
+    """The logits without those of the padding, which are in no loss and have no gradient."""
     return logits[:, :vocab] if logits.shape[1] > vocab else logits
 
 

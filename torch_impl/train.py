@@ -61,10 +61,10 @@ def train(
 
 
 class MasterEmbedding(nn.Embedding):
-    """Looks rows up in ``master``, then rounds them, so that their gradients add up unrounded.
+    """An embedding that rounds rows after the look-up, so that gradients add up in float32.
 
-    A scatter into bfloat16 would also be slow on a GPU. ``weight`` [V, C], the rounded copy, is for
-    a tied head.
+    It looks them up in ``master``; ``weight`` [V, C], the rounded copy, is for a tied head. Adding
+    up in bfloat16 would lose digits, and be slow on a GPU.
     """
 
     def __init__(self, master: nn.Embedding, dtype: torch.dtype):

@@ -4,8 +4,8 @@ from bench.harness.records import Record
 
 # What is attacked, as tests name it in ``pytest.mark.attack``, and what that means.
 GROUPS = {
-    "data": "files destroyed, runs lost, and verdicts that are none",
-    "processes": "processes, memory and time that a command would leave or take",
+    "data": "files destroyed, runs lost, and false verdicts",
+    "processes": "processes left behind, and memory or time out of proportion",
     "network": "strangers at the ports of a run",
     "sentences": "tracebacks, and text that steers the terminal",
     "records": "benchmark records that cannot be true",
@@ -29,8 +29,8 @@ def markdown(record: Record) -> str:
         kills = record["kills"]
         least = f"with a number over {kills}" if kills else "with a number"
         said += (
-            f" {left} {'test was' if left == 1 else 'tests were'} left out, for want of what they "
-            f"need: a GPU, another host, or `TWINGRAD_KILLS` {least}, with which more is tried."
+            f" {left} {'test was' if left == 1 else 'tests were'} skipped, which need a GPU, "
+            f"another host, or `TWINGRAD_KILLS` {least}."
         )
     lines += ["", said]
     return "\n".join(lines)

@@ -102,18 +102,12 @@ ATTACKS = Study(
     name="attacks",
     claim="No attack loses data, leaves a process, lets a stranger in or gets past a check",
     sources=(
-        *(
-            "twingrad/whole.py",
-            "twingrad/lifeline.py",
-            "twingrad/printable.py",
-            "twingrad/files.py",
-        ),
-        *("twingrad/cli/apart.py", "twingrad/cli/ending.py", "twingrad/cli/start.py"),
+        *(f"twingrad/{name}.py" for name in ("whole", "lifeline", "printable", "files")),
+        *(f"twingrad/cli/{name}.py" for name in ("apart", "ending", "start")),
         *shared("rendezvous/*", "checkpoint/*", "files", "world"),
-        *("bench/training/command.py", "bench/training/launcher.py", "bench/training/session.py"),
-        *("bench/training/processes.py", "bench/training/run_folder.py"),
-        *("bench/training/run_lock.py", "bench/training/unstoppable.py"),
-        *("bench/speed/contradictions.py", "bench/speed/record.py", "bench/speed/schema.py"),
+        *(f"bench/training/{name}.py" for name in ("command", "launcher", "processes", "session")),
+        *(f"bench/training/{name}.py" for name in ("run_folder", "run_lock", "unstoppable")),
+        *(f"bench/speed/{name}.py" for name in ("contradictions", "record", "schema")),
     ),
     command=Command(
         arguments=("-m", "pytest", "-q", "--all", "-m", "attack", "tests"),

@@ -51,7 +51,7 @@ def package(name: str, installed: str | None, wanted: str, purpose: str, fits: b
         ({"answers": TORCH, "asked": ("torch", "jax")}, "JAX is not installed", "[jax", True),
         (
             {"answers": TORCH, "packages": [package("jax", "0.10.2", ">=0.10", "JAX", True)]},
-            "JAX is not installed whole (jax is there without flax): compare",
+            "JAX is not installed completely (jax is there, flax is not): compare",
             "[jax",
             False,
         ),

@@ -92,9 +92,9 @@ def _dtype(x: object) -> str:
 
 
 def _unheard(shape_of: ModuleCall) -> ModuleCall:
-    """``jax.eval_shape``, of which only shapes come out: the log hears of nothing in it.
+    """``jax.eval_shape`` that tells the log nothing, since it computes shapes and no numbers.
 
-    Linen evaluates the shapes of its initializers so at every call, which are full of constants.
+    Linen calls it at every pass for the shapes of its initializers, which are full of constants.
     """
 
     def unheard(*args: Tree, **kwargs: Tree) -> Tree:

@@ -1,7 +1,8 @@
-"""Steps with other positions than theirs: another model may give the numbers that such a step has.
+"""Cached steps, computed again with their positions shifted by one or two.
 
-It finds positions that are off where the model that is wrong has no module that is given them. A
-record has these steps as sketches, since its model cannot be run.
+Where the wrong model has no module that takes a position, the other model shows the mistake: its
+own step, with the position shifted, gives the wrong model's numbers. A record keeps such steps as
+sketches, since its model cannot be run.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +21,7 @@ STEPS_OFF = (1, -1, 2, -2)
 
 
 def known(on: Session, tokens: Array, dtype: str, parted: Parted) -> int | None:
-    """By how much positions are off in the step of a live model that gives the parted numbers."""
+    """By how many positions a live model's step has to be shifted to give the other's numbers."""
     at = parted.position
 
     def tried(runner: Runner) -> int | None:
@@ -35,7 +36,7 @@ def known(on: Session, tokens: Array, dtype: str, parted: Parted) -> int | None:
 
 
 def recognised(steps: Iterable[Displaced], dtype: str, parted: Parted) -> int | None:
-    """The same of the steps that a record has."""
+    """By how many positions a recorded model's step has to be shifted to give them."""
     near = one(parted.values, parted.reference, dtype).limit_u * numerics.UNIT_ROUNDOFF[dtype]
     for step in steps:
         is_there = step.position == parted.position
@@ -45,7 +46,7 @@ def recognised(steps: Iterable[Displaced], dtype: str, parted: Parted) -> int | 
 
 
 def recorded(on: Session, tokens: Array) -> list[Displaced]:
-    """Sketches of all steps, of each with positions that are off."""
+    """Sketches of all steps, each with its position shifted in every way."""
     found: list[Displaced] = []
     for calls in runs(tokens.shape[1]):
         found += on(partial(_recorded, tokens=tokens, calls=calls))
@@ -73,9 +74,9 @@ def _sketched(x: Array) -> Array:
 def _steps(
     runner: Runner, token: Array, before: Callable[[], Tree], at: int
 ) -> list[tuple[int, Array]]:
-    """Logits [B, V] of a step at position ``at`` with positions off, each from a new cache.
+    """Logits [B, V] of the step at position ``at``, shifted in every way, each from a new cache.
 
-    There are none where no module is given the position.
+    There are none where no module takes the position.
     """
     runner.step(token, before(), at)
     given = [

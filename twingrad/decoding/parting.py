@@ -34,7 +34,7 @@ def judged(name: str, gaps: Gaps, scale: Size, dtype: str) -> Verdict:
 
 
 def one(values: Array, truth: Array, dtype: str) -> Verdict:
-    """Whether two results are one."""
+    """The verdict on whether two results are equal."""
     gap = numerics.distance(values, truth)
     return judged("", Gaps(gap, gap, gap), numerics.size(truth), dtype)
 

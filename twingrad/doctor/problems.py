@@ -78,7 +78,7 @@ def _in_part(examined: Examined, framework: str) -> str:
     found = {package.name: package.installed for package in examined.packages}
     here = [name for name in NEEDS[framework] if found.get(name)]
     lacking = [name for name in NEEDS[framework] if not found.get(name)]
-    return f" whole ({here[0]} is there without {lacking[0]})" if here and lacking else ""
+    return f" completely ({here[0]} is there, {lacking[0]} is not)" if here and lacking else ""
 
 
 def _packages(examined: Examined) -> Iterator[Problem]:

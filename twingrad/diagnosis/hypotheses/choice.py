@@ -10,7 +10,7 @@ from twingrad.foreign import Array
 # A kind's rank, what PyTorch computes and what JAX would, whether it is arithmetic by a constant,
 # and whether it gives JAX's numbers.
 Candidate = tuple[int, tuple[str, str], bool, Callable[[], bool]]
-NUMBERS = 6  # the rank of all arithmetic, of terms too
+NUMBERS = 6  # the rank of the family of arithmetic, ``changes.numbers``
 
 
 def chosen(candidates: Iterable[Candidate], torch: Array, jax: Array, near: float) -> Cause | None:
