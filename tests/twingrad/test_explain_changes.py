@@ -56,6 +56,7 @@ WEIGHT, BIAS = _random(6), _random(6)
 TARGET = torch.tensor([[1, 2, -100, 0, 3, 4], [0, 5, 1, 1, -100, -100]])
 LOGITS = _random(2, 6, 6).transpose(1, 2)
 SOFT = torch.softmax(_random(4, 6), -1)
+WHOLE = torch.arange(24.0, dtype=torch.float64).reshape(4, 6)
 KEPT = torch.arange(6)[None] < torch.tensor([6, 3, 5, 2])[:, None]
 SCORES = _random(2, 4, 5, 5)
 CAUSAL = torch.ones(5, 5, dtype=torch.bool).triu(1)
@@ -237,6 +238,10 @@ CASES = {
         lambda: F.nll_loss(_logits().log_softmax(1).flatten(0, 1), _classes()),
     ),
     "not divided": (lambda: Y.abs() / Y.abs().sum(-1, keepdim=True) + X, lambda: Y.abs() + X),
+    "its own sum": (
+        lambda: WHOLE / WHOLE.sum(-1, keepdim=True).long() + X,
+        lambda: WHOLE + X,
+    ),
     "divided by their sum": (
         lambda: _shares().topk(2)[0],
         lambda: _shares().topk(2)[0] / _shares().topk(2)[0].sum(-1, keepdim=True),
