@@ -1,6 +1,7 @@
 """Commands in odd surroundings: without assertions, languages, colours, streams or columns."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from bench.harness import frameworks
 from bench.harness.frameworks import one
 from tests.helpers.sources import ROOT
+from twingrad.cli import surroundings
 
 pytestmark = pytest.mark.attack("sentences")
 
@@ -112,3 +114,20 @@ def _run(folder, words, **variables):
         text=True,
         timeout=300,
     )
+
+
+@pytest.mark.skipif(not frameworks.installed("jax"), reason="JAX is asked")
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ("--junk=1", "Unknown flag in XLA_FLAGS: --junk=1"),
+        ("--xla_force_host_platform_device_count=abc", "Couldn't interpret value abc for flag"),
+        ("no-such-file", 'Could not open file "no-such-file"'),
+    ],
+)
+def test_the_reason_is_xlas_own_and_not_its_list_of_flags(monkeypatch, flags, reason):
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
+    with pytest.raises(ValueError, match=re.escape(reason)) as error:
+        surroundings.require_known_flags({**os.environ, "XLA_FLAGS": flags})
+    assert str(error.value).endswith("; correct or unset it")
+    assert len(str(error.value)) < 400

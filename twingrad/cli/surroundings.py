@@ -5,6 +5,7 @@ from a command means that something was compared and differs.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import MutableMapping
@@ -16,6 +17,8 @@ FLAGS, PLATFORMS = "XLA_FLAGS", "JAX_PLATFORMS"
 _TRIED = "TWINGRAD_TRIED_XLA_FLAGS"
 _START = "import jax; jax.devices()"
 _TIMEOUT_S = 120.0
+# An error, or what ended the process, in the log of a C++ library.
+_LOGGED = re.compile(r"[EF]\d{4} [^]]*\] ")
 
 
 def require_known_flags(environment: MutableMapping[str, str]) -> None:
@@ -39,9 +42,16 @@ def require_known_flags(environment: MutableMapping[str, str]) -> None:
         timeout=_TIMEOUT_S,
     )
     if tried.returncode:
-        reason = (tried.stderr.strip().splitlines() or ["no reason given"])[-1].rpartition("] ")[2]
+        reason = _reason(tried.stderr)
         raise ValueError(f"JAX cannot start with {FLAGS}={flags}: {reason}; correct or unset it")
     environment[_TRIED] = flags
+
+
+def _reason(text: str) -> str:
+    """XLA's first error in what a process wrote, or its last line; XLA may list all flags below."""
+    lines = text.strip().splitlines() or ["no reason given"]
+    errors = [line.partition("] ")[2] for line in lines if _LOGGED.match(line)]
+    return (errors or lines[-1:])[0].rstrip(".")
 
 
 def advice(text: str) -> str:
