@@ -15,7 +15,7 @@ from shared import params
 from shared.config import GPTConfig, preset
 from twingrad import numerics
 
-# How often the step of the warm-up may be longer or shorter than every sample.
+# How often the quickest step may be longer or shorter than every sample.
 _APART = 20.0
 # Bytes that a process with a framework has at least, where all of its memory counts.
 _LEAST_BYTES = 1 << 24
@@ -61,7 +61,10 @@ def _of_samples(row: Result) -> Iterator[str]:
         return
     if not min(seconds) / _APART <= timing.step_s <= max(seconds) * _APART:
         yield f"{row.title}: step_s is {timing.step_s:.6g}, and no sample is like that"
-    if timing.first_s == timing.step_s:
+    if row.workload == "cold":
+        if not timing.first_s == timing.step_s == seconds[0]:
+            yield f"{row.title}: first_s and step_s are not its first start, {seconds[0]:.6g}"
+    elif timing.first_s == timing.step_s:
         yield f"{row.title}: first_s is step_s to the last digit, and two steps never take the same"
 
 

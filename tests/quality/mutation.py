@@ -30,7 +30,8 @@ def _in(folder: str, *names: str) -> tuple[str, ...]:
 
 PARTS = {
     "distances and bounds": Part(
-        files=_in("twingrad", "numerics"), tests=_in("tests/twingrad", "test_numerics")
+        files=_in("twingrad", "numerics"),
+        tests=_in("tests/twingrad", "test_numerics", "test_verdicts"),
     ),
     "comparison of a pair": Part(
         files=_in("twingrad", "comparison"),

@@ -129,6 +129,53 @@ def test_ctrl_c_among_cold_starts_keeps_those_before(
     assert counts == {"empty cache": 2, "filled cache": 2}
 
 
+def test_a_record_of_cold_starts_holds(bench, monkeypatch, without_reference, readiness):
+    call = bench(workload=("cold",), contestants="torch-tuned,jax-tuned", preset="tiny")
+    seconds = iter(range(3, 99))
+
+    def start_cold(worker, files, turn):
+        took = float(next(seconds))
+        further = WorkerHandle(contestant=worker.contestant)
+        further.set_ready(readiness(first_s=took, step_s=took))
+        further.state = {"settings": {}, "versions": {}, "libraries": []}
+        further.samples.append(Sample(start=turn, round=turn, seconds=took, others_cores=0.0))
+        worker.merge(further)
+
+    monkeypatch.setattr(cold_start, "start_cold", start_cold)
+    call.measure()
+    found = json.loads(json.dumps(call.record().to_json()))
+    found["seconds"] = 999.0  # the samples were not really taken
+    assert list(record.problems(found)) == []
+    found["results"][0] |= {"first_s": 4.5, "step_s": 4.5}
+    [problem] = record.problems(found)
+    assert "first_s and step_s are not its first start" in problem
+
+
+def test_a_machine_that_stood_still_in_the_warm_up_leaves_a_record_that_holds(
+    bench, monkeypatch, without_reference, readiness
+):
+    call = bench(workload=("train",), contestants="torch-tuned,jax-tuned", preset="tiny", starts=1)
+    quick = iter(0.01 + number / 1000 for number in range(999))
+
+    def measure_group(self, part, files, group, workers, until):
+        for worker in workers:
+            worker.set_ready(readiness(first_s=9.0, step_s=2.0))
+            worker.state = {"settings": {}, "versions": {}, "libraries": []}
+            worker.samples += [
+                Sample(start=0, round=turn, seconds=next(quick), others_cores=0.0)
+                for turn in range(5)
+            ]
+
+    monkeypatch.setattr(StageRun, "_make", lambda *_: None)
+    monkeypatch.setattr(StageRun, "_measure_group", measure_group)
+    call.measure()
+    found = json.loads(json.dumps(call.record().to_json()))
+    found["seconds"] = 999.0  # the samples were not really taken
+    assert list(record.problems(found)) == []
+    for row in found["results"]:
+        assert row["step_s"] == min(sample["seconds"] for sample in row["samples"])
+
+
 def test_contestants_that_do_not_fit_into_memory_are_timed_in_groups(bench, monkeypatch):
     [stage] = bench(workload=("train",), preset="tiny").setup.stages
     assert list(benchmark.groups(stage, "cpu", "float32")) == [stage]
