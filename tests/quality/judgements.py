@@ -17,6 +17,16 @@ JUDGEMENTS: dict[tuple[str, str, str], str] = {
         '(-1, int(part)) if part.isdecimal() else (_FORWARD.find(f" {part} "), 0)',
         '(-1, int(part)) if part.isdecimal() else (_FORWARD.find(f" {part} "), 1)',
     ): "equivalent: all keys of words have the same number behind them",
+    (
+        "twingrad/comparison.py",
+        "found += [(n, torch[n], x) for n, x in zip(torch_left, jax_left, strict=False)]",
+        "found += [(n, torch[n], x) for n, x in zip(torch_left, jax_left, strict=None)]",
+    ): "equivalent: zip takes None as it takes False",
+    (
+        "bench/speed/record.py",
+        "rows.get((contestant, ratio.configuration), [])",
+        "rows.get((contestant, ratio.configuration), )",
+    ): "equivalent: a contestant without rows was not timed, by None as by an empty list",
 }
 # Why lines or branches of a file are left by the quick set.
 UNREACHED: dict[str, str] = {}

@@ -36,7 +36,7 @@ PARTS = {
     "comparison of a pair": Part(
         files=_in("twingrad", "comparison"),
         tests=_in("tests/twingrad", "test_comparison", "test_pairs", "test_many_modules")
-        + _in("tests/twingrad", "test_not_finite", "test_api"),
+        + _in("tests/twingrad", "test_not_finite", "test_api", "test_coarse"),
     ),
     "check of a record of speed": Part(
         files=_in("bench/speed", "record", "derivation", "statistics", "json_form", "schema"),

@@ -1,6 +1,7 @@
 """What ``compare`` judges of a pair: which tensors, by which rule, under which names."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from torch import nn
 
 from twingrad import To, comparison, numerics
 from twingrad.diagnosis.finding import Finding, Note
+from twingrad.exact import ExactRun
+from twingrad.live import LivePair
 from twingrad.numerics import NOISE, UNIT_ROUNDOFF, Size
 from twingrad.pair import Pair
 
@@ -136,6 +139,32 @@ def test_a_wrong_state_and_wrong_updates_are_gates_of_their_own():
     assert outcome.first_forward is None
 
 
+def test_state_is_compared_after_the_batch_and_the_second_one(monkeypatch):
+    asked = []
+    monkeypatch.setattr(comparison.state, "compare", lambda *given: asked.append(given) or ())
+    comparison.compare(_pair(), ["float64"])
+    ((_, seen, ((first, of_jax), (second, seconds_of_jax))),) = asked
+    assert seen.loss != 0
+    for batch, other in ((first, of_jax), (second, seconds_of_jax)):
+        np.testing.assert_array_equal(np.asarray(batch[0]), np.asarray(other[0]))
+    np.testing.assert_array_equal(np.asarray(first[0]), X)
+    assert np.asarray(second[0]).shape == X.shape
+    assert not np.any(np.asarray(second[0]) == X)
+
+
+def test_a_module_of_which_jax_gave_nothing_is_infinitely_far():
+    with comparison.arithmetic("float64"):
+        run = ExactRun.once(LivePair.build(_pair(), "float64"))
+    outputs = {key: x for key, x in run.plain.outputs.items() if "first" not in str(key)}
+    assert len(outputs) == len(run.plain.outputs) - 1
+    less = replace(run, plain=replace(run.plain, outputs=outputs))
+    torch_side, jax_side = comparison.values(less)
+    assert jax_side["activation", "first"].shape == (0,)
+    (first, *others) = comparison.verdicts(torch_side, jax_side, torch_side, "float64")
+    assert (first.name, first.mutual_error_u) == ("first", numerics.BEYOND)
+    assert all(other.ok for other in others)
+
+
 def test_one_dtype_is_enough_and_others_are_refused():
     outcomes, _ = comparison.compare(_pair(), ["float64"])
     assert [outcome.dtype for outcome in outcomes] == ["float64"]
@@ -243,6 +272,22 @@ def test_float32_is_judged_by_float64_and_float64_by_the_other_framework():
     assert (few.limit_u, few.ok) == (16, True)
     (same,) = comparison.whole(torch_side, torch_side, exact, "float64")
     assert (same.torch_error_u, same.ok) == (0, True)
+
+
+def test_without_an_oracle_rounded_tensors_are_held_against_one_another():
+    u, limit = UNIT_ROUNDOFF["float32"], numerics.OWN_RELATIVE["float32"]
+    torch_side = _values(loss_loss=np.ones(20), gradient_w=np.ones(20), gradient_b=[1e-6])
+    jax_side = {key: value * (1 + 3 * u) for key, value in torch_side.items()}
+    verdicts = comparison.whole(torch_side, jax_side, None, "float32")
+    assert [(v.kind, v.name, v.limit_u) for v in verdicts] == [
+        ("loss", "loss", limit / u), ("gradient", "w", limit / u), ("gradient", "b", limit / u)
+    ]  # fmt: skip
+    # A gradient of 1e-6 beside one of 4.5 is noise in float32, and judged by the size of all.
+    assert [v.mutual_error_u for v in verdicts] == pytest.approx([3, 3, 3e-6 / 20**0.5])
+    far = {key: value * (1 + 1.01 * limit) for key, value in torch_side.items()}
+    assert [v.ok for v in comparison.whole(torch_side, far, None, "float32")] == [
+        False, False, True
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
