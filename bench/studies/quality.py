@@ -96,6 +96,23 @@ def bugs_table(record: Record) -> str:
     return "\n".join(lines)
 
 
+def times_table(record: Record) -> str:
+    """A table of what each set of tests takes, and one of the most expensive tests."""
+    lines = [
+        "| set | tests | skipped | left | time | of a processor |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in record["sets"].items():
+        lines.append(
+            f"| {name} | {row['passed']:,} | {row['skipped']:,} | {row['left'] or ''} "
+            f"| {row['seconds']:,.0f} s | {row['processor_s']:,.0f} s |"
+        )
+    for name, row in record["sets"].items():
+        lines += ["", f"| the most expensive of the {name} set | of a processor |", "|---|---|"]
+        lines += [f"| `{one['test']}` | {one['processor_s']:.1f} s |" for one in row["slowest"]]
+    return "\n".join(lines)
+
+
 COVERAGE = Study(
     name="coverage",
     claim="The quick set reaches nearly every line and branch of the packages beside the twins",
@@ -124,6 +141,13 @@ BUGS = Study(
     command=Command(arguments=("-m", "tests.quality", "bugs")),
     blocks={"workbench-bugs": of_record(bugs_table)},
 )
+TIMES = Study(
+    name="test-times",
+    claim="The quick set takes minutes, and no test of it more than seconds",
+    sources=("tests/**/*.py", "pyproject.toml"),
+    command=Command(arguments=("-m", "tests.quality", "times")),
+    blocks={"test-times": of_record(times_table)},
+)
 # Those of which there is a record: none yet.
 STUDIES: tuple[Study, ...] = ()
 
@@ -143,7 +167,7 @@ def broken(what: str, record: Record) -> Iterator[str]:
         for row in _whole(record)["survivors"]:
             if not row["judgement"]:
                 yield f"{row['file']}:{row['line']} survives and is not judged"
-    else:
+    elif what == "bugs":
         if record["quick"] < QUICK * len(record["bugs"]):
             yield f"the quick set notices {record['quick']} of {len(record['bugs'])}"
         if record["long"] < len(record["bugs"]):

@@ -1,11 +1,13 @@
 """The measurements of the tests themselves: what is drawn, run, kept and shown."""
 
+import json
+
 import pytest
 
 from bench.harness.records import Record
 from bench.studies import quality
 from tests.helpers.sources import ROOT
-from tests.quality import covered, mutation, planting, runner
+from tests.quality import covered, mutation, planting, runner, times
 from tests.quality.planting import Mutant
 from tests.quality.runner import Fate, Kept, Runner
 
@@ -168,3 +170,31 @@ def test_bugs_are_shown_with_the_first_test_that_notices():
     assert "| `a.py`, line 3 | `x` → `y` | t.py::a |  |" in table
     assert "| `a.py`, line 3 | `x` → `y` | all tests pass | `t.py::slow` |" in table
     assert list(quality.broken("bugs", record)) == ["the quick set notices 1 of 2"]
+
+
+def test_the_counts_are_those_of_pytests_last_line():
+    printed = (
+        "3 failed in words\n...\n6063 passed, 194 skipped, 230 deselected in 462.33s (0:07:42)\n"
+    )
+    assert times.counts(printed) == {"passed": 6063, "skipped": 194, "left": 230}
+    assert times.counts("") == {"passed": 0, "skipped": 0, "left": 0}
+
+
+def test_the_long_sets_time_is_that_of_all_its_shares(tmp_path, monkeypatch):
+    monkeypatch.setattr(times, "SHARES", 2)
+    row = {"passed": 3, "skipped": 1, "left": 7, "seconds": 10.0}
+    for name, costs in (("quick", {"a": 1.0}), ("1/2", {"b": 2.0, "c": 9.0})):
+        times._path(tmp_path, name).write_text(json.dumps(row | {"costs": costs}))
+    record = times.measure(tmp_path, ["quick"])
+    assert list(record["sets"]) == ["quick"]
+    times._path(tmp_path, "2/2").write_text(json.dumps(row | {"costs": {"d": 4.0}}))
+    record = times.measure(tmp_path, ["quick", "2/2"])
+    whole = record["sets"]["long"]
+    assert (whole["passed"], whole["seconds"], whole["processor_s"]) == (6, 20.0, 15.0)
+    assert [one["test"] for one in whole["slowest"]] == ["c", "d", "b"]
+    table = quality.times_table(record)
+    assert "| quick | 3 | 1 | 7 | 10 s | 1 s |" in table
+    assert "| long | 6 | 2 |  | 20 s | 15 s |" in table
+    assert "| the most expensive of the long set | of a processor |" in table
+    with pytest.raises(ValueError, match="part '3/2': expected quick, or 1/2 to 2/2"):
+        times.measure(tmp_path, ["3/2"])

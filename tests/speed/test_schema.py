@@ -5,6 +5,7 @@ import copy
 import pytest
 
 from bench.speed import record as record_module
+from bench.speed.schema import SCHEMA
 
 ENDS = {
     "workload": "train",
@@ -240,3 +241,11 @@ def test_a_row_without_a_time_needs_none_of_a_timed_ones():
         said = list(record_module._wrong_form(content))
         assert f"results/0: {name!r} is a required property" in said
         row[name] = kept
+
+
+def test_the_schema_says_which_dialect_it_is_in_and_what_it_describes():
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
+
+    assert validator_for(SCHEMA, default=None) is Draft202012Validator
+    assert SCHEMA["title"] == "A record of twingrad bench"
