@@ -1,6 +1,7 @@
 """The project's own sources, read as text: modules, what each imports, and circles of imports."""
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,12 +25,18 @@ def sources() -> dict[str, str]:
     return {module_name(path): path.read_text(encoding="utf-8") for path in files()}
 
 
+@functools.cache
+def nodes(source: str) -> tuple[ast.AST, ...]:
+    """Every node of a source's syntax tree, parsed once for all tests of a process."""
+    return tuple(ast.walk(ast.parse(source)))
+
+
 def imports(source: str) -> Iterator[str]:
     """Every name that ``source`` imports, dotted, at its top or anywhere within.
 
     ``from a import b`` yields ``a.b``; a relative import begins with its dots.
     """
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom):

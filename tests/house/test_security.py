@@ -25,6 +25,7 @@ from bench.training import metrics, pretrained, run_folder
 from bench.training.config import RunSettings, resolve
 from shared import checkpoint, data, files, safetensors_io, tokenizer, transformers_io
 from shared.config import GPTConfig
+from tests.helpers.sources import nodes
 from twingrad import outcome as twingrad_outcome
 from twingrad import outcome_tables
 from twingrad import page as twingrad_page
@@ -75,14 +76,14 @@ def test_every_promise_of_the_page_names_its_test():
 
 
 def _calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path.read_text(encoding="utf-8")):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
 
 
 def _imported(path: Path) -> set[str]:
     modules = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path.read_text(encoding="utf-8")):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom):

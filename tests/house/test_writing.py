@@ -44,7 +44,7 @@ def _writes(source: str) -> list[str]:
     """The calls of ``source`` that write, rename or copy a file."""
     return [
         ast.unparse(node)
-        for node in ast.walk(ast.parse(source))
+        for node in sources.nodes(source)
         if isinstance(node, ast.Call) and (_opens(node) or _renames(node))
     ]
 

@@ -195,6 +195,8 @@ def test_a_saved_folder_loads_bit_for_bit(tmp_path, config, dtype):
 def test_transposed_views_are_saved_by_value(tmp_path):
     start = {name: np.asfortranarray(value) for name, value in _start().items()}
     transformers_io.save(tmp_path, TINY, start)
+    text = (tmp_path / "config.json").read_text()
+    assert text == json.dumps(json.loads(text), indent=2) + "\n"  # for people, too
     _assert_identical(transformers_io.load(tmp_path)[1], start)
 
 
