@@ -112,3 +112,41 @@ def test_pruning_deletes_a_link_and_not_its_target(tmp_path):
     assert prune(folder, keep=1) == [10]
     assert names_in(folder) == ["step-000020"]
     load(elsewhere)
+
+
+def test_what_the_system_refuses_to_delete_is_left_and_the_checkpoint_is_there(
+    tmp_path, monkeypatch
+):
+    """The next sweep deletes it."""
+    path = save(tmp_path, make_checkpoint(100))
+    damage(path)
+    rename = os.rename
+
+    def refusing(source, target):
+        if ".gone." in str(target):
+            raise PermissionError("not now")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refusing)
+        save(tmp_path, make_checkpoint(100))
+    assert load(path).step == 100
+    assert len(os.listdir(tmp_path)) == 2
+    save(tmp_path, make_checkpoint(200))
+    assert sorted(os.listdir(tmp_path)) == ["step-000100", "step-000200"]
+
+
+def test_a_link_that_cannot_be_deleted_is_no_checkpoint_any_more(tmp_path, monkeypatch):
+    elsewhere = save(tmp_path / "elsewhere", make_checkpoint(100))
+    folder = tmp_path / "run"
+    save(folder, make_checkpoint(200))
+    (folder / "step-000100").symlink_to(elsewhere)
+
+    def refuse(self, missing_ok=False):
+        raise PermissionError("not now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        prune(folder, 1)
+    assert steps(folder) == [200]
+    assert load(elsewhere).step == 100

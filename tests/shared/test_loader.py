@@ -62,6 +62,12 @@ def test_batches_have_the_shape_and_dtype_of_a_training_step():
         assert np.array_equal(targets, inputs + 1)
 
 
+def test_a_batch_may_be_one_window():
+    ones = _take(_loader(batch_size=1), 8)
+    assert [inputs.shape for inputs, _ in ones] == [(1, 1, LENGTH)] * 8
+    assert np.array_equal(_windows_of(ones), _windows_of(_take(_loader(), 1)))
+
+
 def test_micro_batches_divide_the_same_batch():
     whole, parts = _take(_loader(), 4), _take(_loader(micro_batches=4), 4)
     for (one, _), (two, _) in zip(whole, parts, strict=True):
