@@ -11,7 +11,7 @@ from shared import params
 from shared.config import IGNORED, GPTConfig
 
 
-def _gpt2() -> Program:
+def small_gpt2(layers: int = 2) -> Program:
     """A GPT-2 small enough to be compiled a hundred times, and awkward enough to hide no bug.
 
     No two of its sizes are equal, and the loss is taken in chunks that do not come out even. The
@@ -21,7 +21,7 @@ def _gpt2() -> Program:
     not: where all are, a gradient of the wrong size trains as the right one does.
     """
     config = GPTConfig(
-        vocab_size=61, context_length=16, emb_dim=28, n_heads=4, n_layers=2, qkv_bias=True
+        vocab_size=61, context_length=16, emb_dim=28, n_heads=4, n_layers=layers, qkv_bias=True
     )
     values = params.init_gpt2(config, spread=programs.SPREAD)
     values["wpe.weight"] += np.float32(0.3)
@@ -43,4 +43,4 @@ def _simple_net() -> Program:
     return replace(program, optimizers={"adamw": adamw}, trajectory_optimizer="adamw")
 
 
-PROGRAMS: dict[str, Callable[[], Program]] = {"gpt2": _gpt2, "simple-net": _simple_net}
+PROGRAMS: dict[str, Callable[[], Program]] = {"gpt2": small_gpt2, "simple-net": _simple_net}

@@ -154,7 +154,7 @@ class NarrowRuns(CachedRuns):
 
 @dataclass
 class Bench:
-    """The small GPT-2 of the planted bugs, judged in bfloat16 with and without one."""
+    """One layer of the small GPT-2 of the planted bugs, judged in bfloat16 with and without one."""
 
     frameworks: Frameworks
     program: Program
@@ -175,7 +175,7 @@ class Bench:
 def small(frameworks: Frameworks) -> Iterator[Bench]:
     """The same for all tests, what is right of it computed once."""
     with compile_cache.compiled_once():
-        yield Bench(frameworks, programs.PROGRAMS["gpt2"]())
+        yield Bench(frameworks, programs.small_gpt2(layers=1))
 
 
 def test_nothing_trips_without_a_bug(small: Bench) -> None:
@@ -186,11 +186,11 @@ def test_nothing_trips_without_a_bug(small: Bench) -> None:
     mixed, update, _ = outcome.gates[1:]
     labels = {tensor.name for tensor in mixed.tensors}
     for suffix in (" in float64", ", all logits at once", ", added up", ", 6 steps"):
-        assert {f"loss{suffix}", f"h.1.attn.c_attn.bias{suffix}"} <= labels
+        assert {f"loss{suffix}", f"h.0.attn.c_attn.bias{suffix}"} <= labels
     assert {f"clipped norm[{step}]" for step in range(6)} <= {t.name for t in update.tensors}
 
 
-@pytest.mark.slow("jax-[!w]*")
+@pytest.mark.slow("jax-[!m]*", "jax-master-n*", "torch-copy-*", "torch-g*", "torch-m[!o]*-in-*")
 @pytest.mark.parametrize(
     ("side", "name"),
     [(side, name) for name, mutant in MUTANTS.items() for side in NAMES if side in mutant.edits],
