@@ -1,6 +1,7 @@
 """Twin files cut into definitions and set side by side."""
 
 import ast
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -218,7 +219,7 @@ def in_step(
 
 def units(source: str) -> list[Unit]:
     """All of ``source`` in units, blank lines between them left out."""
-    lines = colour(source)
+    lines = list(colour(source))
     starts = [(0, _HEAD), *_starts(source, lines)]
     ends = [start for start, _ in starts[1:]] + [len(lines)]
     found: list[Unit] = []
@@ -261,7 +262,8 @@ def _name(node: ast.stmt) -> str:
     return ast.unparse(node).partition("\n")[0]
 
 
-def colour(source: str) -> list[Line]:
+@functools.cache
+def colour(source: str) -> tuple[Line, ...]:
     """The lines of ``source``, each piece with its class of colour."""
     lines: list[Line] = []
     pieces: list[tuple[str, str]] = []
@@ -272,7 +274,7 @@ def colour(source: str) -> list[Line]:
         for part in others:
             lines.append(Line(tuple(pieces)))
             pieces = [(shade, part)] if part else []
-    return lines
+    return tuple(lines)
 
 
 def coloured(source: str) -> Markup:

@@ -56,6 +56,7 @@ COUNTED = {
 }
 
 
+@pytest.mark.slow("workers")
 @pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="a record names both frameworks"
 )

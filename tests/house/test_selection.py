@@ -92,6 +92,7 @@ def test_the_workers_of_xdist_count_what_they_leave_once(run):
     assert LEFT in run("-n2")[1]
 
 
+@pytest.mark.slow
 def test_all_parts_together_are_the_slow_tests_and_no_part_has_anothers(run):
     parts = [run("-m", "slow", "--share", f"{number}/3")[0] for number in (1, 2, 3)]
     assert sorted(name for part in parts for name in part) == sorted(ALL & set().union(*parts))

@@ -16,6 +16,7 @@ def _config(layers):
     return GPTConfig(vocab_size=16, context_length=4, emb_dim=1, n_heads=1, n_layers=layers)
 
 
+@pytest.mark.slow("load")
 @pytest.mark.attack("processes")
 @pytest.mark.parametrize("what", LAYERS)
 def test_twice_the_layers_take_twice_as_long(tmp_path, what):

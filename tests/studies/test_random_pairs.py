@@ -84,6 +84,7 @@ def test_of_each_kind_a_pair_is_equal_and_a_change_in_it_located(number):
         assert row["right"], row
 
 
+@pytest.mark.slow("56")
 @pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="a pair needs both frameworks"
 )
@@ -94,6 +95,7 @@ def test_tables_of_float32_are_known_where_layouts_were_settled_by_running_befor
     assert row["right"], row
 
 
+@pytest.mark.slow("43")
 @pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="a pair needs both frameworks"
 )

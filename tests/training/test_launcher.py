@@ -72,6 +72,7 @@ def test_processes_that_cannot_divide_the_run_are_not_even_started(
     assert said in refused(capsys, *asked)
 
 
+@pytest.mark.slow("jax")
 @pytest.mark.attack("processes")
 def test_a_run_that_is_resumed_is_divided_as_it_was_begun(begun, framework, capsys, monkeypatch):
     monkeypatch.setattr(launcher, "_start", lambda *_: pytest.fail("a process was started"))
