@@ -75,6 +75,7 @@ def test_help_is_no_error_and_a_wrong_call_one_sentence(module):
     assert "--no-such-option" in wrong.stderr
 
 
+@pytest.mark.slow("*-bench")
 @pytest.mark.parametrize("module", ["bench", "twingrad"])
 @pytest.mark.parametrize("imported", ["twingrad.cli.main", "argparse", "bench.cli.measure"])
 @pytest.mark.parametrize(

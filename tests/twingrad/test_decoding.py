@@ -56,7 +56,7 @@ def test_a_right_pair_decodes_as_its_forward_passes_say(rotary):
     assert np.abs(decoding.sides["jax"].forward).max() > 0.1
 
 
-@pytest.mark.slow("index-jax*", "prompt*", "rotary-jax*")
+@pytest.mark.slow("index-jax*", "prompt*", "rotary-jax*", "mask-jax*")
 @pytest.mark.parametrize("side", TITLES)
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_step_is_located_and_its_cause_named(name, side):

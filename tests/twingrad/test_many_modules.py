@@ -30,6 +30,7 @@ def _leaves(name, weight, layout):
     ]
 
 
+@pytest.mark.slow("a{}-b{}")
 @pytest.mark.parametrize(("torch_name", "jax_name"), [("h.{}.fc", "blocks.{}.fc"), ("a{}", "b{}")])
 def test_layers_that_are_alike_are_asked_once_whether_they_fit(torch_name, jax_name, monkeypatch):
     asked = []

@@ -61,6 +61,7 @@ def require_same(here, there):
         assert other.size == pytest.approx(one.size, rel=1e-6)
 
 
+@pytest.mark.slow("torch")
 @pytest.mark.parametrize("side", SIDES)
 def test_a_right_pair_is_equal_from_a_record_of_either_side(tmp_path, side):
     pair = decoders.pair()
@@ -105,7 +106,7 @@ def from_decoding_alone(pair):
     return found
 
 
-@pytest.mark.slow("*index", "*position", "*later", "*-prompt*", "both-lost", "torch-mask")
+@pytest.mark.slow("*index", "*position", "*later", "*-prompt*", "both-*", "torch-*")
 @pytest.mark.parametrize("bug", ["index", "lost", "mask", "later", "position", "prompt lost"])
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_causes_are_those_of_one_process_whichever_side_is_recorded(wrong, bug):
@@ -115,7 +116,7 @@ def test_causes_are_those_of_one_process_whichever_side_is_recorded(wrong, bug):
     assert found["torch"] == found["jax"] == found[""]
 
 
-@pytest.mark.slow("torch_bug-jax", "jax_bug-torch")
+@pytest.mark.slow("*-jax", "jax_bug-torch")
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("wrong", ["torch_bug", "jax_bug"])
 def test_a_bug_is_found_from_a_whole_record_with_its_cause(tmp_path, wrong, side):
