@@ -3,7 +3,7 @@
 A step of a model so small that it computes next to nothing is timed in turn with the same call on
 arguments that are ready: JAX's one program of the step; PyTorch's compiled loss, its backward pass
 and the update. What the step takes longer is what the host does for it: keys of dropout, batches
-to tensors, gradients reset, counters.
+to tensors, counters.
 """
 
 import gc
@@ -99,14 +99,14 @@ def calls(framework: Framework, layers: int, rate: float) -> tuple[Work, Work]:
 
 def _torch_bare(trainer: Tensor, batch: Batch, runtime: Tensor) -> Work:
     inputs, targets = runtime.batch(*(part[0] for part in batch))
-    chunk = trainer.config.loss_chunk
-    trainer.gradients(*batch)
+    chunk, count = trainer.config.loss_chunk, targets.numel()
 
     def bare() -> float:
-        loss = trainer._summed_loss(inputs, targets, chunk)
+        trainer.optimizer.zero_grad()
+        loss = trainer._summed_loss(inputs, targets, chunk) / count
         loss.backward()
         trainer.optimizer.step(loss.detach())
-        return float(loss)
+        return float(loss.detach())
 
     return bare
 
