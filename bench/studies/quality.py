@@ -15,8 +15,10 @@ _TESTS = ("tests/quality/*.py",)
 
 def coverage_table(record: Record) -> str:
     """A table of lines and branches reached by package, and of what is left by file."""
+    slow = ", ".join(f"`{name}`" for name in record["slow_folders"])
     lines = [
-        f"{record['tests']:,} tests of the quick set:",
+        f"{record['tests']:,} tests of the quick set"
+        + (f", and {record['slow_tests']:,} slow ones of {slow}:" if slow else ":"),
         "",
         "| package | lines | reached | branches | reached |",
         "|---|---|---|---|---|",

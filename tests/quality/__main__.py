@@ -23,12 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--part", metavar="NAME", action="append", default=[],
         help="coverage: of this folder of tests; mutants: of this part; times: of quick, or 3/10",
     )  # fmt: skip
+    parser.add_argument(
+        "--slow", metavar="NAME", action="append", default=[],
+        help="coverage: also by the slow tests of this folder of tests",
+    )  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=int, help="draw other mutants, or other bugs")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.data or Path(temporary)).resolve()
         if options.what == "coverage":
-            record = covered.measure(folder, options.part)
+            record = covered.measure(folder, options.part, options.slow)
         elif options.what == "mutants":
             record = mutation.measure(folder, options.part, options.seed or mutation.SEED)
         elif options.what == "times":

@@ -1,4 +1,4 @@
-"""Coverage of the packages by the quick set: lines and branches, and why the rest is left."""
+"""Coverage of the packages by the tests: lines and branches, and why the rest is left."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -32,10 +32,24 @@ def reached(folder: Path, names: Sequence[str] = ()) -> list[Reach]:
     return found
 
 
-def measure(folder: Path, names: Sequence[str] = ()) -> Record:
-    """Run the quick set under coverage, and return the record; what is there is not run again."""
-    found = reached(folder, names)
-    report = _report(found, folder)
+def reached_by_slow(folder: Path, names: Sequence[str]) -> list[Reach]:
+    """What the slow tests of folders reach; nothing for a folder without any."""
+    copied = checkout.copy(folder / "checkout")
+    found = []
+    for name in names:
+        print(f"{name}, slow tests", flush=True)
+        own = folder / "reach-slow" / name.replace("/", "-")
+        found.append(reach.measure(copied, [name], own, ["-n1", "-m", "slow"]))
+    return found
+
+
+def measure(folder: Path, names: Sequence[str] = (), slow: Sequence[str] = ()) -> Record:
+    """Run the quick set under coverage, and return the record; what is there is not run again.
+
+    ``slow`` are folders of which the slow tests are run as well.
+    """
+    quick, long = reached(folder, names), reached_by_slow(folder, slow)
+    report = _report([*quick, *long], folder)
     packages = {
         name: _summary([row for file, row in report.items() if file.startswith(f"{name}/")])
         for name in PACKAGES
@@ -44,8 +58,10 @@ def measure(folder: Path, names: Sequence[str] = ()) -> Record:
         machine.environment((), "cpu"),
         {
             "tools": {name: metadata.version(name) for name in ("coverage", "pytest")},
-            "tests": sum(len(one.durations) for one in found),
+            "tests": sum(len(one.durations) for one in quick),
+            "slow_tests": sum(len(one.durations) for one in long),
             "folders": list(names or folders()),
+            "slow_folders": list(slow),
             "packages": packages | {"all": _summary(report.values())},
             "files": [
                 {

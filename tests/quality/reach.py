@@ -89,7 +89,7 @@ def measure(
         words = ["-m", "pytest", "-q", "-p", "tests.quality.contexts", "-p", "no:cacheprovider"]
         call = [sys.executable, *words, *arguments, *tests]
         status = subprocess.run(call, cwd=checkout, env=environment).returncode
-        if status:
+        if status not in (0, 5):  # 5: there is none of them
             raise TestsFailed(f"{' '.join(tests)}: status {status} without a change")
         _combine(data, settings)
         took = [json.loads(path.read_text()) for path in (folder / "durations").iterdir()]

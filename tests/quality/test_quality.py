@@ -148,10 +148,16 @@ def test_survivors_are_shown_with_their_judgement_and_counted():
 def test_what_is_not_reached_is_shown_by_file():
     row = {"lines": 100, "lines_reached": 94, "branches": 0, "branches_reached": 0}
     left = {"file": "bench/a.py", "lines": "3-5", "branches": 2, "reason": "a GPU"}
-    body = {"tests": 1234, "packages": {"bench": row, "all": row}, "files": [left]}
+    body = {"tests": 1234, "slow_tests": 0, "slow_folders": []} | {
+        "packages": {"bench": row, "all": row},
+        "files": [left],
+    }
     record = Record({}, body)
     table = quality.coverage_table(record)
     assert table.startswith("1,234 tests of the quick set:")
+    more = body | {"slow_tests": 56, "slow_folders": ["tests/speed", "tests/twins"]}
+    said = "1,234 tests of the quick set, and 56 slow ones of `tests/speed`, `tests/twins`:"
+    assert quality.coverage_table(Record({}, more)).startswith(said)
     assert "| all | 100 | 94.0% | 0 |  |" in table
     assert "| `bench/a.py` | 3-5 | 2 | a GPU |" in table
     assert list(quality.broken("coverage", record)) == [
