@@ -91,6 +91,7 @@ def test_greedy_texts_are_those_without_the_cache(framework, model):
             said.append(token)
 
 
+@pytest.mark.slow("jax-*")
 def test_prompts_of_different_lengths_do_not_interact(framework, model):
     made, runtime = model(framework)
     together = texts_of(framework, made, PROMPTS, GREEDY, runtime)
@@ -111,6 +112,7 @@ def test_what_pads_a_short_prompt_is_never_seen(framework, model):
     assert np.array_equal(*said)
 
 
+@pytest.mark.slow("jax-*")
 def test_the_cache_is_allocated_once(framework, model, monkeypatch):
     """And then written over: in place by PyTorch, by donation in JAX."""
     made, runtime = model(framework, "float32")
@@ -225,6 +227,7 @@ def test_jax_compiles_the_prompt_and_the_step_and_nothing_more(frameworks, model
     assert counts[2:] == [0] * 22
 
 
+@pytest.mark.slow("jax-*")
 def test_bfloat16_cached_logits_are_within_the_ceiling(framework, model):
     made, runtime = model(framework, "bfloat16")
     tokens = np.random.default_rng(5).integers(CONFIG.vocab_size, size=(2, 20))
@@ -289,6 +292,7 @@ def test_a_seed_says_the_same_on_both_sides(frameworks, model, asked):
     assert len({text.tobytes() for text in said[0]}) == 8
 
 
+@pytest.mark.slow("jax-*")
 def test_a_seeds_text_does_not_depend_on_its_length(framework, texts):
     asked = Sampling(seed=5)
     long = texts(framework, PROMPTS, asked)

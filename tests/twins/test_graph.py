@@ -190,6 +190,7 @@ def test_what_a_part_takes_several_times_comes_back_as_one_sum(parts):
     assert one.value == other.value
 
 
+@pytest.mark.slow("jax-heads", "jax-layer")
 @pytest.mark.parametrize("kind", ["layer", "bias", "heads"])
 def test_another_model_has_another_graph(parts, kind):
     changed = {"layer": {"n_layers": 2}, "bias": {"qkv_bias": False}, "heads": {"n_heads": 4}}

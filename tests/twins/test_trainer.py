@@ -206,7 +206,7 @@ def _head_loss(
     return {name: framework.params.to_numpy(a) for name, a in zip(names, made, strict=True)}
 
 
-@pytest.mark.slow("jax-1", "jax-7", "jax-1000")
+@pytest.mark.slow("jax-1", "jax-7", "jax-1000", "jax-13")
 @pytest.mark.parametrize("chunk", [1, 7, pytest.param(13, marks=slow), N, 1000])
 def test_the_chunked_loss_equals_the_whole_loss_and_gradients(framework, chunk):
     """Whether or not the chunks come out even, and also where nothing is differentiated."""

@@ -107,7 +107,7 @@ def test_16_bit_weights_of_transformers_load_as_float32(tmp_path):
             assert np.array_equal(value, p.detach().float()), name
 
 
-@pytest.mark.slow("jax-without*")
+@pytest.mark.slow("jax-*")
 @tied_or_not
 @pytest.mark.parametrize("qkv_bias", [True, False], ids=["with biases", "without"])
 def test_transformers_loads_our_export_with_the_same_logits(
