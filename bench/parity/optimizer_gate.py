@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.harness.foreign import Array
 from bench.harness.programs import Program
+from bench.parity.judging import judged
 from shared import by_hand
 from shared.params import Params
 from twingrad import numerics
@@ -68,11 +69,16 @@ def judge_updates(
     dtype: str,
 ) -> Iterator[Verdict]:
     """Every parameter's updates by ``optimizer``; ``torch`` and ``jax`` are parameters by step."""
-    for name in injected.gradients:
+
+    def judge(name: str) -> list[Verdict]:
         steps = tuple(
             {step: params[name] for step, params in moved.items()} for moved in (torch, jax)
         )
-        yield from _judge_parameter(injected, optimizer, name, steps, dtype)
+        return list(_judge_parameter(injected, optimizer, name, steps, dtype))
+
+    _ = injected.norms  # computed once, and not by every thread
+    for verdicts in judged(judge, injected.gradients):
+        yield from verdicts
 
 
 def _judge_parameter(

@@ -1,17 +1,19 @@
 """The gates of a forward and backward pass: every activation, loss and gradient."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from bench.harness.foreign import Array, ByHand
 from bench.harness.programs import Program
+from bench.parity.judging import judged
 from shared import by_hand
 from shared.observation import Observation
 from shared.params import Params
 from twingrad import numerics
-from twingrad.numerics import Size, gaps, judge_float64, judge_rounded
+from twingrad.numerics import Size, Verdict, gaps, judge_float64, judge_rounded
 from twingrad.outcome import OUTPUT, Gate
 
 ABSENT = np.full(0, np.nan)  # stands for a tensor that a framework does not have
@@ -34,10 +36,13 @@ def judge_frameworks(program: Program, torch: Observation, jax: Observation) -> 
         loss, output, gradients = program.by_hand(*_wide_start(program))
         third = {"loss": loss, program.output_name: output, **gradients}
     pairs = list(_pairs(torch, jax, program.output_name))
-    verdicts = [
-        judge_float64(pair.name, pair.kind, gaps(pair.torch, pair.jax, third.get(pair.name)), scale)
-        for pair, scale in _with_scales(pairs, pairs)
-    ]
+
+    def judge(item: tuple[TensorPair, Callable[[], Size]]) -> Verdict:
+        pair, scale = item
+        apart = gaps(pair.torch, pair.jax, third.get(pair.name))
+        return judge_float64(pair.name, pair.kind, apart, scale())
+
+    verdicts = judged(judge, zip(pairs, _scales(pairs, pairs), strict=True))
     return Gate(name="float64", tensors=verdicts)
 
 
@@ -47,17 +52,13 @@ def judge_against(
     """Lower precision: each framework's errors against the float64 ``oracle``."""
     pairs = list(_pairs(torch, jax, program.output_name))
     truths = list(_pairs(oracle, oracle, program.output_name))
-    verdicts = [
-        judge_rounded(
-            pair.name,
-            pair.kind,
-            gaps(pair.torch, pair.jax, truth.torch),
-            scale,
-            dtype,
-            truth.torch.size,
-        )
-        for (pair, scale), truth in zip(_with_scales(pairs, truths), truths, strict=True)
-    ]
+
+    def judge(item: tuple[TensorPair, TensorPair, Callable[[], Size]]) -> Verdict:
+        pair, truth, scale = item
+        apart, elements = gaps(pair.torch, pair.jax, truth.torch), truth.torch.size
+        return judge_rounded(pair.name, pair.kind, apart, scale(), dtype, elements)
+
+    verdicts = judged(judge, zip(pairs, truths, _scales(pairs, truths), strict=True))
     return Gate(name=dtype, tensors=verdicts)
 
 
@@ -105,10 +106,8 @@ def _union(torch: Params, jax: Params) -> list[str]:
     return [*torch, *(name for name in jax if name not in torch)]
 
 
-def _with_scales(
-    pairs: list[TensorPair], oracle: list[TensorPair]
-) -> Iterator[tuple[TensorPair, Size]]:
-    """Each pair with the size that its error is relative to.
+def _scales(pairs: list[TensorPair], oracle: list[TensorPair]) -> Iterator[Callable[[], Size]]:
+    """For each pair what computes the size that its error is relative to.
 
     Errors of gradients near zero are relative to the size of all gradients.
     """
@@ -119,4 +118,8 @@ def _with_scales(
     shared = numerics.scales(noisy["at"]) | numerics.scales(noisy["of"])
     truth = {pair.name: pair.torch for pair in oracle}
     for pair in pairs:
-        yield pair, shared.get(pair.name) or numerics.size(truth[pair.name])
+        yield partial(_scale, shared.get(pair.name), truth[pair.name])
+
+
+def _scale(known: Size | None, truth: Array) -> Size:
+    return known or numerics.size(truth)

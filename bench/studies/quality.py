@@ -150,8 +150,7 @@ TIMES = Study(
     command=Command(arguments=("-m", "tests.quality", "times")),
     blocks={"test-times": of_record(times_table)},
 )
-# Those of which there is a record: none yet.
-STUDIES: tuple[Study, ...] = ()
+STUDIES: tuple[Study, ...] = (MUTATION, BUGS, COVERAGE, TIMES)
 
 
 def broken(what: str, record: Record) -> Iterator[str]:

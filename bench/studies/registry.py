@@ -8,9 +8,11 @@ from bench.studies import (
     distributed,
     first_look,
     framework_defaults,
+    host_times,
     module_times,
     numerical_traps,
     ports,
+    quality,
     random_pairs,
     scan_or_unroll,
     training_runs,
@@ -41,6 +43,8 @@ STUDIES: dict[str, Study] = {
         *commands.SPEED,
         commands.FUZZ,
         commands.ATTACKS,
+        *quality.STUDIES,
+        host_times.STUDY,
     )
 }
 

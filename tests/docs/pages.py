@@ -54,6 +54,7 @@ ORDER = (
     "docs/defaults.md",
     "docs/decisions.md",
     "docs/security.md",
+    "docs/tests.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 )

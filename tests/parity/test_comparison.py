@@ -1,5 +1,7 @@
 """The engine of ``compare``: what it refuses, and that what computes for it can be replaced."""
 
+import os
+import threading
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +11,7 @@ from bench.harness import programs
 from bench.harness.frameworks import Framework, Frameworks
 from bench.harness.training_steps import StepMetrics, steps_with_detour
 from bench.parity.comparison import Comparison
+from bench.parity.judging import judged
 from bench.parity.program_runs import LiveRuns, UnexpectedDtype
 from shared.observation import Observation
 
@@ -90,3 +93,11 @@ def test_a_detour_starts_anew_and_leaves_no_trace() -> None:
     batches = [()] * 5
     assert list(steps_with_detour(run, batches, run.step, detour)) == [1, 2, 3, 4, 5]
     assert seen == [(2, 0)]
+
+
+def test_many_are_judged_at_once_in_their_order_and_an_error_is_raised():
+    assert judged(lambda n: n * n, range(100)) == [n * n for n in range(100)]
+    barrier = threading.Barrier(min(2, os.cpu_count() or 1), timeout=30)
+    assert len(judged(lambda _: barrier.wait(), range(barrier.parties))) == barrier.parties
+    with pytest.raises(ZeroDivisionError):
+        judged(lambda n: 1 / n, [1, 0, 2])
