@@ -139,7 +139,7 @@ ROW_KINDS = {
 KINDS = {
     "schema": "schema",
     "object": "environment environment/hardware environment/versions environment/commit method "
-    "ceilings/0/products/0 results/0 results/0/samples/0",
+    "ceilings/0 ceilings/0/products/0 results/0 results/0/samples/0 ratios/0 growth/0",
     "array": "ceilings ceilings/0/products results ratios growth",
     "flag": "interrupted",
     "positive": "seconds ceilings/0/copy_bytes_per_s ceilings/0/products/0/flops_per_s "

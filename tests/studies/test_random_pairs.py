@@ -84,6 +84,39 @@ def test_of_each_kind_a_pair_is_equal_and_a_change_in_it_located(number):
         assert row["right"], row
 
 
+def _parts(spec):
+    """What a model has, by the way in which its JAX version is written."""
+    names = ("input", "readout", "loss", "positions", "tied", "final_norm", "ignored", "summed")
+    found = {(name, getattr(spec, name)) for name in names}
+    found |= {(name, getattr(b, name)) for b in spec.blocks for name in ("kind", "norm")}
+    return {(spec.kind, *part) for part in found}
+
+
+def _covering():
+    """Few models that have all parts between them."""
+    left, chosen = set().union(*map(_parts, ALL)), []
+    while left:
+        chosen.append(max(ALL, key=lambda spec: len(_parts(spec) & left)).number)
+        left -= _parts(ALL[chosen[-1]])
+    return chosen
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not all(map(frameworks.installed, frameworks.NAMES)), reason="a pair needs both frameworks"
+)
+@pytest.mark.parametrize("number", _covering())
+def test_both_versions_compute_the_same_whatever_parts_they_have(number):
+    from bench.studies.random_models import building
+    from twingrad.arithmetic import arithmetic
+    from twingrad.exact import ExactRun
+    from twingrad.live import LivePair
+
+    with arithmetic("float64"):
+        run = ExactRun.once(LivePair.build(building.pair(ALL[number]), "float64"))
+        assert run.plain.loss == pytest.approx(float(run.seen.loss), rel=1e-6)
+
+
 @pytest.mark.slow("56")
 @pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="a pair needs both frameworks"
