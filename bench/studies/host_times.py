@@ -7,8 +7,10 @@ to tensors, counters.
 """
 
 import gc
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from statistics import median
 
 from bench.harness import frameworks, machine, programs
@@ -36,20 +38,25 @@ def model_of(layers: int, rate: float) -> GPTConfig:
 
 
 def measure(options: StudyOptions) -> Record:
-    """Time the steps of both frameworks at every size."""
-    load, began = Load(), time.perf_counter()
-    chosen = [frameworks.one(name) for name in frameworks.NAMES]
-    rows = [
-        row_of(framework, layers, rate, STEPS)
-        for framework in chosen
-        for layers in LAYERS
-        for rate in RATES
-    ]
+    """Time the steps of both frameworks at every size, each in a process of its own.
+
+    In one process, threads of one framework wait for work while the other computes.
+    """
+    load, began, rows = Load(), time.perf_counter(), []
+    for name in frameworks.NAMES:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            rows += pool.submit(rows_of, name, STEPS).result()
     seconds = time.perf_counter() - began
     return Record(
-        machine.environment(tuple(chosen), "cpu"),
+        machine.environment(frameworks.both(), "cpu"),
         {"steps": STEPS, "seconds": seconds, "others_cores": load.others(seconds), "rows": rows},
     )
+
+
+def rows_of(name: str, steps: int) -> list[dict[str, Json]]:
+    """The rows of a framework."""
+    framework = frameworks.one(name)
+    return [row_of(framework, layers, rate, steps) for layers in LAYERS for rate in RATES]
 
 
 def row_of(framework: Framework, layers: int, rate: float, steps: int) -> dict[str, Json]:
