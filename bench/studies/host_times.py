@@ -176,6 +176,7 @@ def broken(record: Record) -> Iterator[str]:
             )
 
 
+# Not among the registered ones, since there is no record yet.
 STUDY = Study(
     name="host-times",
     claim="Python adds less than a millisecond to a training step, however many layers it has",

@@ -8,7 +8,6 @@ from bench.studies import (
     distributed,
     first_look,
     framework_defaults,
-    host_times,
     module_times,
     numerical_traps,
     ports,
@@ -44,7 +43,6 @@ STUDIES: dict[str, Study] = {
         commands.FUZZ,
         commands.ATTACKS,
         *quality.STUDIES,
-        host_times.STUDY,
     )
 }
 
