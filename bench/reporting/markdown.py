@@ -25,6 +25,7 @@ PAGES = (
     "docs/porting.md",
     "docs/diagnoses.md",
     "docs/security.md",
+    "docs/tests.md",
     "docs/phrasebook.md",
 )
 _BLOCK = re.compile(r"(<!-- from (?P<name>[\w.:-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
