@@ -56,6 +56,7 @@ def test_the_guides_pair_of_every_kind_is_equal(kind, saved, monkeypatch):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @needs_both
 def test_the_guides_decoder_sees_one_position_too_many_and_no_other_mistake(saved):
     path = saved / "decode_pair.py"

@@ -24,7 +24,7 @@ def test_a_step_that_python_takes_too_long_for_breaks_the_bound():
     assert "| PyTorch | 12 | 0.1 | 2.00 ms | 1.51 ms | 0.49 ms |" in table
 
 
-@pytest.mark.slow("torch")  # which is compiled
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # some of the compiler's own
 def test_the_computation_alone_trains_as_the_step_does(framework):
     """From the same start both have the same losses; with dropout they draw other keys."""
@@ -34,6 +34,7 @@ def test_the_computation_alone_trains_as_the_step_does(framework):
     assert bare == pytest.approx(step, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_row_has_the_times_of_both_and_of_their_difference():
     jax = frameworks.installed("jax")
     if not jax:

@@ -117,7 +117,7 @@ def test_both_versions_compute_the_same_whatever_parts_they_have(number):
         assert run.plain.loss == pytest.approx(float(run.seen.loss), rel=1e-6)
 
 
-@pytest.mark.slow("56")
+@pytest.mark.slow
 @pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="a pair needs both frameworks"
 )
@@ -128,7 +128,7 @@ def test_tables_of_float32_are_known_where_layouts_were_settled_by_running_befor
     assert row["right"], row
 
 
-@pytest.mark.slow("43")
+@pytest.mark.slow
 @pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="a pair needs both frameworks"
 )

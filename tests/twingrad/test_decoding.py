@@ -45,6 +45,7 @@ def decoded(pair, dtype="float64"):
         return decoding, list(check.findings(decoding))
 
 
+@pytest.mark.slow("False")
 @pytest.mark.parametrize("rotary", [False, True])
 def test_a_right_pair_decodes_as_its_forward_passes_say(rotary):
     decoding, found = decoded(decoders.pair(rotary))

@@ -153,6 +153,7 @@ def _operations(graph):
     return {node.name: node.operations for node in graph.nodes if node.kind == OPERATION}
 
 
+@pytest.mark.slow("jax")
 def test_the_parts_of_a_block_are_its_layers_and_statements_in_their_order(parts):
     names = [node.name for node in parts().nodes if node.kind == OPERATION]
     block = [name.removeprefix("h.0").removeprefix(".") for name in names if name[:3] == "h.0"]

@@ -129,7 +129,7 @@ def plain(framework):
     return _train(_trainer(framework, _config(), NO_DROPOUT), 0, 4)
 
 
-@pytest.mark.slow("jax-{'loss_chunk*", "jax-{'recompute*")
+@pytest.mark.slow("jax-*")
 @pytest.mark.parametrize(
     "option",
     [
