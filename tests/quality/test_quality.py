@@ -178,11 +178,12 @@ def test_bugs_are_shown_with_the_first_test_that_notices():
     assert list(quality.broken("bugs", record)) == ["the quick set notices 1 of 2"]
 
 
-def test_the_counts_are_those_of_pytests_last_line():
+def test_the_counts_are_those_of_pytests_last_lines():
     printed = (
-        "3 failed in words\n...\n6063 passed, 194 skipped, 230 deselected in 462.33s (0:07:42)\n"
+        "3 failed in words\n...\n1,230 slow tests were left for the long run: `pytest -m slow`\n"
+        "6063 passed, 194 skipped, 1 warning in 462.33s (0:07:42)\n"
     )
-    assert times.counts(printed) == {"passed": 6063, "skipped": 194, "left": 230}
+    assert times.counts(printed) == {"passed": 6063, "skipped": 194, "left": 1230}
     assert times.counts("") == {"passed": 0, "skipped": 0, "left": 0}
 
 

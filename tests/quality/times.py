@@ -17,7 +17,8 @@ from tests.quality.reach import TestsFailed
 
 SHARES, SLOWEST = 10, 20
 QUICK = "quick"
-_COUNT = re.compile(r"(\d+) (passed|skipped|deselected|failed|error)")
+_COUNT = re.compile(r"(\d+) (passed|skipped)")
+_LEFT = re.compile(r"^([\d,]+) slow tests were left", re.MULTILINE)
 _Part = dict[str, Json]
 
 
@@ -79,13 +80,13 @@ def _part(folder: Path, name: str) -> None:
 
 
 def counts(printed: str) -> dict[str, int]:
-    """How many tests passed, were skipped and were left, by pytest's last line."""
+    """How many tests passed, were skipped and were left, by pytest's last lines."""
     last = [line for line in printed.splitlines() if re.search(r" in \d+\.\d+s", line)]
     found = {what: int(number) for number, what in _COUNT.findall(last[-1])} if last else {}
     return {
         "passed": found.get("passed", 0),
         "skipped": found.get("skipped", 0),
-        "left": found.get("deselected", 0),
+        "left": int(left[1].replace(",", "")) if (left := _LEFT.search(printed)) else 0,
     }
 
 
