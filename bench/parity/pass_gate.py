@@ -1,8 +1,7 @@
 """The gates of a forward and backward pass: every activation, loss and gradient."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -36,13 +35,13 @@ def judge_frameworks(program: Program, torch: Observation, jax: Observation) -> 
         loss, output, gradients = program.by_hand(*_wide_start(program))
         third = {"loss": loss, program.output_name: output, **gradients}
     pairs = list(_pairs(torch, jax, program.output_name))
+    shared = _shared_scales(pairs)
 
-    def judge(item: tuple[TensorPair, Callable[[], Size]]) -> Verdict:
-        pair, scale = item
+    def judge(pair: TensorPair) -> Verdict:
         apart = gaps(pair.torch, pair.jax, third.get(pair.name))
-        return judge_float64(pair.name, pair.kind, apart, scale())
+        return judge_float64(pair.name, pair.kind, apart, _scale(pair, shared))
 
-    verdicts = judged(judge, zip(pairs, _scales(pairs, pairs), strict=True))
+    verdicts = judged(judge, pairs)
     return Gate(name="float64", tensors=verdicts)
 
 
@@ -52,13 +51,14 @@ def judge_against(
     """Lower precision: each framework's errors against the float64 ``oracle``."""
     pairs = list(_pairs(torch, jax, program.output_name))
     truths = list(_pairs(oracle, oracle, program.output_name))
+    shared = _shared_scales(truths)
 
-    def judge(item: tuple[TensorPair, TensorPair, Callable[[], Size]]) -> Verdict:
-        pair, truth, scale = item
-        apart, elements = gaps(pair.torch, pair.jax, truth.torch), truth.torch.size
-        return judge_rounded(pair.name, pair.kind, apart, scale(), dtype, elements)
+    def judge(both: tuple[TensorPair, TensorPair]) -> Verdict:
+        pair, truth = both
+        apart, scale = gaps(pair.torch, pair.jax, truth.torch), _scale(truth, shared)
+        return judge_rounded(pair.name, pair.kind, apart, scale, dtype, truth.torch.size)
 
-    verdicts = judged(judge, zip(pairs, truths, _scales(pairs, truths), strict=True))
+    verdicts = judged(judge, zip(pairs, truths, strict=True))
     return Gate(name=dtype, tensors=verdicts)
 
 
@@ -106,20 +106,15 @@ def _union(torch: Params, jax: Params) -> list[str]:
     return [*torch, *(name for name in jax if name not in torch)]
 
 
-def _scales(pairs: list[TensorPair], oracle: list[TensorPair]) -> Iterator[Callable[[], Size]]:
-    """For each pair what computes the size that its error is relative to.
-
-    Errors of gradients near zero are relative to the size of all gradients.
-    """
+def _shared_scales(oracle: list[TensorPair]) -> dict[str, Size]:
+    """The sizes of gradients, by name; of those near zero it is the size of all gradients."""
     noisy: dict[str, Params] = {"at": {}, "of": {}}
     for pair in oracle:
         if pair.kind == "gradient":
             noisy["at" if pair.name.endswith(OUTPUT) else "of"][pair.name] = pair.torch
-    shared = numerics.scales(noisy["at"]) | numerics.scales(noisy["of"])
-    truth = {pair.name: pair.torch for pair in oracle}
-    for pair in pairs:
-        yield partial(_scale, shared.get(pair.name), truth[pair.name])
+    return numerics.scales(noisy["at"]) | numerics.scales(noisy["of"])
 
 
-def _scale(known: Size | None, truth: Array) -> Size:
-    return known or numerics.size(truth)
+def _scale(truth: TensorPair, shared: dict[str, Size]) -> Size:
+    """The size that the error of a tensor is relative to."""
+    return shared.get(truth.name) or numerics.size(truth.torch)

@@ -10,10 +10,12 @@ import pytest
 from bench.harness import programs
 from bench.harness.frameworks import Framework, Frameworks
 from bench.harness.training_steps import StepMetrics, steps_with_detour
+from bench.parity import pass_gate
 from bench.parity.comparison import Comparison
 from bench.parity.judging import judged
 from bench.parity.program_runs import LiveRuns, UnexpectedDtype
 from shared.observation import Observation
+from twingrad import numerics
 
 
 def test_another_dtype_than_the_one_asked_for_is_an_error(
@@ -101,3 +103,32 @@ def test_many_are_judged_at_once_in_their_order_and_an_error_is_raised():
     assert len(judged(lambda _: barrier.wait(), range(barrier.parties))) == barrier.parties
     with pytest.raises(ZeroDivisionError):
         judged(lambda n: 1 / n, [1, 0, 2])
+
+
+def _observed(factor: float = 1.0) -> Observation:
+    """A pass whose every number is ``factor`` times as large; one gradient is nearly zero."""
+    values = {"h": np.full(25, 2.0 * factor)}
+    return Observation(
+        dtype="float64", loss=np.asarray(3.0 * factor), output=np.full(25, 5.0 * factor),
+        activations=values, activation_gradients=values,
+        gradients={"w": np.full(25, 4.0 * factor), "b": np.full(25, 1e-20 * factor)},
+    )  # fmt: skip
+
+
+def test_errors_of_a_pass_are_relative_to_each_tensor_and_of_noise_to_all_gradients() -> None:
+    program = replace(programs.simple_net(), by_hand=None, output_name="y")
+    exact = _observed()
+    relative = 2.0**-30
+    by_name = {
+        "float64": pass_gate.judge_frameworks(program, exact, _observed(1 + relative)),
+        "float32": pass_gate.judge_against(
+            exact, program, "float32", exact, _observed(1 + relative)
+        ),
+    }
+    for dtype, gate in by_name.items():
+        units = relative / numerics.UNIT_ROUNDOFF[dtype]
+        found = {tensor.name: tensor.jax_error_u for tensor in gate.tensors}
+        assert list(found) == ["h", "y", "loss", "h:output", "w", "b"]
+        assert found.pop("b") == pytest.approx(units * 1e-20 / 4)
+        assert list(found.values()) == pytest.approx([units] * 5, rel=1e-6)
+        assert gate.ok is (dtype == "float32")
