@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from tests.helpers.gaps import ONE, off
 from twingrad import numerics
 from twingrad.numerics import (
     CEILING_U,
@@ -33,21 +34,14 @@ LARGE = {
     "long rows": (3, 300_001),
     "three axes": (50, 30, 401),
 }
-ONE = Size(1.0, 1.0)
 
 
 def _random(shape, dtype=np.float64, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
-def _off(torch, jax, mutual=0.0, dtype="float32"):
-    """Gaps of that many units from the reference, in L2 and at the peak alike."""
-    u = UNIT_ROUNDOFF[dtype]
-    return Gaps(*(Size(error * u, error * u) for error in (torch, jax, mutual)))
-
-
 def _judged(torch, jax, dtype="float32", elements=1000):
-    return judge_rounded("x", "gradient", _off(torch, jax, dtype=dtype), ONE, dtype, elements)
+    return judge_rounded("x", "gradient", off(torch, jax, dtype=dtype), ONE, dtype, elements)
 
 
 # The bounds

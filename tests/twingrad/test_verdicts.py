@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from tests.helpers.gaps import ONE, off
 from twingrad import numerics
 from twingrad.numerics import (
     CEILING_U,
@@ -22,15 +23,6 @@ from twingrad.numerics import (
     judge_step,
 )
 
-ONE = Size(1.0, 1.0)
-
-
-def _off(torch, jax, mutual=0.0, dtype="float32"):
-    """Gaps of that many units from the reference, in L2 and at the peak alike."""
-    u = UNIT_ROUNDOFF[dtype]
-    return Gaps(*(Size(error * u, error * u) for error in (torch, jax, mutual)))
-
-
 # Where less is known
 
 
@@ -46,7 +38,7 @@ def test_results_that_should_be_one_are_each_within_the_ceiling(dtype):
     for torch, jax, mutual in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)):
         for factor, ok in ((0.99, True), (1.01, False)):
             errors = (error * factor * ceiling for error in (torch, jax, mutual))
-            alike = numerics.judge_alike("w", "output", _off(*errors, dtype=dtype), ONE, dtype)
+            alike = numerics.judge_alike("w", "output", off(*errors, dtype=dtype), ONE, dtype)
             assert alike.ok is ok
 
 
@@ -73,7 +65,7 @@ def test_without_an_oracle_rounded_results_have_the_bound_of_a_modules_own_compu
 
 
 def test_a_verdict_in_units_of_another_dtype_says_the_same():
-    verdict = judge_rounded("x", "gradient", _off(3.0, 24.0), ONE, "float32", 1000)
+    verdict = judge_rounded("x", "gradient", off(3.0, 24.0), ONE, "float32", 1000)
     times = 2.0**29  # 2**-24 in units of 2**-53
     assert numerics.counted_in(verdict, "float32", "float32") is verdict
     assert numerics.counted_in(verdict, "float32", "float64") == Verdict(
