@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.harness import records
+from bench.harness.records import Record
 from bench.studies import quality
 from tests.quality import bugs, covered, mutation, times
+from tests.quality.reach import TestsFailed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure one thing; 1 where a bound is broken."""
+    """Measure one thing; 1 where a bound is broken, 2 where it cannot be measured."""
     parser = argparse.ArgumentParser(prog="python -m tests.quality", description=__doc__)
     parser.add_argument("what", choices=["coverage", "mutants", "bugs", "times"])
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the record here")
@@ -29,22 +31,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=int, help="draw other mutants, or other bugs")
     options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = (options.data or Path(temporary)).resolve()
-        if options.what == "coverage":
-            record = covered.measure(folder, options.part, options.slow)
-        elif options.what == "mutants":
-            record = mutation.measure(folder, options.part, options.seed or mutation.SEED)
-        elif options.what == "times":
-            record = times.measure(folder, options.part)
-        else:
-            record = bugs.measure(folder, options.seed or bugs.SEED)
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = (options.data or Path(temporary)).resolve()
+            record = _measured(options, folder)
+    except (ValueError, TestsFailed) as error:
+        print(f"quality: {error}", file=sys.stderr)
+        return 2
     if options.json:
         records.save(options.json, record)
     broken = list(quality.broken(options.what, record))
     for line in broken:
         print(line)
     return 1 if broken else 0
+
+
+def _measured(options: argparse.Namespace, folder: Path) -> Record:
+    if options.what == "coverage":
+        return covered.measure(folder, options.part, options.slow)
+    if options.what == "mutants":
+        return mutation.measure(folder, options.part, options.seed or mutation.SEED)
+    if options.what == "times":
+        return times.measure(folder, options.part)
+    return bugs.measure(folder, options.seed or bugs.SEED)
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def _long(kept: Kept, warm: Runner, mutant: Mutant) -> Fate:
     while True:
         with warm.planted(mutant):
             failed = _first_failure(warm.checkout, folders, fails_anyway)
-        if failed is None or not failed or not _first_failure(warm.checkout, [failed]):
+        if not failed or not _first_failure(warm.checkout, [failed]):
             break
         fails_anyway.append(failed)
     how = "all tests pass" if failed is None else failed or "not imported"

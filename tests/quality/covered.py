@@ -48,6 +48,8 @@ def measure(folder: Path, names: Sequence[str] = (), slow: Sequence[str] = ()) -
 
     ``slow`` are folders of which the slow tests are run as well.
     """
+    if unknown := sorted({*names, *slow} - set(folders())):
+        raise ValueError(f"folder {unknown[0]!r}: expected one of {', '.join(folders())}")
     quick, long = reached(folder, names), reached_by_slow(folder, slow)
     report = _report([*quick, *long], folder)
     packages = {

@@ -64,6 +64,8 @@ def measure(folder: Path, names: Sequence[str] = (), seed: int = SEED) -> Record
 
     ``names`` are parts, or all of them. What is found is kept in ``folder``.
     """
+    if unknown := [name for name in names if name not in PARTS]:
+        raise ValueError(f"part {unknown[0]!r}: expected one of {', '.join(PARTS)}")
     parts = {name: PARTS[name] for name in names or PARTS}
     rows = {name: _part(name, part, folder, seed) for name, part in parts.items()}
     return Record(

@@ -1,5 +1,6 @@
 """The measurements of the tests themselves: what is drawn, run, kept and shown."""
 
+import contextlib
 import json
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from bench.harness.records import Record
 from bench.studies import quality
 from tests.helpers.sources import ROOT
-from tests.quality import covered, mutation, planting, runner, times
+from tests.quality import bugs, covered, mutation, planting, runner, times
+from tests.quality.__main__ import main
 from tests.quality.planting import Mutant
 from tests.quality.runner import Fate, Kept, Runner
 
@@ -205,3 +207,38 @@ def test_the_long_sets_time_is_that_of_all_its_shares(tmp_path, monkeypatch):
     assert "| the most expensive of the long set | of a processor |" in table
     with pytest.raises(ValueError, match="part '3/2': expected quick, or 1/2 to 2/2"):
         times.measure(tmp_path, ["3/2"])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (["mutants", "--part", "checkpoint"], "part 'checkpoint': expected one of distances"),
+        (["coverage", "--slow", "tests/none"], "folder 'tests/none': expected one of tests/cli"),
+        (["times", "--part", "11/10"], "part '11/10': expected quick, or 1/10 to 10/10"),
+    ],
+)
+def test_a_part_that_there_is_not_is_refused_in_a_sentence(call, said, capsys):
+    assert main(call) == 2
+    assert capsys.readouterr().err.startswith(f"quality: {said}")
+
+
+def test_a_slow_test_that_fails_without_the_bug_too_notices_nothing(tmp_path, monkeypatch):
+    planted = []
+
+    class Warm(Runner):
+        @contextlib.contextmanager
+        def planted(self, mutant):
+            planted.append(mutant)
+            yield
+            planted.pop()
+
+    def first_failure(checkout, tests, without=()):
+        failing = ["t.py::anyway", *(["t.py::by_the_bug"] if planted and notices else [])]
+        wanted = tests if tests[0].startswith("t.py") else failing
+        return next((name for name in wanted if name in failing and name not in without), None)
+
+    monkeypatch.setattr(bugs, "_first_failure", first_failure)
+    for notices, how in ((True, "t.py::by_the_bug"), (False, "all tests pass")):
+        kept = Kept(tmp_path / f"{notices}.jsonl")
+        fate = bugs._long(kept, Warm(tmp_path, tmp_path), _mutant("one"))
+        assert (fate.killed, fate.how) == (notices, how)
