@@ -15,6 +15,7 @@ PACKAGES = ("bench", "shared", "twingrad")
 _SETTINGS = """[run]
 branch = True
 parallel = True
+patch = _exit
 data_file = {data}
 source =
     {sources}
@@ -26,6 +27,10 @@ disable_warnings =
     couldnt-parse
     no-ctracer
 """
+
+
+# Every process that is started imports this by itself.
+_AT_START = "from tests.quality import graceful\n\ngraceful.install()\n"
 
 
 class TestsFailed(Exception):
@@ -81,9 +86,12 @@ def measure(
         settings = folder / "coveragerc"
         sources = "\n    ".join(str(checkout / name) for name in PACKAGES)
         settings.write_text(_SETTINGS.format(data=data, sources=sources))
+        own = folder / "site"
+        own.mkdir()
+        (own / "sitecustomize.py").write_text(_AT_START)
         environment = os.environ | {
             "COVERAGE_PROCESS_START": str(settings),
-            "PYTHONPATH": str(checkout),
+            "PYTHONPATH": os.pathsep.join([str(own), str(checkout)]),
             "TWINGRAD_DURATIONS": str(folder / "durations"),
         }
         words = ["-m", "pytest", "-q", "-p", "tests.quality.contexts", "-p", "no:cacheprovider"]

@@ -8,7 +8,7 @@ import pytest
 from bench.harness.records import Record
 from bench.studies import quality
 from tests.helpers.sources import ROOT
-from tests.quality import bugs, covered, mutation, planting, runner, times
+from tests.quality import bugs, covered, mutation, planting, reach, runner, times
 from tests.quality.__main__ import main
 from tests.quality.planting import Mutant
 from tests.quality.runner import Fate, Kept, Runner
@@ -242,3 +242,50 @@ def test_a_slow_test_that_fails_without_the_bug_too_notices_nothing(tmp_path, mo
         kept = Kept(tmp_path / f"{notices}.jsonl")
         fate = bugs._long(kept, Warm(tmp_path, tmp_path), _mutant("one"))
         assert (fate.killed, fate.how) == (notices, how)
+
+
+HELPER = """import time
+
+
+def wait(begun=None):
+    print("ready", flush=True)
+    if begun:
+        begun.set()
+    time.sleep(60)
+"""
+KILLS = """import multiprocessing, os, signal, subprocess, sys
+from bench.helper import wait
+
+
+def test_of_a_group():
+    call = [sys.executable, "-c", "from bench.helper import wait; wait()"]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, start_new_session=True) as child:
+        assert child.stdout.readline() == b"ready\\n"
+        os.killpg(child.pid, signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_of_one():
+    context = multiprocessing.get_context("spawn")
+    begun = context.Event()
+    child = context.Process(target=wait, args=(begun,))
+    child.start()
+    begun.wait()
+    child.kill()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+"""
+
+
+def test_what_helpers_reach_that_are_killed_is_measured(tmp_path):
+    pytest.importorskip("coverage", reason="coverage is in the extra `quality`")
+    root = tmp_path / "checkout"
+    for name in ("bench", "tests"):
+        (root / name).mkdir(parents=True)
+        (root / name / "__init__.py").write_text("")
+    (root / "bench" / "helper.py").write_text(HELPER)
+    (root / "tests" / "quality").symlink_to(ROOT / "tests" / "quality")
+    (root / "test_kills.py").write_text(KILLS)
+    found = reach.measure(root, ["test_kills.py"], tmp_path / "found")
+    expected = {"test_kills.py::test_of_a_group", "test_kills.py::test_of_one"}
+    assert set(found.tests_of("bench/helper.py", 6)) == expected
