@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, TypeVarTuple
@@ -77,6 +78,12 @@ class JaxBeside:
         return function(framework, *arguments)
 
 
+_ENDED = (
+    "one of the two processes that compare programs has ended, as the system ends one where memory "
+    "runs out: free some memory, or compare one program, or a smaller one (--preset)"
+)
+
+
 class Messages(Protocol):
     """Messages of workers: the number of each, and what it is doing."""
 
@@ -94,8 +101,15 @@ class Workers:
     def call(
         self, framework: Framework, function: Callable[[Framework, *Ts], T], *arguments: *Ts
     ) -> T:
-        """``function`` in one of the processes."""
-        return self.pool.submit(function, framework, *arguments).result()
+        """``function`` in one of the processes; raises as ``answer`` does."""
+        return self.answer(lambda: self.pool.submit(function, framework, *arguments).result())
+
+    def answer(self, ask: Callable[[], T]) -> T:
+        """What ``ask`` returns; ``ValueError`` says so where a process has ended before that."""
+        try:
+            return ask()
+        except BrokenProcessPool:
+            raise ValueError(_ENDED) from None
 
 
 @contextmanager

@@ -154,10 +154,13 @@ def run_all(tasks: list[Task], pair: Frameworks, place: Place, say: Say) -> Iter
             yield run_task(task, pair, place, say, detailed=len(tasks) == 1)
         return
     longest_first = sorted(tasks, key=lambda task: -task.parameters)
-    running = {id(task): place.pool.submit(_run_in_worker, task, pair) for task in longest_first}
+    running = {
+        id(task): place.answer(partial(place.pool.submit, _run_in_worker, task, pair))
+        for task in longest_first
+    }
     for task in tasks:
         _pass_on(place.messages, running[id(task)], say)
-        yield running[id(task)].result()
+        yield place.answer(running[id(task)].result)
 
 
 def _pass_on(messages: Messages, future: "Future[TaskResult]", say: Say) -> None:

@@ -1,6 +1,7 @@
 """Functions that tests have called in another process, which finds them by their names."""
 
 import os
+import signal
 from dataclasses import dataclass
 
 from bench.harness import programs
@@ -43,3 +44,8 @@ def unexpected_dtype(text: str) -> None:
 def end_by(number: int) -> None:
     """Have a signal sent to this process."""
     os.kill(os.getpid(), number)
+
+
+def end_at_once(*_: object) -> None:
+    """Have this process ended as the system does where memory runs out."""
+    end_by(signal.SIGKILL)

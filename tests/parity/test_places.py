@@ -204,6 +204,18 @@ def test_workers_are_ended_where_the_programs_run_on_a_gpu() -> None:
             place.pool.submit(os.getpid)
 
 
+def test_a_worker_that_ends_by_itself_is_told_in_one_sentence(
+    frameworks: Frameworks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system ends one where memory runs out."""
+    monkeypatch.setattr(tasks, "_run_in_worker", functions.end_at_once)
+    task = Task(make=functions.Make("simple-net"), dtypes=("float64",), device="cpu")
+    with places.workers() as place:
+        for _ in range(2):  # nor does the other one answer then
+            with pytest.raises(ValueError, match="free some memory, or compare"):
+                list(tasks.run_all([task], frameworks, place, silent))
+
+
 def test_no_device_is_asked_for_where_the_cpu_is_named() -> None:
     def seen() -> dict[str, list[str]]:
         raise AssertionError("asked")
