@@ -29,7 +29,7 @@ def compiled(function: ModuleCall) -> ModuleCall:
 
 
 def _is_finite(results: Tree) -> bool:
-    """Asked of NumPy: JAX would compile the question anew for every shape."""
+    """Whether all results are finite, by NumPy: JAX would compile this check for every shape."""
     numbers = [
         x for x in jax.tree_util.tree_leaves(results) if jnp.issubdtype(x.dtype, jnp.inexact)
     ]
