@@ -1,11 +1,13 @@
 """Which tests reach which lines, measured by coverage.py, folder of tests by folder."""
 
+import contextlib
 import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -99,10 +101,25 @@ def measure(
         status = subprocess.run(call, cwd=checkout, env=environment).returncode
         if status not in (0, 5):  # 5: there is none of them
             raise TestsFailed(f"{' '.join(tests)}: status {status} without a change")
+        _wait_for_the_last(settings)
         _combine(data, settings)
         took = [json.loads(path.read_text()) for path in (folder / "durations").iterdir()]
         durations.write_text(json.dumps({k: v for part in took for k, v in part.items()}))
     return Reach(checkout=checkout, data=data, durations=json.loads(durations.read_text()))
+
+
+def _wait_for_the_last(settings: Path, most_s: float = 30.0) -> None:
+    """Wait until no process is left that measures by ``settings``: some end after the tests."""
+    end, mark = time.monotonic() + most_s, f"COVERAGE_PROCESS_START={settings}".encode()
+    while time.monotonic() < end and any(mark in variables for variables in _environments()):
+        time.sleep(0.1)
+
+
+def _environments() -> Iterator[list[bytes]]:
+    """The environment variables of every process that may be read."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            yield path.read_bytes().split(b"\0")
 
 
 def _combine(data: Path, settings: Path) -> None:

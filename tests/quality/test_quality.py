@@ -244,7 +244,11 @@ def test_a_slow_test_that_fails_without_the_bug_too_notices_nothing(tmp_path, mo
         assert (fate.killed, fate.how) == (notices, how)
 
 
-HELPER = """import time
+HELPER = """import os, time
+
+
+def end():
+    os._exit(0)
 
 
 def wait(begun=None):
@@ -254,7 +258,7 @@ def wait(begun=None):
     time.sleep(60)
 """
 KILLS = """import multiprocessing, os, signal, subprocess, sys
-from bench.helper import wait
+from bench.helper import end, wait
 
 
 def test_of_a_group():
@@ -274,10 +278,17 @@ def test_of_one():
     child.kill()
     child.join()
     assert child.exitcode == -signal.SIGKILL
+
+
+def test_of_one_that_ends():
+    child = multiprocessing.get_context("spawn").Process(target=end)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
 """
 
 
-def test_what_helpers_reach_that_are_killed_is_measured(tmp_path):
+def test_what_helpers_reach_that_are_killed_or_exit_is_measured(tmp_path):
     pytest.importorskip("coverage", reason="coverage is in the extra `quality`")
     root = tmp_path / "checkout"
     for name in ("bench", "tests"):
@@ -288,4 +299,5 @@ def test_what_helpers_reach_that_are_killed_is_measured(tmp_path):
     (root / "test_kills.py").write_text(KILLS)
     found = reach.measure(root, ["test_kills.py"], tmp_path / "found")
     expected = {"test_kills.py::test_of_a_group", "test_kills.py::test_of_one"}
-    assert set(found.tests_of("bench/helper.py", 6)) == expected
+    assert set(found.tests_of("bench/helper.py", 9)) == expected
+    assert found.tests_of("bench/helper.py", 5) == ["test_kills.py::test_of_one_that_ends"]
