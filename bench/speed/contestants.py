@@ -51,7 +51,8 @@ class Settings:
     or the whole ``step``. ``optimizer`` is PyTorch's implementation of AdamW. ``fast_matmul`` takes
     the faster of PyTorch's CPU libraries. ``split`` is ``jax.jit`` over split state, where
     ``nnx.jit`` is plainer. ``graphs`` replays a step's kernels as one CUDA graph, in PyTorch; XLA
-    makes graphs by itself. ``xla_flags`` are those of a contestant's process.
+    makes graphs by itself. ``dispatch`` is how many steps one program takes, in JAX: a scan over as
+    many batches. ``xla_flags`` are those of a contestant's process.
     """
 
     attention: str = "fused"
@@ -63,6 +64,7 @@ class Settings:
     split: bool = False
     donate: bool = False
     graphs: bool = False
+    dispatch: int = 1
     xla_flags: str = ""
 
 
@@ -143,7 +145,7 @@ _NAIVE = {
     "jax": Settings(attention="reference", compiled="loss"),
 }
 _RUNGS = {"torch": _TORCH_RUNGS, "jax": _JAX_RUNGS}
-# JAX's last ones are tried in the place of one another: each is a setting of XLA.
+# Of JAX's, settings of XLA are tried in the place of one another.
 _ON_GPU_ALONE: dict[str, tuple[_Rung, ...]] = {
     "torch": (
         ("chunked", "the loss in chunks, its gradient on the way forward", {"chunk": MANY}),
@@ -166,6 +168,7 @@ _ON_GPU_ALONE: dict[str, tuple[_Rung, ...]] = {
             "instead of that, the scheduler that hides latency",
             {"xla_flags": "--xla_gpu_enable_latency_hiding_scheduler=true"},
         ),
+        ("scanned", "eight steps in one program", {"dispatch": 8}),
     ),
 }
 

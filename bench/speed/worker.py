@@ -14,9 +14,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import cycle
+from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import cast
 
 from safetensors.numpy import load_file
 
@@ -24,7 +25,7 @@ from bench.harness import frameworks
 from bench.harness.machine import Load
 from bench.speed import reference
 from bench.speed.backends import backend
-from bench.speed.backends.backend import Backend
+from bench.speed.backends.backend import Backend, Scanning
 from bench.speed.foreign import Batch
 from bench.speed.json_form import Json
 from bench.speed.messages import (
@@ -122,17 +123,20 @@ class Worker:
 
     def ready(self, request: Ready) -> Readiness:
         """Warm a workload up, note its memory, and check what it computes."""
-        call = self._call(request.task)
+        at_once = self._at_once(request.task)
+        call = self._call(request.task, at_once)
         first, *others = (_seconds(call) for _ in range(3))
         # Afterwards the process has held what it was judged by, too.
         peak = self._peak() if self.pristine else Peak()
         self.pristine = False
         parity = parity_check(self._judged(request.task))
-        return Readiness(first_s=first, step_s=min(others), peak=peak, parity=parity)
+        return Readiness(first_s=first, step_s=min(others) / at_once, peak=peak, parity=parity)
 
     def time(self, request: TimeSteps) -> Timed:
         """Seconds a step, and how many cores others kept busy meanwhile."""
-        call = self._call(request.task, request.steps)
+        at_once = self._at_once(request.task)
+        steps = -(-request.steps // at_once) * at_once
+        call = self._call(request.task, steps)
         gc.collect()
         gc.disable()
         try:
@@ -141,7 +145,7 @@ class Worker:
             others = load.others(seconds)
         finally:
             gc.enable()
-        return Timed(seconds / request.steps, others)
+        return Timed(seconds / steps, others)
 
     def first(self, request: ComputeFirstLoss) -> FirstLoss:
         """The first loss of a process that has just begun, and whether it is right."""
@@ -184,13 +188,25 @@ class Worker:
             "forward-backward": "forward_backward",
         }
         do = getattr(own, methods[task.workload])
+        at_once = self._at_once(task)
 
         def run() -> float:
-            for _ in range(steps):
-                loss = do(next(self.stream))
+            for _ in range(steps // at_once):
+                if at_once > 1:
+                    *_, loss = self._scanning.train_several(list(islice(self.stream, at_once)))
+                else:
+                    loss = do(next(self.stream))
             return own.wait(loss)
 
         return run
+
+    def _at_once(self, task: Task) -> int:
+        """How many steps of a workload one program takes."""
+        return self.job.contestant.settings.dispatch if task.workload == "train" else 1
+
+    @property
+    def _scanning(self) -> Scanning:
+        return cast(Scanning, self.backend)
 
     def _judged(self, task: Task) -> list[Judged]:
         own, (first, second, *_) = self.backend, self.batches
@@ -205,7 +221,13 @@ class Worker:
             return [*self.judge.losses(losses), *gradients]
         loss, values, clipped = own.first_step(first)
         gradients = self.judge.gradients(values, clipped)
-        return [*self.judge.losses([loss, own.wait(own.train(second))]), *gradients]
+        judged = [*self.judge.losses([loss, own.wait(own.train(second))]), *gradients]
+        if (at_once := self._at_once(task)) > 1:
+            own.reset(load_file(self.params))
+            batches = list(islice(cycle(self.batches), at_once))
+            one, two, *_ = self._scanning.train_several(batches)
+            judged += self.judge.losses([own.wait(one), own.wait(two)])
+        return judged
 
     def _forget_peak(self) -> None:
         """Have the kernel count this process's peak memory from here on."""

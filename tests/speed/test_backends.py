@@ -108,6 +108,25 @@ def test_ceilings_of_jax_may_take_kernels_that_are_not_deterministic(monkeypatch
     assert os.environ["XLA_FLAGS"] == "--xla_gpu_exclude_nondeterministic_ops=false"
 
 
+def test_several_steps_in_one_program_train_as_so_many_programs_do():
+    if not frameworks.installed("jax"):
+        pytest.skip("jax is not installed")
+    *_, scanned = contestants.ladder("jax", "cuda")
+    assert scanned.settings.dispatch > 1
+    sizes = {"vocab_size": 61, "emb_dim": 24, "n_heads": 2, "n_layers": 1}
+    config = replace(preset("tiny"), drop_rate=0.0, **sizes)
+    job = replace(_job("jax"), contestant=scanned, config=config, batch_size=2, length=4)
+    values = params.init_gpt2(config, 0, programs.SPREAD)
+    made = backend.make(job, values)
+    tokens = np.random.default_rng(0).integers(61, size=(scanned.settings.dispatch, 2, 2, 4))
+    batches = [made.put(*batch) for batch in tokens]
+    one_by_one = [made.wait(made.train(batch)) for batch in batches]
+    made.reset(values)
+    together = [made.wait(loss) for loss in made.train_several(batches)]
+    assert len(set(together)) == len(batches)
+    assert together == pytest.approx(one_by_one, rel=1e-6)
+
+
 @pytest.mark.slow("jax")
 def test_idiomatic_contestants_decode_in_the_dtype_that_they_are_labelled_with(framework):
     [idiomatic] = contestants.choose([f"{framework.name}-idiomatic"], "cpu", [])

@@ -31,13 +31,15 @@ def test_on_cuda_pytorchs_ladder_ends_with_graphs():
     assert not any(one.settings.graphs for one in contestants.ladder("torch", "cpu"))
 
 
-def test_on_cuda_jaxs_ladder_ends_with_flags_of_its_compiler():
-    flags = [one.settings.xla_flags for one in contestants.ladder("jax", "cuda")]
-    assert all(flag.startswith("--xla_gpu_") for flag in flags[-3:])
-    assert not any(flags[:-3])
-    assert len(set(flags[-3:])) == 3
-    rungs = contestants.ladder("jax", "cuda")[-3:]
-    assert [one.environment()["XLA_FLAGS"] for one in rungs] == flags[-3:]
+def test_on_cuda_jaxs_ladder_ends_with_flags_of_its_compiler_and_several_steps_a_program():
+    rungs = contestants.ladder("jax", "cuda")
+    flags = [one.settings.xla_flags for one in rungs]
+    assert all(flag.startswith("--xla_gpu_") for flag in flags[-4:])
+    assert not any(flags[:-4])
+    assert len(set(flags[-4:-1])) == 3
+    assert flags[-1] == flags[-2]
+    assert [one.environment()["XLA_FLAGS"] for one in rungs[-4:]] == flags[-4:]
+    assert [one.settings.dispatch for one in rungs] == [1] * (len(rungs) - 1) + [8]
 
 
 @devices

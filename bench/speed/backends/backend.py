@@ -83,6 +83,13 @@ class Backend(Protocol):
         """Precision, threads, versions, and the attention kernel that ran."""
 
 
+class Scanning(Backend, Protocol):
+    """A backend that takes several steps in one program, for a ``dispatch`` that is not 1."""
+
+    def train_several(self, batches: list[Batch]) -> list[Loss]:
+        """One update a batch, in their order; the losses."""
+
+
 def write_batches(path: Path, batches: Sequence[tuple[Array, ...]]) -> None:
     """Write batches where every contestant reads them."""
     flat = {

@@ -1,7 +1,6 @@
 """A training loop in JAX around any NNX model, for the idiomatic contestant and the peer."""
 
 import os
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +28,7 @@ class JaxLoop:
     _forward: TensorFn
     _backward: TensorFn
     _train: TensorFn
+    _train_several: TensorFn
 
     def __init__(self, job: Job, model: nnx.Module, runtime: runtimes.Runtime):
         self.job, self.settings, self.runtime = job, job.contestant.settings, runtime
@@ -86,17 +86,27 @@ class JaxLoop:
         # Nothing else may refer to what is donated.
         graphdef, state = nnx.split((self.model, self.optimizer))
         self._state = jax.tree.map(jnp.copy, state)
-        donated = {"donate_argnums": 0} if self.settings.donate else {}
+        donated = 0 if self.settings.donate else ()
 
-        @partial(jax.jit, **donated)
-        def step(state: nnx.State, *batch: Array) -> tuple[nnx.State, Array]:
+        def step(state: nnx.State, batch: tuple[Array, ...]) -> tuple[nnx.State, Array]:
             model, optimizer = nnx.merge(graphdef, state)
             loss = self._update(model, optimizer, *batch)
             return nnx.state((model, optimizer)), loss
 
+        def steps(state: nnx.State, batches: list[tuple[Array, ...]]) -> tuple[nnx.State, Array]:
+            stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *batches)
+            return jax.lax.scan(step, state, stacked)
+
+        one = jax.jit(step, donate_argnums=donated)
+        several = jax.jit(steps, donate_argnums=donated)
+
         def train(*batch: Array) -> Loss:
-            self._state, loss = step(self._state, *batch)
+            self._state, loss = one(self._state, batch)
             return loss
+
+        def train_several(batches: list[tuple[Array, ...]]) -> list[Loss]:
+            self._state, losses = several(self._state, batches)
+            return list(losses)
 
         def loss_from(params: nnx.State, rest: nnx.State, *batch: Array) -> Loss:
             return self._loss(nnx.merge(modeldef, params, rest), *batch)
@@ -106,7 +116,7 @@ class JaxLoop:
         gradient = jax.jit(jax.value_and_grad(loss_from))
         self._forward = lambda *batch: forward(*self._parts(), *batch)
         self._backward = lambda *batch: gradient(*self._parts(), *batch)
-        self._train = train
+        self._train, self._train_several = train, train_several
 
     def _parts(self) -> tuple[nnx.State, nnx.State]:
         self._sync()
@@ -135,6 +145,12 @@ class JaxLoop:
         """One update."""
         self._gradients = None
         return self._train(*batch)
+
+    def train_several(self, batches: list[tuple[Array, ...]]) -> list[Loss]:
+        """One update a batch, all in one program, which ``split`` alone has; the losses."""
+        self._gradients = None
+        losses: list[Loss] = self._train_several(batches)
+        return losses
 
     def wait(self, loss: Loss) -> float:
         """The loss on the host; what was computed beside it is waited for too."""
