@@ -26,6 +26,7 @@ def test_a_step_that_python_takes_too_long_for_breaks_the_bound():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # some of the compiler's own
+@pytest.mark.usefixtures("unchecked")  # PyTorch's compiler does not trace checks of signatures
 def test_the_computation_alone_trains_as_the_step_does(framework):
     """From the same start both have the same losses; with dropout they draw other keys."""
     both = [host_times.calls(framework, 1, 0.0)[number] for number in (0, 1)]
