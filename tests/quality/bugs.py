@@ -5,8 +5,6 @@ does. Changes of words in quotes are left out, and so are drawn ones that are eq
 original, each with its reason.
 """
 
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,7 +21,7 @@ from tests.quality.runner import Fate, Kept, Runner
 
 SEED, COUNT = 19, 20
 LEAST_QUICK = 16
-# Folders of tests that use all packages, in the order in which their slow tests are run.
+# Folders of tests that use all packages.
 _USE_ALL = ("cli", "fuzz", "docs")
 
 
@@ -62,9 +60,12 @@ def measure(folder: Path, seed: int = SEED) -> Record:
                 continue
             quick = kept.find(mutant, "quick")
             if quick is None:
-                quick = _quick(warm, reached, mutant)
+                quick = _fate(warm, reached, mutant)
                 kept.add(mutant, "quick", quick)
-            slow = None if quick.killed else _long(kept, warm, mutant)
+            slow = None if quick.killed else kept.find(mutant, "long")
+            if slow is None and not quick.killed:
+                slow = _fate(warm, covered.reached_by_slow(folder, _folders(mutant)), mutant)
+                kept.add(mutant, "long", slow)
             bugs.append(Bug(mutant=mutant, quick=quick, long=slow))
             print(_sentence(bugs[-1]), flush=True)
             if len(bugs) == COUNT:
@@ -104,16 +105,24 @@ def _sentence(bug: Bug) -> str:
     return f"{place}: {words}, {bug.long.how if bug.long else ''}; {bug.quick.how}{lines}"
 
 
-def _quick(warm: Runner, reached: Sequence[Reach], mutant: Mutant) -> Fate:
-    """The mutant by all tests of the quick set that reach it, those of its own package first."""
+def _fate(warm: Runner, reached: Sequence[Reach], mutant: Mutant) -> Fate:
+    """The mutant by all tests that reach it, those of its own package first.
+
+    A test that fails without the mutant too, run by itself, notices nothing.
+    """
     source = (ROOT / mutant.file).read_text(encoding="utf-8")
     durations = {name: seconds for one in reached for name, seconds in one.durations.items()}
     if runner.statement(source, mutant.line)[2]:  # what uses the file may use what is imported
         found = {name for one in reached for name in one.tests_of_file(mutant.file)}
     else:
         found = {name for one in reached for name in runner.reaching(one, mutant, source)}
-    tests = sorted(found, key=lambda name: (not _is_near(name, mutant.file), durations[name]))
-    return warm.judge(mutant, tests, durations)
+    order = {name: (not _is_near(name, mutant.file), durations[name], name) for name in found}
+    tests = sorted(found, key=order.__getitem__)
+    while True:
+        fate = warm.judge(mutant, tests, durations)
+        if not fate.killed or fate.how not in tests or warm.passes(fate.how, durations):
+            return fate
+        tests.remove(fate.how)
 
 
 def _is_near(test: str, file: str) -> bool:
@@ -122,44 +131,7 @@ def _is_near(test: str, file: str) -> bool:
     return stem in file or Path(file).stem in stem
 
 
-def _long(kept: Kept, warm: Runner, mutant: Mutant) -> Fate:
-    """The mutant by the long set of the folders that test its package."""
-    known = kept.find(mutant, "long")
-    if known is not None:
-        return known
-    folders = sorted(
-        (name for name in covered.folders() if _tests(name, mutant.file)),
-        key=lambda name: _USE_ALL.index(short) if (short := _short(name)) in _USE_ALL else -1,
-    )
-    fails_anyway: list[str] = []
-    while True:
-        with warm.planted(mutant):
-            failed = _first_failure(warm.checkout, folders, fails_anyway)
-        if not failed or not _first_failure(warm.checkout, [failed]):
-            break
-        fails_anyway.append(failed)
-    how = "all tests pass" if failed is None else failed or "not imported"
-    fate = Fate(killed=failed is not None, how=how, tests=len(folders))
-    kept.add(mutant, "long", fate)
-    return fate
-
-
-def _first_failure(checkout: Path, tests: Sequence[str], without: Sequence[str] = ()) -> str | None:
-    """The first slow test that fails; "" where they cannot be collected, None where all pass."""
-    words = ["-m", "pytest", "-q", "-x", "-m", "slow", "-n1", "-p", "no:cacheprovider", "--tb=line"]
-    left = [f"--deselect={name}" for name in without]
-    call = [sys.executable, "-B", *words, *left, *tests]
-    done = subprocess.run(call, cwd=checkout, capture_output=True, text=True)
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    if failed:
-        return failed[0].partition(" ")[2].partition(" - ")[0]
-    return None if done.returncode in (0, 5) else ""
-
-
-def _tests(folder: str, file: str) -> bool:
-    """Whether a folder of tests is that of a file's package, or of one that uses all packages."""
-    return _short(folder) in (*file.split("/"), *_USE_ALL)
-
-
-def _short(folder: str) -> str:
-    return folder.removeprefix("tests/")
+def _folders(mutant: Mutant) -> list[str]:
+    """The folders of tests of a mutant's package, and those that use all packages."""
+    known = (*mutant.file.split("/"), *_USE_ALL)
+    return [name for name in covered.folders() if name.removeprefix("tests/") in known]

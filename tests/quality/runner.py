@@ -77,14 +77,17 @@ class Runner:
         """Whether one of the tests fails for the mutant."""
         if not tests:
             return Fate(killed=False, how="no test reaches it", tests=0)
-        seconds = _LEAST_SECONDS + _TIMES * sum(durations.get(name, 1.0) for name in tests)
         with self.planted(mutant):
-            answer = self.test(tests, seconds)
+            answer = self.test(tests, _most_seconds(tests, durations))
         status, failed = answer["status"], answer["test"]
         if status == 0:
             return Fate(killed=False, how="all tests pass", tests=len(tests))
         how = {"timeout": "too slow", "signal": "crashed"}.get(status, failed or "not imported")
         return Fate(killed=True, how=how, tests=len(tests))
+
+    def passes(self, test: str, durations: dict[str, float]) -> bool:
+        """Whether a test passes by itself, in the copy as it is."""
+        return self.test([test], _most_seconds([test], durations))["status"] == 0
 
     @contextlib.contextmanager
     def planted(self, mutant: Mutant) -> Iterator[None]:
@@ -100,6 +103,10 @@ class Runner:
         finally:
             path.write_bytes(own)
             os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _most_seconds(tests: Sequence[str], durations: dict[str, float]) -> float:
+    return _LEAST_SECONDS + _TIMES * sum(durations.get(name, 1.0) for name in tests)
 
 
 def reaching(reach: Reach, mutant: Mutant, source: str) -> list[str]:

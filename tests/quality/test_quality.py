@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -222,26 +224,31 @@ def test_a_part_that_there_is_not_is_refused_in_a_sentence(call, said, capsys):
     assert capsys.readouterr().err.startswith(f"quality: {said}")
 
 
-def test_a_slow_test_that_fails_without_the_bug_too_notices_nothing(tmp_path, monkeypatch):
-    planted = []
-
+def test_a_test_that_fails_without_the_bug_too_notices_nothing(tmp_path):
     class Warm(Runner):
+        bug = False
+
         @contextlib.contextmanager
         def planted(self, mutant):
-            planted.append(mutant)
+            self.bug = True
             yield
-            planted.pop()
+            self.bug = False
 
-    def first_failure(checkout, tests, without=()):
-        failing = ["t.py::anyway", *(["t.py::by_the_bug"] if planted and notices else [])]
-        wanted = tests if tests[0].startswith("t.py") else failing
-        return next((name for name in wanted if name in failing and name not in without), None)
+        def test(self, tests, seconds, options=(), write=False):
+            failing = ["t.py::anyway", *(["t.py::by_the_bug"] if self.bug and notices else [])]
+            failed = next((name for name in tests if name in failing), None)
+            return {"status": int(failed is not None), "test": failed}
 
-    monkeypatch.setattr(bugs, "_first_failure", first_failure)
+    tests = ["t.py::anyway", "t.py::passes", "t.py::by_the_bug"]
+    reached = SimpleNamespace(durations=dict.fromkeys(tests, 1.0), tests_of_file=lambda _: tests)
     for notices, how in ((True, "t.py::by_the_bug"), (False, "all tests pass")):
-        kept = Kept(tmp_path / f"{notices}.jsonl")
-        fate = bugs._long(kept, Warm(tmp_path, tmp_path), _mutant("one"))
-        assert (fate.killed, fate.how) == (notices, how)
+        fate = bugs._fate(Warm(tmp_path, tmp_path), [reached], _mutant("one"))
+        assert (fate.killed, fate.how, fate.tests) == (notices, how, 2)
+
+
+def test_a_bug_is_looked_for_by_the_tests_of_its_packages_and_by_those_of_all():
+    found = bugs._folders(replace(_mutant("one"), file="bench/speed/record.py"))
+    assert found == ["tests/cli", "tests/docs", "tests/fuzz", "tests/speed"]
 
 
 HELPER = """import os, time
