@@ -89,7 +89,7 @@ def test_an_error_that_cannot_be_sent_arrives_as_its_text(process: SideProcess) 
 
 def test_a_process_that_ends_by_itself_is_told_in_one_sentence() -> None:
     with SideProcess(()) as process, pytest.raises(ValueError, match="ended with status 3"):
-        process.call(os._exit, 3)
+        process.call(functions.exit_at_once, 3)
     with SideProcess(()) as process, pytest.raises(ValueError, match="signal 9: free some memory"):
         process.call(functions.end_by, signal.SIGKILL)
 
