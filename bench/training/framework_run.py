@@ -121,8 +121,10 @@ class FrameworkRun:
         """Take ``step``; raises ``NonFiniteLoss``, before anything is updated."""
         began = time.perf_counter()
         taken = self.trainer.step(inputs, targets)
+        # Reading both waits for the device: until then the step has only been begun.
+        is_finite = math.isfinite(taken.loss) and math.isfinite(taken.grad_norm)
         seconds = time.perf_counter() - began
-        if not (math.isfinite(taken.loss) and math.isfinite(taken.grad_norm)):
+        if not is_finite:
             raise NonFiniteLoss(self._diagnosis(step, taken, inputs, targets))
         return StepMetrics(
             step=step,

@@ -280,11 +280,15 @@ class Session:
 
     def show(self, bar: Progress, task: TaskID, rows: Sequence[StepMetrics]) -> None:
         """Update the progress bar; without a terminal, print a line at each validation."""
-        text = "  ".join(
-            f"{terminal.NAMES[run.framework.name]} {row.loss:.4f}, {row.tokens_per_s:,.0f} tokens/s"
-            for run, row in zip(self.runs, rows, strict=True)
+        names = [terminal.NAMES[run.framework.name] for run in self.runs]
+        text, narrow = (
+            "  ".join(
+                f"{name} {row.loss:.4f}, {shown(row.tokens_per_s)} tokens/s"
+                for name, row in zip(names, rows, strict=True)
+            )
+            for shown in ("{:,.0f}".format, _in_three_digits)
         )
-        bar.update(task, completed=self.step, metrics=text)
+        bar.update(task, completed=self.step, metrics=narrow)
         losses = [f"{row.val_loss:.4f}" for row in rows if row.val_loss is not None]
         if not self.console.is_terminal and losses:
             self.console.print(
@@ -353,12 +357,20 @@ class Session:
             run.close()
 
 
+def _in_three_digits(rate: float) -> str:
+    """A rate in at most five characters: 950, 14.8k, 1.05M."""
+    for factor, unit in ((1e6, "M"), (1e3, "k")):
+        if rate >= 0.9995 * factor:
+            return f"{rate / factor:#.3g}".rstrip(".") + unit
+    return f"{rate:.0f}"
+
+
 def _progress(console: Console) -> Progress:
     return Progress(
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[metrics]}"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
         console=console,
         disable=not console.is_terminal,
     )
