@@ -133,6 +133,7 @@ def test_tied_tensors_are_saved_by_the_name_that_the_model_keeps():
     assert side.saved == {"embed.weight": "head.weight"}
 
 
+@pytest.mark.slow
 def test_a_buffer_that_no_file_has_is_that_of_the_model(tmp_path):
     """Rotary frequencies and the like: computed by PyTorch's model, kept by JAX's."""
     from safetensors.torch import load_file, save_file

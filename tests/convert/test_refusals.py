@@ -104,6 +104,7 @@ def test_tensors_of_two_dtypes_that_go_into_one(folder, state):
     assert "layers is made of layers.0, which is float32, and layers.1, which is bfloat16" in text
 
 
+@pytest.mark.slow
 def test_functions_that_do_not_give_the_numbers_back_once_rounded(folder, state):
     state["scaled"] = torch.full((7,), 1.0) / 3
     text = refused(folder, saved(folder, state))
@@ -127,6 +128,7 @@ def test_a_layout_that_stays_open(folder):
     assert '"kernel": To("kernel")' in text
 
 
+@pytest.mark.slow
 def test_a_jax_tensor_that_is_missing_or_unknown_or_of_another_shape(folder, state):
     made = converted(folder, state) / "model.safetensors"
     tensors = load_file(made)

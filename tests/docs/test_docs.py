@@ -36,6 +36,7 @@ def saved(monkeypatch, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @needs_both
 def test_the_code_of_porting_runs_and_finds_what_it_says(monkeypatch, saved):
     monkeypatch.setitem(sys.modules, "my_pair", importlib.import_module("my_pair"))
@@ -43,7 +44,7 @@ def test_the_code_of_porting_runs_and_finds_what_it_says(monkeypatch, saved):
     runpy.run_path(str(saved / "test_port.py"))["test_the_port_is_the_model"]()
 
 
-@pytest.mark.slow("haiku", "equinox", "keras", "map")
+@pytest.mark.slow
 @needs_both
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_guides_pair_of_every_kind_is_equal(kind, saved, monkeypatch):

@@ -53,6 +53,8 @@ def _is_pinned(side: str) -> bool:
     "*-tutorial-6-training",
     "jax-tutorial-1-models",
     "jax-tutorial-4-networks",
+    "jax-tutorial-2-tensors",
+    "jax-tutorial-3-gradients",
 )
 @each_page
 def test_every_block_of_a_column_is_pasted_and_prints_its_listings(page, framework):
@@ -131,6 +133,7 @@ def test_a_column_pasted_into_python_needs_one_framework_alone(page, framework):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_blocks_outside_of_tables_need_neither_framework():
     """Those of all pages, each page with names of its own."""
     program = "import json, sys, traceback\n"

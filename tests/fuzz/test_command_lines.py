@@ -113,6 +113,7 @@ def test_command_line(ground, around, call):
     TALLY.setdefault("command line", Counter())["refused"] += 1
 
 
+@pytest.mark.slow("600000", "99")
 @pytest.mark.parametrize("content", [b"", b'{"a": ' * 100_000, WEIGHTS[:99]], ids=len)
 def test_a_bad_file_ends_the_program_with_status_2(ground, content):
     path = laid(ground, "bad.json", content)

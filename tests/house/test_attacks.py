@@ -56,7 +56,7 @@ COUNTED = {
 }
 
 
-@pytest.mark.slow("workers")
+@pytest.mark.slow
 @pytest.mark.skipif(
     not all(map(frameworks.installed, frameworks.NAMES)), reason="a record names both frameworks"
 )
@@ -80,6 +80,7 @@ def test_attacks_are_counted_by_group(pytester, monkeypatch, workers):
     assert "1 test was skipped" in text
 
 
+@pytest.mark.slow
 def test_a_group_that_there_is_not_is_refused(pytester, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeconftest(CONFTEST)

@@ -61,6 +61,7 @@ SLOW = {"test_long[1]", "test_long[2]", "test_longer", "test_some[4]"}
 ALL = SLOW | {"test_quick", "test_quick_too", "test_some[3]"}
 
 
+@pytest.mark.slow("-n1 --all-*")
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
@@ -87,6 +88,7 @@ def test_slow_tests_run_where_they_are_asked_for(run, call, expected):
     assert "were left for the long run" not in output
 
 
+@pytest.mark.slow
 def test_the_workers_of_xdist_count_what_they_leave_once(run):
     pytest.importorskip("xdist")
     assert LEFT in run("-n2")[1]

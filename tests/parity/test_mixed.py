@@ -190,7 +190,16 @@ def test_nothing_trips_without_a_bug(small: Bench) -> None:
     assert {f"clipped norm[{step}]" for step in range(6)} <= {t.name for t in update.tensors}
 
 
-@pytest.mark.slow("jax-[!m]*", "jax-master-n*", "torch-copy-*", "torch-g*", "torch-m[!o]*-in-*")
+@pytest.mark.slow(
+    "jax-[!m]*",
+    "jax-master-n*",
+    "torch-copy-*",
+    "torch-g*",
+    "torch-m[!o]*-in-*",
+    "jax-master-in-bfloat16",
+    "torch-second-moment-in-bfloat16",
+    "torch-widened-late",
+)
 @pytest.mark.parametrize(
     ("side", "name"),
     [(side, name) for name, mutant in MUTANTS.items() for side in NAMES if side in mutant.edits],

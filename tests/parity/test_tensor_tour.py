@@ -231,6 +231,7 @@ def test_every_difference_is_explained_and_every_explanation_is_of_a_difference(
     assert {row.name for row in found if row.differs} == set(tour.NOTES)
 
 
+@pytest.mark.slow
 def test_a_difference_without_an_explanation_is_refused(monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.delitem(tour.NOTES, "standard_deviation")
@@ -310,6 +311,7 @@ def test_at_100_columns_no_word_of_code_is_cut():
                 assert max(map(len, tour._folded(line, column))) <= column, (row.name, line)
 
 
+@pytest.mark.slow
 def test_json_holds_the_whole_tour(tmp_path, capsys):
     if len(tour_columns.tours()) == 1:
         pytest.skip("neither framework is installed")
@@ -355,6 +357,7 @@ def test_without_both_frameworks_the_tour_is_one_sentence_and_status_2():
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_columns_computed_beside_one_another_are_those_computed_here():
     _needs_both()
     here = {name: tour_columns.column(name) for name in tour_columns.FRAMEWORKS}

@@ -102,6 +102,7 @@ def test_every_part_has_its_modules_and_tests():
             assert (ROOT / path).is_file(), path
 
 
+@pytest.mark.slow
 def test_mutants_are_the_same_for_a_seed_and_change_one_place():
     pytest.importorskip("mutmut", reason="mutmut is in the extra `quality`")
     files = ["twingrad/timing/__init__.py", "twingrad/arithmetic.py", "twingrad/anchors.py"]
@@ -295,6 +296,7 @@ def test_of_one_that_ends():
 """
 
 
+@pytest.mark.slow
 def test_what_helpers_reach_that_are_killed_or_exit_is_measured(tmp_path):
     pytest.importorskip("coverage", reason="coverage is in the extra `quality`")
     root = tmp_path / "checkout"

@@ -34,6 +34,7 @@ def _small(comparison):
     return {**comparison, "programs": programs}
 
 
+@pytest.mark.slow
 def test_a_comparison_that_is_given_takes_the_place_of_the_record(comparison):
     given = copy.deepcopy(_small(comparison))
     given["environment"]["hardware"]["processor"] = "another machine"
@@ -58,6 +59,7 @@ def test_a_failed_comparison_says_so_and_where(comparison, records):
     assert "DIFFERS" in verdict.text
 
 
+@pytest.mark.slow
 def test_what_a_record_says_is_text_and_never_a_tag(comparison, records):
     evil = "<script>alert('x')</script>&amp;\"<b onclick=x>"
     given = copy.deepcopy(_small(comparison))
@@ -75,11 +77,12 @@ def test_what_a_record_says_is_text_and_never_a_tag(comparison, records):
     assert evil in read(text).text
 
 
+@pytest.mark.slow
 def test_without_records_only_the_sources_and_the_phrasebook_are_left(records):
     assert sections_of(read(html.make())) == ["sources", "phrases"]
 
 
-@pytest.mark.slow("speed-small-cpu", "defaults-cpu", "diagnosis-cpu", "training-cpu")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(RECORDS.values())))
 def test_a_record_brings_its_own_section_and_its_machine(records, name):
     shutil.copy(markdown.ROOT / "bench" / "results" / f"{name}.json", records)
@@ -88,6 +91,7 @@ def test_a_record_brings_its_own_section_and_its_machine(records, name):
     assert set(sections_of(read(html.make()))) == expected
 
 
+@pytest.mark.slow
 def test_defaults_that_differ_have_a_section_when_there_is_a_record(records, comparison):
     row = {
         "topic": "`LayerNorm` epsilon",
@@ -106,6 +110,7 @@ def test_defaults_that_differ_have_a_section_when_there_is_a_record(records, com
     assert section.one("th", scope="row").one("code").text == "LayerNorm"
 
 
+@pytest.mark.slow
 def test_growth_and_ladders_have_their_tables(records):
     found = json.loads((markdown.ROOT / "bench/results/speed-small-cpu.json").read_text())
     rows = [row for row in found["results"] if row["workload"] == "train"][:2]
@@ -139,6 +144,7 @@ def test_what_is_written_is_the_page(tmp_path, text):
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_be_written_is_the_callers_mistake(tmp_path):
     with pytest.raises(ValueError, match="cannot write"):
         html.write(tmp_path / "nowhere" / "report.html")

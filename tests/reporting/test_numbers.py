@@ -123,6 +123,7 @@ def test_the_table_of_diagnoses_has_every_bug_on_every_side(page):
         assert line.endswith("yes" if row["located"] and row["named"] else "ed")
 
 
+@pytest.mark.slow
 def test_beside_a_definition_stands_what_it_takes_on_either_side(page):
     for row in harness_records.load("definitions-cpu")["rows"]:
         room = page.one("details", id=slug(f"{row['room']}.py"))

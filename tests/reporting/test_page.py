@@ -31,6 +31,7 @@ def test_the_page_needs_nothing_from_elsewhere(page, text):
     assert len(text.encode()) < 5e6
 
 
+@pytest.mark.slow
 def test_ids_are_unique_and_what_points_at_one_finds_it(page):
     ids = Counter(e.attributes["id"] for e in page.all() if "id" in e.attributes)
     assert set(ids.values()) == {1}
@@ -81,6 +82,7 @@ def _width(row):
     return sum(int(cell.attributes.get("colspan", 1)) for cell in cells)
 
 
+@pytest.mark.slow
 def test_the_page_is_the_same_every_time(text):
     assert html.make() == text
 

@@ -27,6 +27,7 @@ print(kept, faults)
 """
 
 
+@pytest.mark.slow("1")
 @glibc
 @pytest.mark.parametrize("times", [1, 2])
 def test_memory_that_is_kept_is_not_faulted_in_again(times):

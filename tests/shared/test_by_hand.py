@@ -192,6 +192,7 @@ def _torch_steps(optimizer, tensors, gradients, rates=None):
     return found
 
 
+@pytest.mark.slow
 def test_adamw_by_hand_is_optax_adamw(assert_same64):
     optax = pytest.importorskip("optax", reason="the reference is optax")
     jax = pytest.importorskip("jax")
@@ -217,6 +218,7 @@ def test_adamw_by_hand_is_optax_adamw(assert_same64):
     assert_same64(found, _by_hand(CONFIG))
 
 
+@pytest.mark.slow("jax-cpu")
 def test_the_sides_optimizers_step_as_by_hand(framework, device, assert_same64):
     """Clipping, decay groups, schedule and all, on a net whose parameters decay and do not."""
     from bench.harness import programs

@@ -24,7 +24,7 @@ def _work(what, layers, folder):
     return lambda: transformers_io.load(folder / str(layers))
 
 
-@pytest.mark.slow("load")
+@pytest.mark.slow("load", "export")
 @pytest.mark.attack("processes")
 @pytest.mark.parametrize("what", LAYERS)
 def test_twice_the_layers_take_twice_as_long(tmp_path, what):

@@ -73,7 +73,7 @@ for one in two:
 """
 
 
-@pytest.mark.slow("False")
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the kernel's counts are in /proc")
 @pytest.mark.parametrize("apart", [False, True])
 def test_what_a_contestant_starts_is_its_own_and_what_others_start_is_not(apart):

@@ -9,6 +9,7 @@ from shared.config import preset
 from tests.helpers.runs import refused
 
 
+@pytest.mark.slow
 def test_released_shapes_are_those_of_the_presets():
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")

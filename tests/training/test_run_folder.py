@@ -62,6 +62,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(begun, framework, capsys, 
     assert [row["step"] for row in rows_of(begun, framework.name)] == list(range(1, 9))
 
 
+@pytest.mark.slow("jax")
 @pytest.mark.attack("data")
 def test_no_whole_checkpoint_left_is_an_error(begun, framework, capsys):
     for step in (2, 4):
@@ -129,6 +130,7 @@ def test_an_unwritable_run_folder_is_refused(one, text, tmp_path, capsys):
     assert "cannot write" in said or "is a file" in said
 
 
+@pytest.mark.slow("jax")
 @pytest.mark.attack("data")
 def test_a_full_disk_ends_the_run_and_loses_nothing(framework, text, tmp_path, capsys):
     small = tmp_path / "small"

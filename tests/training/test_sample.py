@@ -13,6 +13,7 @@ from shared.config import preset
 from tests.helpers.commands import refused
 
 
+@pytest.mark.slow
 def test_a_sample_from_a_run_is_alike_in_both_frameworks(both, capsys):
     written = []
     for name in NAMES:

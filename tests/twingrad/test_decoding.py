@@ -57,7 +57,7 @@ def test_a_right_pair_decodes_as_its_forward_passes_say(rotary):
     assert np.abs(decoding.sides["jax"].forward).max() > 0.1
 
 
-@pytest.mark.slow("index-jax*", "prompt*", "rotary-jax*", "mask-jax*")
+@pytest.mark.slow("[!p]*-jax_bug", "prompt*", "position-torch_bug")
 @pytest.mark.parametrize("side", TITLES)
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_step_is_located_and_its_cause_named(name, side):
@@ -72,6 +72,7 @@ def test_a_wrong_step_is_located_and_its_cause_named(name, side):
     assert not all(verdict.ok for verdict in decoding.verdicts)
 
 
+@pytest.mark.slow
 def test_the_same_mistake_on_both_sides_is_one_finding_of_both():
     decoding, (finding,) = decoded(decoders.pair(torch_bug="mask", jax_bug="mask"))
     assert finding.where == f"{STEP} (PyTorch and JAX)"
@@ -97,6 +98,7 @@ def test_sides_that_part_at_two_positions_of_one_call_are_two_findings():
     ]
 
 
+@pytest.mark.slow
 def test_a_mistake_that_no_replay_explains_has_no_cause():
     def louder(model, tokens, cache, position):
         logits, cache = model.step(tokens, cache, position)
@@ -168,6 +170,7 @@ def test_compare_and_diagnose_hold_it_in_the_api():
 PAIR_FILE = inspect.getsource(decoders) + "\n\npair = pair(torch_bug='lost')\n"
 
 
+@pytest.mark.slow
 def test_the_commands_print_it_and_write_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "120")
     file, out = tmp_path / "wrong.py", tmp_path / "out.json"
@@ -276,6 +279,7 @@ def linen_module():
     return LinenSummed(), LinenSummed().init(jax.random.key(0), decoders.TOKENS)
 
 
+@pytest.mark.slow("function")
 @pytest.mark.parametrize("make", [function, linen_module])
 def test_models_that_are_functions_decode_and_so_do_caches_without_positions(make):
     def step(model, tokens, cache, position):

@@ -50,7 +50,7 @@ def _linear_pair(**changed):
 # Models that are not the project's own.
 
 
-@pytest.mark.slow("hf", "tower", "recurrent")
+@pytest.mark.slow
 @each_port
 def test_a_right_port_has_no_divergence(name):
     assert diagnose.diagnose(PORTS[name]()) == []
@@ -64,6 +64,9 @@ def test_a_right_port_has_no_divergence(name):
     "tower-sum",
     "hf-scale",
     "tower-epsilon",
+    "conv-epsilon",
+    "conv-momentum",
+    "tower-activation",
 )
 @pytest.mark.parametrize(("name", "bug"), EVERY)
 def test_a_planted_bug_of_a_port_is_located_and_named(name, bug):
@@ -73,6 +76,7 @@ def test_a_planted_bug_of_a_port_is_located_and_named(name, bug):
     assert cause in (first.cause or ""), first
 
 
+@pytest.mark.slow
 def test_of_two_bugs_the_first_is_located():
     found = diagnose.diagnose(PORTS["hf"]("epsilon"), every=True)
     places = [f.where.split()[0] for f in found if f.stage == "forward"]
@@ -344,6 +348,7 @@ def test_a_wrong_kind_of_model_is_refused():
     assert "expected an nnx.Module" in _refused(jax=lambda: 3)
 
 
+@pytest.mark.slow
 def test_plain_functions_are_models_too():
     def function(params, x):
         return x @ params["kernel"] + params["bias"]

@@ -45,6 +45,7 @@ class _Spectral(nn.Module):
         return torch.einsum("bi,io->bo", x.to(self.weight.dtype), self.weight).real + x[:, :3]
 
 
+@pytest.mark.slow("False")
 @pytest.mark.parametrize("conjugated", [False, True])
 def test_a_complex_weight_keeps_its_imaginary_part(conjugated):
     """The real part of a product with real numbers would hide ``conj`` if the loss did."""
@@ -64,6 +65,7 @@ def test_a_complex_weight_keeps_its_imaginary_part(conjugated):
     assert bool(findings) == conjugated, findings
 
 
+@pytest.mark.slow
 def test_a_mask_of_truth_values_reaches_both_as_one():
     def masked(where):
         return lambda model, x, keep: (model(x) * where(keep, x)).sum()
@@ -124,6 +126,7 @@ class _NetPort(nnx.Module):
         return jnp.tanh(y + same)
 
 
+@pytest.mark.slow
 def test_a_module_that_returns_its_input_and_an_addition_in_place_are_equal():
     pair = Pair(
         torch=_Net,

@@ -125,7 +125,7 @@ MODULES = (
 )
 
 
-@pytest.mark.slow("haiku_net-False", "linen_net-False", "filtered_equinox_net-*")
+@pytest.mark.slow("haiku_net-False", "linen*", "nnx*", "equinox*", "filtered*")
 @pytest.mark.parametrize("bug", BUGS)
 @pytest.mark.parametrize("kind", MODULES, ids=lambda kind: kind.__name__)
 def test_a_model_of_modules_is_compared_module_by_module(kind, bug):
@@ -253,6 +253,7 @@ def test_modules_are_seen_inside_scans_maps_and_compiled_functions(kind, bug):
         assert "epsilon 0.001" in str(findings[0].cause)
 
 
+@pytest.mark.slow
 def test_a_long_scan_stays_one_and_its_modules_are_told():
     class Steps(linen.Module):
         @linen.compact
@@ -290,6 +291,7 @@ def test_a_long_scan_stays_one_and_its_modules_are_told():
     assert pairs.diagnose(pair) == []
 
 
+@pytest.mark.slow
 def test_without_losses_an_equinox_module_is_mapped_over_the_batch():
     make, _ = equinox_net(False)
     assert pairs.diagnose(Pair(torch=Net, jax=make(), batch=(X,))) == []
@@ -316,6 +318,7 @@ def test_a_haiku_function_without_its_parameters_is_refused():
         pairs.diagnose(Pair(torch=Net, jax=lambda: transformed, batch=(X,)))
 
 
+@pytest.mark.slow
 def test_a_tie_in_a_function_is_settled_by_the_loss():
     def by_rows(params, x):
         return x @ params["fc"] + params["bias"]
@@ -334,6 +337,7 @@ def test_a_tie_in_a_function_is_settled_by_the_loss():
         assert pairs.diagnose(pair) == []
 
 
+@pytest.mark.slow
 def test_an_optimizer_gets_the_models_own_tree():
     def tree(jax_model):
         live = LivePair.build(Pair(torch=Net, jax=jax_model, batch=[X]), "float32")
@@ -346,6 +350,7 @@ def test_an_optimizer_gets_the_models_own_tree():
     assert tree(linen_net(False)[0])["first"]["kernel"].shape == (6, 6)
 
 
+@pytest.mark.slow
 def test_a_mask_of_an_optax_chain_goes_by_the_models_names():
     import optax
     from flax import traverse_util

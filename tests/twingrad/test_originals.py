@@ -112,6 +112,7 @@ def _pair(table=TABLE, factor=1.0) -> Pair:
     )
 
 
+@pytest.mark.slow
 def test_a_port_with_a_table_of_float32_is_equal_with_a_note():
     outcomes, notes = comparison.compare(_pair())
     assert all(outcome.ok for outcome in outcomes)
@@ -178,7 +179,7 @@ def _of(where, table) -> Pair:
     )
 
 
-@pytest.mark.slow("pass-table1", "buffer-table3")
+@pytest.mark.slow("pass-table1", "buffer-table3", "buffer-None", "pass-table0")
 @pytest.mark.parametrize(
     ("where", "table"),
     [
@@ -209,6 +210,7 @@ def _from_a_record(pair: Pair, side, folder):
     return pairs.diagnose(judged)
 
 
+@pytest.mark.slow("pass")
 @pytest.mark.parametrize("where", ["pass", "buffer", "attribute"])
 def test_another_table_is_found_beside_numbers_of_float32(where):
     other = np.cos(ANGLES * (1 + 4e-6)).astype(np.float32)

@@ -48,6 +48,7 @@ NAMES = {
 PAIR = Pair(torch=Net, jax=Port, batch=[X], names=NAMES)
 
 
+@pytest.mark.slow("part0-modules0-found0")
 @pytest.mark.parametrize(
     ("part", "modules", "found"),
     [

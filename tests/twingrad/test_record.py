@@ -263,6 +263,7 @@ def test_updates_of_a_parameter_without_axes_are_compared(tmp_path, side):
     assert [(f.stage, f.where.partition(",")[0]) for f in found] == [("update", "scale")]
 
 
+@pytest.mark.slow("jax")
 @pytest.mark.parametrize("side", ["torch", "jax"])
 def test_a_mistake_is_found_from_a_record_of_either_side(tmp_path, side):
     found = judged(side, tmp_path, pair(jax=lambda: Port(epsilon=1e-3)))
@@ -271,6 +272,7 @@ def test_a_mistake_is_found_from_a_record_of_either_side(tmp_path, side):
     assert "epsilon 0.001" in found[0].cause
 
 
+@pytest.mark.slow
 def test_the_bias_of_a_recorded_jax_model_is_not_left_at_zero(tmp_path):
     """A port that takes its bias off again is right as long as the bias is zero."""
     assert not judged("jax", tmp_path, pair(jax=lambda: Port(zeros=True))).ok
@@ -348,6 +350,7 @@ def test_a_model_that_draws_at_random_is_not_recorded():
         recorder.record(pair(torch=Noisy), "torch")
 
 
+@pytest.mark.slow
 def test_casts_by_design_are_recorded_with_and_without_them(tmp_path):
     class Cast(Net):
         def forward(self, x):
@@ -375,6 +378,7 @@ def test_the_wrong_calls_of_record_are_one_sentence(tmp_path, monkeypatch, capsy
     assert "is no record" in refused(capsys, "compare", "x.py", "--against", "absent")
 
 
+@pytest.mark.slow
 def test_jax_has_the_same_gradients_at_every_call_as_pytorch(tmp_path):
     given, before = pair(), jax.config.read("jax_enable_x64")
     torch_run = recorder.record(given, "torch").runs["float64 lifted"]
@@ -402,6 +406,7 @@ class DoubledPort(Port):
         return self.last(jnp.roll(sums, 2, -1))
 
 
+@pytest.mark.slow
 def test_what_is_found_by_running_a_module_again_is_kept_in_a_record(tmp_path):
     given = pair(torch=Doubled, jax=DoubledPort)
     (here,) = pairs.diagnose(given)

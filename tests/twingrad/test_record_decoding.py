@@ -106,7 +106,7 @@ def from_decoding_alone(pair):
     return found
 
 
-@pytest.mark.slow("*index", "*position", "*later", "*-prompt*", "both-*", "torch-*")
+@pytest.mark.slow("*index", "*position", "*later", "*-prompt*", "both-*", "torch-*", "jax-mask")
 @pytest.mark.parametrize("bug", ["index", "lost", "mask", "later", "position", "prompt lost"])
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_causes_are_those_of_one_process_whichever_side_is_recorded(wrong, bug):
@@ -144,6 +144,7 @@ def test_a_position_that_no_module_is_given_is_known_by_the_other_side():
     assert found["torch"] == found["jax"] == found[""]
 
 
+@pytest.mark.slow
 def test_decoding_that_raises_is_refused_where_it_is_judged():
     def broken(model, tokens, cache, position):
         raise RuntimeError("no step today")

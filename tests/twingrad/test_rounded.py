@@ -60,7 +60,7 @@ def test_without_an_oracle_the_two_sides_are_judged_by_one_another(precision):
     assert outcome_object(compared.outcomes[0])["basis"]["oracle"] is None
 
 
-@pytest.mark.slow("gelu*", "mask*")
+@pytest.mark.slow("gelu*", "mask*", "epsilon-oracle")
 @pytest.mark.parametrize("both", [False, True], ids=["oracle", "none"])
 @pytest.mark.parametrize("bug", hard_coded.BUGS)
 def test_a_bug_well_above_rounding_is_found_with_its_cause(bug, both):
@@ -78,6 +78,7 @@ def test_bfloat16_finds_what_is_larger_than_its_rounding():
     assert not twingrad.compare(hard_coded.pair("mask", "bfloat16"), causes=False).ok
 
 
+@pytest.mark.slow
 def test_a_pair_that_cannot_run_in_float64_is_told_of_the_option():
     with pytest.raises(ValueError, match="--precision float32, judges it there") as raised:
         twingrad.compare(hard_coded.pair(precision="float64"))

@@ -130,6 +130,7 @@ KINDS = (
 BATCHES = {"the first twice": (), "two": [((X,), (X,)), ((SECOND,), (SECOND,))]}
 
 
+@pytest.mark.slow("linen_norm-the first twice")
 @pytest.mark.parametrize("batches", BATCHES)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_variance_over_n_is_a_note_with_its_size(kind, batches):

@@ -64,6 +64,7 @@ def _notes(result):
     return {note.where: note.note for note in result.notes}
 
 
+@pytest.mark.slow
 def test_modules_without_a_counterpart_are_named_with_the_nearest_ones():
     notes = _notes(twingrad.diagnose(_pair(1e-3)))
     assert set(notes) == {"gate", "block in JAX", "model"}
@@ -74,6 +75,7 @@ def test_modules_without_a_counterpart_are_named_with_the_nearest_ones():
     assert _notes(twingrad.compare(_pair(1e-3), causes=False)) == notes
 
 
+@pytest.mark.slow
 def test_models_that_agree_need_no_such_note():
     assert twingrad.diagnose(_pair(1e-5)).notes == []
 

@@ -67,6 +67,7 @@ def _assert_within_float32_rule(ours, theirs, oracle):
 # Parity
 
 
+@pytest.mark.slow("cpu-untied, without")
 @pytest.mark.parametrize("config", [SMALL, BARE], ids=["tied, with biases", "untied, without"])
 def test_every_tensor_is_equal_on_both_sides_in_float64(
     observed, frameworks, device, assert_same64, config
@@ -87,6 +88,7 @@ def test_every_float32_tensor_is_within_the_rule_on_both_sides(observed, framewo
 # Attention
 
 
+@pytest.mark.slow("jax-cpu")
 def test_fused_attention_is_the_reference_in_float64(observed, framework, device, assert_same64):
     fused, reference = (
         _tensors(observed(framework, "float64", device, name)) for name in ATTENTIONS
@@ -100,7 +102,7 @@ def test_fused_attention_passes_the_float32_rule(observed, framework, device):
     _assert_within_float32_rule(fused, reference, observed(framework, "float64", device))
 
 
-@pytest.mark.slow("jax-cpu-reference_attention", "jax-cpu-fused*")
+@pytest.mark.slow("jax-cpu-*")
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_future_tokens_get_no_gradient(build, framework, device, attention):
     """From the logits at one position back to the embeddings of all."""
@@ -141,6 +143,7 @@ def _forward(framework, model, tokens):
     return framework.params.to_numpy(_called(framework)(model, tokens))
 
 
+@pytest.mark.slow("jax")
 def test_a_prefix_has_the_same_logits_whatever_follows_it(build, framework, assert_same64):
     model, runtime = build(framework, _program(), "float64", "cpu")
     (tokens,) = runtime.batch(_program().batches[0][0])
@@ -210,7 +213,7 @@ def test_float64_is_float64_in_every_activation(build, framework, device):
     assert np.array_equal(seen.activations["wte"], start["wte.weight"][tokens])
 
 
-@pytest.mark.slow("jax-cpu-bfloat16")
+@pytest.mark.slow("jax-cpu-*")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_lower_precision_is_that_precision_in_every_activation(
     observed, framework, device, dtype

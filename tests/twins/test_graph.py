@@ -68,6 +68,7 @@ def _parameter(name: str) -> str:
     return f"{module}{dot}{CANONICAL.get(leaf, leaf)}"
 
 
+@pytest.mark.slow("jax-simple-net")
 @pytest.mark.parametrize(
     ("make", "reference"),
     [(programs.sigmoid_bce, by_hand.neuron), (programs.simple_net, by_hand.simple_net)],
@@ -160,6 +161,7 @@ def test_the_parts_of_a_block_are_its_layers_and_statements_in_their_order(parts
     assert [name for name in block if name != "attn: causal"] == BLOCK
 
 
+@pytest.mark.slow("jax")
 def test_every_operation_is_in_one_part_and_gradients_of_parameters_stay(parts):
     nodes, whole = parts("record"), parts()
     each = Counter(node.name for node in nodes.nodes if node.kind == OPERATION)
@@ -191,7 +193,7 @@ def test_what_a_part_takes_several_times_comes_back_as_one_sum(parts):
     assert one.value == other.value
 
 
-@pytest.mark.slow("jax-heads", "jax-layer")
+@pytest.mark.slow("jax-*")
 @pytest.mark.parametrize("kind", ["layer", "bias", "heads"])
 def test_another_model_has_another_graph(parts, kind):
     changed = {"layer": {"n_layers": 2}, "bias": {"qkv_bias": False}, "heads": {"n_heads": 4}}
@@ -204,6 +206,7 @@ def test_another_model_has_another_graph(parts, kind):
     assert ((1, 4, 5, 5) in shapes) == (kind == "heads")
 
 
+@pytest.mark.slow("jax")
 def test_another_function_in_the_code_is_another_operation_in_its_part(
     parts, framework, monkeypatch
 ):

@@ -90,6 +90,7 @@ def _no_walk(module, *arguments, **named):
     raise AssertionError("the modules were looked through")
 
 
+@pytest.mark.slow("jax")
 def test_at_rate_0_no_layer_has_a_key(framework):
     for rate, count in ((0.0, 0), (0.1, 7)):
         assert _trainer(framework, 2, rate).sites == count
@@ -161,6 +162,7 @@ def test_a_steps_loss_is_waited_for_once_and_only_where_it_is_read():
     assert (loss.waits, norm.waits) == (1, 0)
 
 
+@pytest.mark.slow("jax")
 def test_a_step_itself_waits_for_nothing(framework):
     trainer = _trainer(framework, 1, 0.0)
     step = trainer.step(*_batch())

@@ -28,7 +28,7 @@ def _run(framework, device, *, vocab_size=CONFIG.vocab_size, config=CONFIG, samp
     return sample.write(options, config, make_program(config).params, Letters(vocab_size))
 
 
-@pytest.mark.slow("jax-cpu-tied*")
+@pytest.mark.slow("jax-cpu*")
 @each_config
 def test_one_text_is_printed_as_it_grows(framework, texts, device, capsys, config):
     asked = Sampling(seed=2, top_k=30)
@@ -52,6 +52,7 @@ def test_text_is_printed_before_the_next_token(capsys):
     assert [*printed, capsys.readouterr().out] == ["go", "A", "", "é", "\ufffd\n"]
 
 
+@pytest.mark.slow("jax-cpu")
 def test_several_texts_are_printed_whole(framework, texts, device, capsys):
     said = texts(framework, [[40, 41], [33]], GREEDY, new_tokens=5)
     _run(framework, device, prompt=("HI", "A"), tokens=5, sampling=GREEDY, dtype="float64")
@@ -67,6 +68,7 @@ def test_tokens_that_no_text_has_are_never_said(framework, device, capsys, confi
     assert set(capsys.readouterr().out) <= {"\n", "é", "\ufffd", *Letters(40).decode(range(38))}
 
 
+@pytest.mark.slow("jax-cpu")
 def test_sample_decodes_with_a_model_in_decode_layout(framework, device, monkeypatch):
     given, used = [], []
 
@@ -118,6 +120,7 @@ def test_a_wrong_call_is_refused_before_the_model_is_loaded(framework, monkeypat
         sample.run(sample.SampleOptions(**call))
 
 
+@pytest.mark.slow("jax-cpu")
 def test_by_default_it_writes_as_many_tokens_as_the_context_has(framework, device, capsys):
     _run(framework, device, prompt=("HI",), dtype="float64")
     assert capsys.readouterr().err.startswith(f"{CONFIG.context_length} tokens in")

@@ -63,7 +63,7 @@ def _observed(build, framework, device, config, start):
     return framework.trace.observe(model, framework.gpt2.loss_fn, program.batches[0], runtime)
 
 
-@pytest.mark.slow("jax-cpu-tied")
+@pytest.mark.slow("jax-cpu-*", "torch-cpu-tied")
 def test_logits_and_every_gradient_are_those_of_transformers(
     saved, build, framework, device, assert_same64
 ):
