@@ -108,6 +108,7 @@ def test_ceilings_of_jax_may_take_kernels_that_are_not_deterministic(monkeypatch
     assert os.environ["XLA_FLAGS"] == "--xla_gpu_exclude_nondeterministic_ops=false"
 
 
+@pytest.mark.slow
 def test_several_steps_in_one_program_train_as_so_many_programs_do():
     if not frameworks.installed("jax"):
         pytest.skip("jax is not installed")

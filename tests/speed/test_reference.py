@@ -210,6 +210,7 @@ def test_requests_for_other_numbers_have_other_names():
     assert _request("torch")[0].digest == request.digest
 
 
+@pytest.mark.slow
 def test_the_references_gradients_are_those_before_clipping(tmp_path):
     framework = next(name for name in frameworks.NAMES if frameworks.installed(name))
     config = preset("tiny")

@@ -73,6 +73,7 @@ def test_no_whole_checkpoint_left_is_an_error(begun, framework, capsys):
     assert "no checkpoint in" in said
 
 
+@pytest.mark.slow("jax")
 def test_a_checkpoint_of_another_configuration_is_refused(begun, framework, capsys):
     path = begun / run_folder.CONFIG
     path.write_text(path.read_text().replace('"n_layers": 2', '"n_layers": 3'))
@@ -80,6 +81,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(begun, framework, caps
     assert "n_layers 2, asked 3" in said
 
 
+@pytest.mark.slow("jax")
 @pytest.mark.attack("data")
 def test_a_damaged_configuration_is_refused(begun, framework, capsys):
     (begun / run_folder.CONFIG).write_text("{")

@@ -75,6 +75,7 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
     assert (tmp_path / "outside").read_text() == "kept"
 
 
+@pytest.mark.slow("jax")
 def test_a_run_that_goes_on_is_not_resumed_beside_itself(begun, framework, capsys):
     before = (begun / framework.name / "metrics.jsonl").read_bytes()
     with RunLock(begun, ALONE) as lock:

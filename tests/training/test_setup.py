@@ -70,6 +70,7 @@ def test_bad_data_is_refused_in_one_sentence(one, capsys, tmp_path, name, conten
     assert not (tmp_path / "run").exists(), "something was left behind"
 
 
+@pytest.mark.slow("jax")
 def test_resuming_with_other_settings_names_the_difference(begun, framework, capsys):
     resume = ("--framework", framework.name, "--out", begun, "--resume")
     assert "batch_size 2, asked 4" in refused(capsys, *resume, "--batch-size", 4)

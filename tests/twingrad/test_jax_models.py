@@ -125,7 +125,7 @@ MODULES = (
 )
 
 
-@pytest.mark.slow("haiku_net-False", "linen*", "nnx*", "equinox*", "filtered*")
+@pytest.mark.slow("haiku_net-False", "linen*", "nnx*", "equinox*", "filtered*", "part*-False")
 @pytest.mark.parametrize("bug", BUGS)
 @pytest.mark.parametrize("kind", MODULES, ids=lambda kind: kind.__name__)
 def test_a_model_of_modules_is_compared_module_by_module(kind, bug):

@@ -61,7 +61,7 @@ def require_same(here, there):
         assert other.size == pytest.approx(one.size, rel=1e-6)
 
 
-@pytest.mark.slow("torch")
+@pytest.mark.slow
 @pytest.mark.parametrize("side", SIDES)
 def test_a_right_pair_is_equal_from_a_record_of_either_side(tmp_path, side):
     pair = decoders.pair()

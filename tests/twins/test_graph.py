@@ -184,6 +184,7 @@ def _of_parameters(graph):
     return found
 
 
+@pytest.mark.slow("jax")
 def test_what_a_part_takes_several_times_comes_back_as_one_sum(parts):
     """JAX's layer norm reads x three times, which is one edge of the norm as a part."""
     graph = parts()
@@ -219,6 +220,7 @@ def test_another_function_in_the_code_is_another_operation_in_its_part(
     assert after[name] == (("ReluBackward0",) if framework.name == "torch" else ("relu",))
 
 
+@pytest.mark.slow("jax")
 def test_recording_parts_leaves_the_classes_as_they_were(parts, framework):
     classes = [framework.gpt2.Block, framework.gpt2.MLP]
     before = [dict(vars(cls)) for cls in classes]
@@ -226,6 +228,7 @@ def test_recording_parts_leaves_the_classes_as_they_were(parts, framework):
     assert [dict(vars(cls)) for cls in classes] == before
 
 
+@pytest.mark.slow("jax")
 def test_a_graph_within_a_module_has_what_it_exchanges_with_the_rest(parts):
     whole = parts()
     mlp = whole.within("h.0.mlp")
