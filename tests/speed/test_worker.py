@@ -59,6 +59,17 @@ def test_steps_of_one_program_are_taken_together_and_counted_as_steps(
     assert timed.seconds == 12.0 / sum(calls)
 
 
+def test_a_step_of_one_program_and_what_was_compiled_for_it_are_told_apart(monkeypatch):
+    one, seconds = worker.Worker(), iter([30.0, 8.0, 8.5])
+    monkeypatch.setattr(one, "_at_once", lambda _: 4)
+    monkeypatch.setattr(one, "_call", lambda *_: None)
+    monkeypatch.setattr(one, "_peak", lambda: Peak(1))
+    monkeypatch.setattr(one, "_judged", lambda *_: [Judged("a", 0.0, 1.0, True)])
+    monkeypatch.setattr(worker, "_seconds", lambda _: next(seconds))
+    ready = one.ready(Ready(Task("train")))
+    assert (ready.first_s, ready.step_s) == (22.0 + 2.0, 2.0)
+
+
 def test_steps_of_one_program_are_judged_beside_single_ones(monkeypatch):
     one = worker.Worker()
     one.job = SimpleNamespace(contestant=replace(alone("jax"), settings=Settings(dispatch=4)))
