@@ -116,7 +116,7 @@ def _set_aside(**settings):
     model = GPTConfig(vocab_size=512, context_length=128, emb_dim=64, n_heads=4, n_layers=3)
     one = planned(model, length=128, batch_size=16, **settings)
     made = trainer("jax", one)
-    compiled = made._step.lower(made.state, made._batch(*batch(one))).compile()
+    compiled = made._step.lower(made.leaves, made._batch(*batch(one))).compile()
     planned_bytes = memory.memory(one, "jax")
     return planned_bytes.kept + planned_bytes.working, compiled.memory_analysis().temp_size_in_bytes
 
