@@ -21,7 +21,7 @@ from tests.quality.runner import Fate, Kept, Runner
 
 SEED, COUNT = 19, 20
 LEAST_QUICK = 16
-# Folders of tests that use all packages.
+# Folders of tests that use all packages, the longest last.
 _USE_ALL = ("cli", "fuzz", "docs")
 
 
@@ -64,7 +64,7 @@ def measure(folder: Path, seed: int = SEED) -> Record:
                 kept.add(mutant, "quick", quick)
             slow = None if quick.killed else kept.find(mutant, "long")
             if slow is None and not quick.killed:
-                slow = _fate(warm, covered.reached_by_slow(folder, _folders(mutant)), mutant)
+                slow = _long(folder, warm, mutant)
                 kept.add(mutant, "long", slow)
             bugs.append(Bug(mutant=mutant, quick=quick, long=slow))
             print(_sentence(bugs[-1]), flush=True)
@@ -125,6 +125,17 @@ def _fate(warm: Runner, reached: Sequence[Reach], mutant: Mutant) -> Fate:
         tests.remove(fate.how)
 
 
+def _long(folder: Path, warm: Runner, mutant: Mutant) -> Fate:
+    """The mutant by the slow tests that reach it, folder by folder until one notices it."""
+    tests = 0
+    for name in _folders(mutant):
+        fate = _fate(warm, covered.reached_by_slow(folder, [name]), mutant)
+        if fate.killed:
+            return fate
+        tests += fate.tests
+    return Fate(killed=False, how="all tests pass" if tests else "no test reaches it", tests=tests)
+
+
 def _is_near(test: str, file: str) -> bool:
     """Whether a test's file has the name of a module, or of its folder."""
     stem = test.partition("::")[0].rpartition("/")[2].removeprefix("test_").removesuffix(".py")
@@ -132,6 +143,7 @@ def _is_near(test: str, file: str) -> bool:
 
 
 def _folders(mutant: Mutant) -> list[str]:
-    """The folders of tests of a mutant's package, and those that use all packages."""
-    known = (*mutant.file.split("/"), *_USE_ALL)
-    return [name for name in covered.folders() if name.removeprefix("tests/") in known]
+    """The folders of tests of a mutant's package, and then those that use all packages."""
+    own = set(mutant.file.split("/")) - set(_USE_ALL)
+    found = [name for name in covered.folders() if name.removeprefix("tests/") in own]
+    return [*found, *(f"tests/{name}" for name in _USE_ALL)]

@@ -247,9 +247,28 @@ def test_a_test_that_fails_without_the_bug_too_notices_nothing(tmp_path):
         assert (fate.killed, fate.how, fate.tests) == (notices, how, 2)
 
 
+def test_a_bug_is_looked_for_by_slow_tests_until_a_folder_of_them_notices_it(monkeypatch):
+    asked = []
+
+    def fate(warm, reached, mutant):
+        asked.append(reached)
+        return Fate(killed=reached == noticing, how="t", tests=2)
+
+    monkeypatch.setattr(bugs, "_fate", fate)
+    monkeypatch.setattr(bugs.covered, "reached_by_slow", lambda folder, names: names)
+    mutant = replace(_mutant("one"), file="bench/speed/record.py")
+    for noticing, expected in (
+        (["tests/cli"], Fate(killed=True, how="t", tests=2)),
+        ([], Fate(killed=False, how="all tests pass", tests=8)),
+    ):
+        assert bugs._long(ROOT, None, mutant) == expected
+    speed, *rest = ["tests/speed"], ["tests/cli"], ["tests/fuzz"], ["tests/docs"]
+    assert asked == [speed, rest[0], speed, *rest]
+
+
 def test_a_bug_is_looked_for_by_the_tests_of_its_packages_and_by_those_of_all():
     found = bugs._folders(replace(_mutant("one"), file="bench/speed/record.py"))
-    assert found == ["tests/cli", "tests/docs", "tests/fuzz", "tests/speed"]
+    assert found == ["tests/speed", "tests/cli", "tests/fuzz", "tests/docs"]
 
 
 HELPER = """import os, time
