@@ -214,7 +214,6 @@ def test_a_pickle_of_tensors_is_read(key, numbers, tmp_path):
         assert torch.equal(back[name], x), name
 
 
-@pytest.mark.slow
 def test_a_wider_dtype_loses_nothing_and_its_way_back_is_asked_for(given, tmp_path):
     weights = given("bfloat16")
     wide = _there_and_back(weights, tmp_path, "--dtype", "float32")

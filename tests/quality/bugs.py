@@ -110,12 +110,8 @@ def _fate(warm: Runner, reached: Sequence[Reach], mutant: Mutant) -> Fate:
 
     A test that fails without the mutant too, run by itself, notices nothing.
     """
-    source = (ROOT / mutant.file).read_text(encoding="utf-8")
     durations = {name: seconds for one in reached for name, seconds in one.durations.items()}
-    if runner.statement(source, mutant.line)[2]:  # what uses the file may use what is imported
-        found = {name for one in reached for name in one.tests_of_file(mutant.file)}
-    else:
-        found = {name for one in reached for name in runner.reaching(one, mutant, source)}
+    found = {name for one in reached for name in _reaching(one, mutant)}
     order = {name: (not _is_near(name, mutant.file), durations[name], name) for name in found}
     tests = sorted(found, key=order.__getitem__)
     while True:
@@ -123,6 +119,21 @@ def _fate(warm: Runner, reached: Sequence[Reach], mutant: Mutant) -> Fate:
         if not fate.killed or fate.how not in tests or warm.passes(fate.how, durations):
             return fate
         tests.remove(fate.how)
+
+
+def _reaching(reached: Reach, mutant: Mutant) -> Iterator[str]:
+    """The tests that run the statement of a mutant, or may use what it made at import."""
+    source = (ROOT / mutant.file).read_text(encoding="utf-8")
+    first, last, at_import = runner.statement(source, mutant.line)
+    if at_import:
+        yield from reached.tests_of_file(mutant.file)
+    else:
+        yield from runner.reaching(reached, mutant, source)
+    lines = range(first, last + 1)
+    if at_import or reached.is_reached_outside_tests(mutant.file, lines):
+        own = _own_folders(mutant)[-1:]
+        files = {name: name.partition("::")[0] for name in reached.durations}
+        yield from (name for name, file in files.items() if file.rpartition("/")[0] in own)
 
 
 def _long(folder: Path, warm: Runner, mutant: Mutant) -> Fate:
@@ -144,6 +155,11 @@ def _is_near(test: str, file: str) -> bool:
 
 def _folders(mutant: Mutant) -> list[str]:
     """The folders of tests of a mutant's package, and then those that use all packages."""
-    own = set(mutant.file.split("/")) - set(_USE_ALL)
-    found = [name for name in covered.folders() if name.removeprefix("tests/") in own]
-    return [*found, *(f"tests/{name}" for name in _USE_ALL)]
+    own = [name for name in _own_folders(mutant) if name.removeprefix("tests/") not in _USE_ALL]
+    return [*own, *(f"tests/{name}" for name in _USE_ALL)]
+
+
+def _own_folders(mutant: Mutant) -> list[str]:
+    """The folders of tests that have the name of a package around a mutant, the innermost last."""
+    known = set(covered.folders())
+    return [name for part in mutant.file.split("/") if (name := f"tests/{part}") in known]

@@ -58,6 +58,11 @@ class Reach:
         lines = _contexts(self.data, self.checkout / file).values()
         return self._tests(name for names in lines for name in names)
 
+    def is_reached_outside_tests(self, file: str, lines: Iterable[int]) -> bool:
+        """Whether one of the lines runs while modules are imported, before any test."""
+        known = _contexts(self.data, self.checkout / file)
+        return any("" in known.get(line, ()) for line in lines)
+
     def _tests(self, contexts: Iterable[str]) -> list[str]:
         # A process that a test starts has the test as its own context: "test|".
         tests = {part for name in contexts for part in name.split("|") if part}

@@ -225,7 +225,7 @@ def test_a_part_that_there_is_not_is_refused_in_a_sentence(call, said, capsys):
     assert capsys.readouterr().err.startswith(f"quality: {said}")
 
 
-def test_a_test_that_fails_without_the_bug_too_notices_nothing(tmp_path):
+def test_a_test_that_fails_without_the_bug_too_notices_nothing(tmp_path, monkeypatch):
     class Warm(Runner):
         bug = False
 
@@ -241,7 +241,8 @@ def test_a_test_that_fails_without_the_bug_too_notices_nothing(tmp_path):
             return {"status": int(failed is not None), "test": failed}
 
     tests = ["t.py::anyway", "t.py::passes", "t.py::by_the_bug"]
-    reached = SimpleNamespace(durations=dict.fromkeys(tests, 1.0), tests_of_file=lambda _: tests)
+    reached = SimpleNamespace(durations=dict.fromkeys(tests, 1.0))
+    monkeypatch.setattr(bugs, "_reaching", lambda reached, mutant: tests)
     for notices, how in ((True, "t.py::by_the_bug"), (False, "all tests pass")):
         fate = bugs._fate(Warm(tmp_path, tmp_path), [reached], _mutant("one"))
         assert (fate.killed, fate.how, fate.tests) == (notices, how, 2)
@@ -257,11 +258,10 @@ def test_a_bug_is_looked_for_by_slow_tests_until_a_folder_of_them_notices_it(mon
     monkeypatch.setattr(bugs, "_fate", fate)
     monkeypatch.setattr(bugs.covered, "reached_by_slow", lambda folder, names: names)
     mutant = replace(_mutant("one"), file="bench/speed/record.py")
-    for noticing, expected in (
-        (["tests/cli"], Fate(killed=True, how="t", tests=2)),
-        ([], Fate(killed=False, how="all tests pass", tests=8)),
-    ):
-        assert bugs._long(ROOT, None, mutant) == expected
+    noticing = ["tests/cli"]
+    assert bugs._long(ROOT, None, mutant) == Fate(killed=True, how="t", tests=2)
+    noticing = []
+    assert bugs._long(ROOT, None, mutant) == Fate(killed=False, how="all tests pass", tests=8)
     speed, *rest = ["tests/speed"], ["tests/cli"], ["tests/fuzz"], ["tests/docs"]
     assert asked == [speed, rest[0], speed, *rest]
 
@@ -269,6 +269,32 @@ def test_a_bug_is_looked_for_by_slow_tests_until_a_folder_of_them_notices_it(mon
 def test_a_bug_is_looked_for_by_the_tests_of_its_packages_and_by_those_of_all():
     found = bugs._folders(replace(_mutant("one"), file="bench/speed/record.py"))
     assert found == ["tests/speed", "tests/cli", "tests/fuzz", "tests/docs"]
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "outside", "expected"),
+    [
+        ("twingrad/phrases/notes/saving.py", 3, True, ["own", "tests/phrases/test_b.py::b"]),
+        ("twingrad/phrases/notes/saving.py", 9, True, ["line", "tests/phrases/test_b.py::b"]),
+        ("twingrad/phrases/notes/saving.py", 9, False, ["line"]),
+        ("twingrad/page.py", 3, True, ["own", "tests/twingrad/test_a.py::a"]),
+    ],
+)
+def test_what_is_made_at_import_is_tested_by_all_tests_of_its_package(
+    monkeypatch, tmp_path, file, line, outside, expected
+):
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(SOURCE)
+    monkeypatch.setattr(bugs, "ROOT", tmp_path)
+    reached = SimpleNamespace(
+        durations=dict.fromkeys(["tests/twingrad/test_a.py::a", "tests/phrases/test_b.py::b"], 1.0),
+        tests_of_file=lambda _: ["own"],
+        tests_of=lambda *_: [],
+        is_reached_outside_tests=lambda *_: outside,
+    )
+    monkeypatch.setattr(runner, "reaching", lambda *_: ["line"])
+    mutant = replace(_mutant("one"), file=file, line=line)
+    assert list(bugs._reaching(reached, mutant)) == expected
 
 
 HELPER = """import os, time
