@@ -145,8 +145,9 @@ def test_a_jax_tensor_that_is_missing_or_unknown_or_of_another_shape(folder, sta
 def test_what_pytorch_alone_has_is_not_made_up(folder, state):
     made = converted(folder, state)
     os.unlink(made / "torch_only.safetensors")
-    text = refused(folder, made, "torch")
-    assert "lacks two, alone, which PyTorch alone has" in text
+    for options in ((), ("--dtype", "float64")):
+        text = refused(folder, made, "torch", *options)
+        assert "lacks two, alone, which PyTorch alone has" in text
 
 
 def test_a_pickle_of_more_than_tensors_is_not_run(folder):

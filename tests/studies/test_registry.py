@@ -137,3 +137,9 @@ def test_a_command_is_shown_as_it_is_written():
     assert bench.shown("x.json") == "twingrad compare --json x.json --peer nanogpt=PATH"
     fuzz = Command(arguments=("-m", "pytest"), environment={"A": "1"}, file="FILE")
     assert fuzz.shown("x.json") == "A=1 FILE=x.json python -m pytest"
+
+
+@pytest.mark.parametrize("study", registry.STUDIES.values(), ids=lambda study: study.name)
+def test_a_study_takes_a_checkout_where_its_command_needs_one(study):
+    needs_one = study.command is not None and study.command.peer is not None
+    assert ("peer" in study.accepts) == needs_one
