@@ -89,7 +89,16 @@ def _test(request: dict, noted: str) -> int:
             sys.dont_write_bytecode = True
             os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         warnings.resetwarnings()
-        options = ["-q", "-x", "-n0", "-p", "no:cacheprovider", "--tb=short", *request["options"]]
+        options = [
+            "-q",
+            "-x",
+            "-n0",
+            "--all",
+            "-p",
+            "no:cacheprovider",
+            "--tb=short",
+            *request["options"],
+        ]
         plugin = Choice(request["tests"], noted)
         return int(pytest.main([*options, *request["files"]], plugins=[plugin]))
     except BaseException:
