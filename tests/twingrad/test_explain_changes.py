@@ -67,6 +67,17 @@ HIDDEN = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
 W, U, B, C = _random(18, 6), _random(18, 6), _random(18), _random(18)
 STATE = _random(4, 6)
 QUERY, KEYS = _random(2, 4, 5, 6), _random(2, 2, 5, 6)
+MULTIHEAD, SEQUENCE = torch.nn.MultiheadAttention(6, 2, batch_first=True).double(), _random(2, 5, 6)
+LEFT_OUT = torch.tensor([[False] * 3 + [True] * 2, [True, False, True, False, False]])
+# Masks that are added, the second one the other sense of the first.
+ADDED = [
+    torch.zeros(2, 5, dtype=torch.float64).masked_fill(hidden, -math.inf)
+    for hidden in (LEFT_OUT, ~LEFT_OUT)
+]
+
+
+def _multihead(added):
+    return MULTIHEAD(*[SEQUENCE] * 3, key_padding_mask=added)[0]
 
 
 def _attention(scores, hidden):
@@ -228,6 +239,14 @@ CASES = {
     "padding (1, 1) of zeros": (
         lambda: F.max_pool2d(-IMAGE.abs(), 3, 2, padding=1),
         lambda: F.max_pool2d(F.pad(-IMAGE.abs(), (1, 1, 1, 1)), 3, 2),
+    ),
+    "minus infinity, JAX's with padding (1, 1) of zeros": (
+        lambda: torch.max_pool2d(-IMAGE.abs(), 3, 2, 1),
+        lambda: F.max_pool2d(F.pad(-IMAGE.abs(), (1, 1, 1, 1)), 3, 2),
+    ),
+    "what it hides is shown": (
+        lambda: _multihead(ADDED[0]),
+        lambda: _multihead(ADDED[1]),
     ),
     "its channels too": (
         lambda: F.instance_norm(IMAGE),
