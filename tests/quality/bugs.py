@@ -52,20 +52,21 @@ def measure(folder: Path, seed: int = SEED) -> Record:
     """Plant the bugs one by one, run the tests that reach each, and return the record."""
     reached = covered.reached(folder)
     (checkout,) = {one.checkout for one in reached}
-    kept, bugs, equivalent = Kept(folder / "bugs.jsonl"), [], []
+    by_quick, by_long = Kept(folder / "bugs.jsonl"), Kept(folder / "bugs-long.jsonl")
+    bugs, equivalent = [], []
     with Runner(checkout, folder) as warm:
         for mutant in drawn(seed):
             if reason := JUDGEMENTS.get((mutant.file, mutant.before, mutant.after)):
                 equivalent.append(_place(mutant) | {"reason": reason})
                 continue
-            quick = kept.find(mutant, "quick")
+            quick = by_quick.find(mutant, "quick")
             if quick is None:
                 quick = _fate(warm, reached, mutant)
-                kept.add(mutant, "quick", quick)
-            slow = None if quick.killed else kept.find(mutant, "long")
+                by_quick.add(mutant, "quick", quick)
+            slow = None if quick.killed else by_long.find(mutant, "long")
             if slow is None and not quick.killed:
                 slow = _long(folder, warm, mutant)
-                kept.add(mutant, "long", slow)
+                by_long.add(mutant, "long", slow)
             bugs.append(Bug(mutant=mutant, quick=quick, long=slow))
             print(_sentence(bugs[-1]), flush=True)
             if len(bugs) == COUNT:
