@@ -151,7 +151,7 @@ TIMES = Study(
     blocks={"test-times": of_record(times_table)},
 )
 # Those of which there is a record.
-STUDIES: tuple[Study, ...] = (MUTATION, TIMES)
+STUDIES: tuple[Study, ...] = (MUTATION, BUGS, TIMES)
 
 
 def broken(what: str, record: Record) -> Iterator[str]:
