@@ -280,20 +280,21 @@ class Session:
 
     def show(self, bar: Progress, task: TaskID, rows: Sequence[StepMetrics]) -> None:
         """Update the progress bar; without a terminal, print a line at each validation."""
-        names = [terminal.NAMES[run.framework.name] for run in self.runs]
-        text, narrow = (
-            "  ".join(
-                f"{name} {row.loss:.4f}, {shown(row.tokens_per_s)} tokens/s"
-                for name, row in zip(names, rows, strict=True)
-            )
-            for shown in ("{:,.0f}".format, _in_three_digits)
-        )
-        bar.update(task, completed=self.step, metrics=narrow)
+        bar.update(task, completed=self.step, metrics=self._progress_of(rows, _in_three_digits))
         losses = [f"{row.val_loss:.4f}" for row in rows if row.val_loss is not None]
         if not self.console.is_terminal and losses:
+            text = self._progress_of(rows, "{:,.0f}".format)
             self.console.print(
                 f"step {self.step:,}: {text}  validation {', '.join(losses)}", soft_wrap=True
             )
+
+    def _progress_of(self, rows: Sequence[StepMetrics], shown: Callable[[float], str]) -> str:
+        """Every framework's loss and rate; ``shown`` turns tokens a second into text."""
+        return "  ".join(
+            f"{terminal.NAMES[run.framework.name]} {row.loss:.4f}, "
+            f"{shown(row.tokens_per_s)} tokens/s"
+            for run, row in zip(self.runs, rows, strict=True)
+        )
 
     def summary(self) -> None:
         """Print the last step's metrics, and how to go on where the run is not at its end."""

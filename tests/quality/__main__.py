@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", metavar="N", type=int, help="draw other mutants, or other bugs")
     options = parser.parse_args(argv)
     try:
+        for folder in (options.data, options.json and options.json.parent):
+            _require_folder(folder)
         with tempfile.TemporaryDirectory() as temporary:
             folder = (options.data or Path(temporary)).resolve()
             record = _measured(options, folder)
@@ -44,6 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in broken:
         print(line)
     return 1 if broken else 0
+
+
+def _require_folder(path: Path | None) -> None:
+    """Raise ``ValueError`` unless files can be written to ``path``, before hours are spent."""
+    if path is None:
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot write to {path}: {error.strerror}; name another folder") from None
 
 
 def _measured(options: argparse.Namespace, folder: Path) -> Record:

@@ -217,6 +217,8 @@ def test_the_long_sets_time_is_that_of_all_its_shares(tmp_path, monkeypatch):
     [
         (["mutants", "--part", "checkpoint"], "part 'checkpoint': expected one of distances"),
         (["coverage", "--slow", "tests/none"], "folder 'tests/none': expected one of tests/cli"),
+        (["bugs", "--data", "/dev/null/x"], "cannot write to /dev/null/x: Not a directory; name"),
+        (["times", "--json", "/dev/null/x"], "cannot write to /dev/null: File exists; name"),
         (["times", "--part", "11/10"], "part '11/10': expected quick, or 1/10 to 10/10"),
     ],
 )
