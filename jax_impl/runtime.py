@@ -1,7 +1,6 @@
 """Device, dtype, matmul precision and determinism in JAX: set explicitly, then read back."""
 
 import os
-import resource
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -13,7 +12,7 @@ import numpy as np
 from jax import Array
 from packaging.version import Version
 
-from shared import allocator
+from shared import allocator, memory
 
 DTYPES = {
     "float64": jnp.float64,
@@ -163,7 +162,7 @@ def peak_memory(device: str) -> int:
     """Peak memory so far in bytes: of arrays on a GPU, of the whole process on a CPU."""
     if device == "cuda":
         return jax.local_devices(backend=device)[0].memory_stats()["peak_bytes_in_use"]
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return memory.peak_bytes()
 
 
 def versions() -> dict[str, str]:

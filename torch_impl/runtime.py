@@ -1,7 +1,6 @@
 """Device, dtype, matmul precision and determinism in PyTorch: set explicitly, then read back."""
 
 import os
-import resource
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.backends import cudnn
 
-from shared import allocator
+from shared import allocator, memory
 
 DTYPES = {
     "float64": torch.float64,
@@ -131,7 +130,7 @@ def peak_memory(device: str) -> int:
     """Peak memory so far in bytes: of tensors on a GPU, of the whole process on a CPU."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return memory.peak_bytes()
 
 
 def versions() -> dict[str, str]:
