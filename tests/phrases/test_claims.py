@@ -168,3 +168,24 @@ def test_nearest_exact_is_what_jax_calls_nearest():
     ours = torch.nn.functional.interpolate(torch.tensor(image), size=3, mode="nearest-exact")
     other = torch.nn.functional.interpolate(torch.tensor(image), size=3, mode="nearest")
     assert ours.tolist() == theirs.tolist() != other.tolist()
+
+
+def test_a_ddp_is_gone_before_the_group_of_processes_is(monkeypatch):
+    """One that outlived it would join Gloo's threads with Python's lock, for which they wait."""
+    import gc
+
+    import torch
+    from torch.nn.parallel import DistributedDataParallel
+
+    from twingrad.phrases.torch_code import parallel
+
+    destroy, alive = parallel.dist.destroy_process_group, []
+
+    def destroy_and_look():
+        alive.append([one for one in gc.get_objects() if type(one) is DistributedDataParallel])
+        destroy()
+
+    monkeypatch.setattr(parallel.dist, "destroy_process_group", destroy_and_look)
+    x, y, weight = torch.ones(4, 3), torch.ones(4, 1), torch.ones(1, 3)
+    parallel.data_parallel(x, y, weight)
+    assert alive == [[]]

@@ -25,7 +25,9 @@ FAMILY = Family(
             "In JAX the batch is one array that lies on many devices, the loss is that of the "
             "whole, and XLA puts the all-reduce in. Unequal numbers of tokens weigh rightly in "
             "JAX alone.",
-            costs="Both overlap communication with the backward pass.",
+            costs="Both overlap communication with the backward pass. A DDP that outlives "
+            "`destroy_process_group` ends Gloo's threads itself, and may wait for one for ever: "
+            "let go of it first.",
         ),
         Phrase(
             name="sharded_parameters",

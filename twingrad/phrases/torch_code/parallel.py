@@ -33,6 +33,7 @@ def data_parallel(x, y, weight):
         parallel = nn.parallel.DistributedDataParallel(model)
         loss = (parallel(x) - y).square().mean()
         loss.backward()  # averages the gradients of all processes
+        del parallel  # before the group of processes, which it holds
         return loss, model.weight.grad
 
 
