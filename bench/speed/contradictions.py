@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from bench.speed import statistics, workloads
+from bench.speed import reference, statistics, workloads
 from bench.speed.results import Configuration, Outcome, Result, SpeedRecord, Work
 from shared import params
 from shared.config import GPTConfig, preset
@@ -74,7 +74,7 @@ def _of_parity(row: Result) -> Iterator[str]:
         return
     if parity.judged < 1:
         yield f"{row.title}: its parity check judged nothing"
-    ceiling = 0.0 if row.workload == "decode" else numerics.CEILING_U.get(row.dtype, math.inf)
+    ceiling = 0.0 if _is_exact(row) else numerics.CEILING_U.get(row.dtype, math.inf)
     if parity.limit_u > ceiling:
         yield (
             f"{row.title}: its parity limit is {parity.limit_u:.3g} u, and the bounds allow "
@@ -160,3 +160,8 @@ def _missing_ratios(rows: Sequence[Result], pairs: Mapping[tuple[str, str], int]
     for (numerator, denominator), count in pairs.items():
         if count > expected.get((numerator, denominator), 0):
             yield f"{rows[0].title}: the ratio {numerator}/{denominator} is there {count} times"
+
+
+def _is_exact(row: Result) -> bool:
+    """Whether the row was judged by equal tokens; with fewer bits decoding is judged by logits."""
+    return row.workload == "decode" and row.dtype == reference.SAME_TOKENS

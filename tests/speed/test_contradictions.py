@@ -2,11 +2,14 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from bench.harness import records
+from bench.speed import contradictions
 from bench.speed import record as record_module
+from bench.speed.results import Parity
 
 COMMITTED = sorted(path.stem for path in records.RESULTS.glob("speed-*.json"))
 
@@ -145,6 +148,24 @@ def test_a_record_that_contradicts_itself_is_refused(committed, edit, named):
     found = copy.deepcopy(committed)
     edit(found)
     assert any(named in problem for problem in record_module.problems(found))
+
+
+@pytest.mark.parametrize(
+    ("workload", "dtype", "limit", "most"),
+    [
+        ("decode", "float32", 0.0, None),
+        ("decode", "float32", 4.8, "0 u at most"),
+        ("decode", "bfloat16", 4.8, None),
+        ("decode", "bfloat16", 33.0, "32 u at most"),
+        ("train", "float32", 4.8, None),
+    ],
+)
+def test_only_decoding_in_float32_is_judged_without_any_error(workload, dtype, limit, most):
+    parity = Parity(ok=True, judged=1, worst="logits", error_u=0.0, limit_u=limit)
+    row = SimpleNamespace(title="a row", workload=workload, dtype=dtype, parity=parity)
+    said = [] if most is None else [f"a row: its parity limit is {limit:g} u, and the bounds allow"]
+    found = list(contradictions._of_parity(row))
+    assert [text.removesuffix(f" {most}") for text in found] == said
 
 
 @pytest.mark.attack("records")
