@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -130,6 +131,41 @@ def test_a_record_that_something_else_wrote_is_not_known(study, results):
 def test_a_broken_bound_is_status_1(study, results, monkeypatch):
     monkeypatch.setitem(registry.STUDIES, "one", _study(results, holds=False))
     assert command.main(["one"]) == 1
+
+
+def test_several_studies_run_each_in_a_process_with_the_options_that_are_its_own(
+    results, monkeypatch, capsys
+):
+    """The worst status of all is that of the call."""
+    called, statuses = [], iter([1, 0])
+
+    def run(words, cwd):
+        called.append(words[1:])
+        return SimpleNamespace(returncode=next(statuses))
+
+    monkeypatch.setattr(command, "subprocess", SimpleNamespace(run=run))
+    options = ["--out", str(results), "--peer", "nanogpt=there", "--most", "3"]
+    assert command.main(["speed-124m", "random-pairs", *options]) == 1
+    out = f"--out={results}"
+    assert called == [
+        ["-m", "bench.studies", "speed-124m", out, "--peer=nanogpt=there"],
+        ["-m", "bench.studies", "random-pairs", out, "--most=3"],
+    ]
+    assert capsys.readouterr().err == "== speed-124m\n== random-pairs\n"
+
+
+def test_a_study_of_peers_hands_their_checkouts_to_its_command(results, monkeypatch):
+    called = []
+
+    def run(words, cwd, env):
+        called.extend(words[1:])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(command, "subprocess", SimpleNamespace(run=run))
+    path = results / "x.json"
+    assert command.main(["speed-124m", "--peer", "nanogpt=there", "--json", str(path)]) == 0
+    assert called[:3] == ["-m", "bench", "bench"]
+    assert called[-3:] == ["--json", str(path), "--peer=nanogpt=there"]
 
 
 def test_a_command_is_shown_as_it_is_written():
