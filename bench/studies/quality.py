@@ -10,11 +10,19 @@ from bench.studies.study import Command, Study, of_record
 
 # The least share of lines reached, of mutants noticed, and of bugs that the quick set notices.
 LINES, NOTICED, QUICK = 0.95, 0.9, 0.8
+SHOWN = 6  # files that are named in a row of a table
+# The kind of lines that are judged file by file, and how many of them go without a word.
+OTHER, FEW = "other lines", 10
+# The folders whose slow tests are counted with the quick set.
+SLOW = tuple(
+    f"tests/{name}"
+    for name in (*("parity", "phrases", "planning", "reporting", "speed", "studies", "twingrad"),)
+)
 _TESTS = ("tests/quality/*.py",)
 
 
 def coverage_table(record: Record) -> str:
-    """A table of lines and branches reached by package, and of what is left by file."""
+    """A table of lines and branches reached by package, and of what is left by its reason."""
     slow = ", ".join(f"`{name}`" for name in record["slow_folders"])
     lines = [
         f"{record['tests']:,} tests of the quick set"
@@ -29,11 +37,30 @@ def coverage_table(record: Record) -> str:
             f"| {shown} | {row['lines']:,} | {_share(row, 'lines')} | {row['branches']:,} "
             f"| {_share(row, 'branches')} |"
         )
-    lines += ["", "| left | lines | branches | why |", "|---|---|---|---|"]
-    for row in record["files"]:
-        branches, reason = row["branches"] or "", row["reason"] or ""
-        lines.append(f"| `{row['file']}` | {row['lines']} | {branches} | {reason} |")
+    lines += ["", "| what is left | lines | where |", "|---|---|---|"]
+    for reason, counts in _by_reason(record):
+        most = sorted(counts.items(), key=lambda count: (-count[1], count[0]))
+        shown = ", ".join(f"`{file}` ({count})" for file, count in most[:SHOWN])
+        others = f" and {len(most) - SHOWN} other files" if len(most) > SHOWN else ""
+        lines.append(f"| {reason} | {sum(counts.values()):,} | {shown}{others} |")
     return "\n".join(lines)
+
+
+def _by_reason(record: Record) -> list[tuple[str, dict[str, int]]]:
+    """The lines left in each file, by what kind of lines they are or why they are left."""
+    groups: dict[str, dict[str, int]] = {}
+    for row in record["files"]:
+        for kind, count in row["kinds"].items():
+            reason = kind if kind != OTHER else _reason(row)
+            groups.setdefault(reason or "not judged", {})[row["file"]] = count
+    return sorted(groups.items(), key=lambda group: -sum(group[1].values()))
+
+
+def _reason(row: dict[str, Json]) -> str | None:
+    """Why other lines of a file are left; None for many lines for which nothing is said."""
+    if row["reason"]:
+        return str(row["reason"])
+    return "cases that no test has" if row["kinds"].get(OTHER, 0) <= FEW else None
 
 
 def _share(row: dict[str, Json], part: str) -> str:
@@ -117,9 +144,14 @@ def times_table(record: Record) -> str:
 
 COVERAGE = Study(
     name="coverage",
-    claim="The quick set reaches nearly every line and branch of the packages beside the twins",
+    claim="Tests reach nearly every line of the packages beside the twins",
     sources=("bench/**/*.py", "shared/**/*.py", "twingrad/**/*.py", *_TESTS),
-    command=Command(arguments=("-m", "tests.quality", "coverage")),
+    command=Command(
+        arguments=(
+            *("-m", "tests.quality", "coverage"),
+            *(word for name in SLOW for word in ("--slow", name)),
+        )
+    ),
     blocks={"coverage": of_record(coverage_table)},
 )
 MUTATION = Study(
@@ -151,7 +183,7 @@ TIMES = Study(
     blocks={"test-times": of_record(times_table)},
 )
 # Those of which there is a record.
-STUDIES: tuple[Study, ...] = (MUTATION, BUGS, TIMES)
+STUDIES: tuple[Study, ...] = (MUTATION, BUGS, COVERAGE, TIMES)
 
 
 def broken(what: str, record: Record) -> Iterator[str]:
@@ -161,6 +193,9 @@ def broken(what: str, record: Record) -> Iterator[str]:
         share = whole["lines_reached"] / whole["lines"]
         if share < LINES:
             yield f"{share:.1%} of the lines are reached: expected {LINES:.0%}"
+        for row in record["files"]:
+            if _reason(row) is None:
+                yield f"{row['file']}: lines {row['lines']} are left, and it is not said why"
     elif what == "mutants":
         for part in (*record["parts"], _whole(record)):
             share = part["killed"] / part["mutants"]

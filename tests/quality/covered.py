@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
 
 from bench.harness import machine
 from bench.harness.records import Record
 from tests.helpers.sources import ROOT
-from tests.quality import checkout, reach
+from tests.quality import checkout, kinds, reach
 from tests.quality.judgements import UNREACHED
 from tests.quality.reach import PACKAGES, Reach
 
@@ -28,7 +29,7 @@ def reached(folder: Path, names: Sequence[str] = ()) -> list[Reach]:
     for name in names or folders():
         print(name, flush=True)
         own = folder / "reach" / name.replace("/", "-")
-        found.append(reach.measure(copied, [name], own, ["-n1"]))
+        found.append(reach.measure(copied, [name], own, ["-n2"]))
     return found
 
 
@@ -39,7 +40,7 @@ def reached_by_slow(folder: Path, names: Sequence[str]) -> list[Reach]:
     for name in names:
         print(f"{name}, slow tests", flush=True)
         own = folder / "reach-slow" / name.replace("/", "-")
-        found.append(reach.measure(copied, [name], own, ["-n1", "-m", "slow"]))
+        found.append(reach.measure(copied, [name], own, ["-n2", "-m", "slow"]))
     return found
 
 
@@ -69,14 +70,20 @@ def measure(folder: Path, names: Sequence[str] = (), slow: Sequence[str] = ()) -
                 {
                     "file": file,
                     "lines": _ranges(row["missing_lines"]),
+                    "kinds": kinds.counts((ROOT / file).read_text(), row["missing_lines"]),
                     "branches": len(row["missing_branches"]),
-                    "reason": UNREACHED.get(file),
+                    "reason": _reason(file),
                 }
                 for file, row in sorted(report.items())
                 if row["missing_lines"] or row["missing_branches"]
             ],
         },
     )
+
+
+def _reason(file: str) -> str | None:
+    """Why lines of a file are left: that of the first pattern which it fits."""
+    return next((why for pattern, why in UNREACHED.items() if fnmatch(file, pattern)), None)
 
 
 def _report(found: Sequence[Reach], folder: Path) -> dict[str, dict]:

@@ -54,5 +54,25 @@ JUDGEMENTS: dict[tuple[str, str, str], str] = {
         '"TYPE": "object",',
     ): "equivalent in a timed row, whose parity is an object by the rule of all rows",
 }
-# Why lines or branches of a file are left by the quick set.
-UNREACHED: dict[str, str] = {}
+# Why more than a few lines of a file are left, by a pattern of its path: the first that fits.
+UNREACHED: dict[str, str] = {
+    "shared/whole.py": "the same text as `twingrad/whole.py`, of which tests reach these lines",
+    "twingrad/doctor/*": "an installation without a checkout, run where nothing is counted",
+    **dict.fromkeys(
+        (
+            *("twingrad/diagnosis/hypotheses/*", "twingrad/decoding/causes.py"),
+            *("bench/diagnosis/*", "bench/studies/diagnosis_*.py"),
+        ),
+        "causes that no test plants: the studies of diagnosis judge what has been planted",
+    ),
+    "bench/gpu/command.py": "comparisons that slow tests of `tests/gpu` start: not counted",
+    **dict.fromkeys(
+        ("bench/mutation/*", "bench/cli/verify.py"),
+        "planting all bugs in several processes, as `twingrad mutants` does for every change",
+    ),
+    **dict.fromkeys(
+        ("bench/speed/backends/*", "bench/speed/worker.py", "bench/speed/reference.py"),
+        "graphs of a GPU, a peer of which only a user has a checkout, and settings of the ladders",
+    ),
+    "bench/tutorial/*": "pasting the tutorial's pages, as `python -m bench.tutorial` does",
+}

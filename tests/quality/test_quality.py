@@ -9,8 +9,9 @@ import pytest
 
 from bench.harness.records import Record
 from bench.studies import quality
+from bench.studies.quality import OTHER
 from tests.helpers.sources import ROOT
-from tests.quality import bugs, covered, mutation, planting, reach, runner, times
+from tests.quality import bugs, covered, kinds, mutation, planting, reach, runner, times
 from tests.quality.__main__ import main
 from tests.quality.planting import Mutant
 from tests.quality.runner import Fate, Kept, Runner
@@ -150,12 +151,56 @@ def test_survivors_are_shown_with_their_judgement_and_counted():
     ]
 
 
-def test_what_is_not_reached_is_shown_by_file():
+def _left(name, kinds, reason=None):
+    row = {"file": f"bench/{name}.py", "lines": "1-9", "branches": 0}
+    return row | {"kinds": kinds, "reason": reason}
+
+
+KINDS = """
+def one(device):
+    if device == "cuda":
+        start()
+    try:
+        work()
+    except OSError as error:
+        wait()
+    if not device:
+        name = device.name
+        raise ValueError(name)
+    for part in device:
+        if part is None:
+            continue
+        use(
+            part
+        )
+    return part.end
+"""
+
+
+def test_lines_are_told_apart_by_where_they_stand():
+    kind = {line: kinds.counts(KINDS, [line]) for line in range(2, 19)}
+    gpu, errors, early, other = (
+        {name: 1} for name in (kinds.GPU, kinds.ERRORS, kinds.EARLY, OTHER)
+    )
+    assert [line for line in kind if kind[line] == gpu] == [4]
+    assert [line for line in kind if kind[line] == errors] == [8, 10, 11]
+    assert [line for line in kind if kind[line] == early] == [14]
+    assert all(kind[line] == other for line in (3, 6, 9, 12, 13, 15, 16, 18))
+    assert kinds.counts(KINDS, [8, 10, 4]) == errors | gpu | {kinds.ERRORS: 2}
+
+
+def test_what_is_not_reached_is_shown_by_its_reason():
     row = {"lines": 100, "lines_reached": 94, "branches": 0, "branches_reached": 0}
-    left = {"file": "bench/a.py", "lines": "3-5", "branches": 2, "reason": "a GPU"}
+    left = [
+        _left("a", {"a GPU": 1, "other lines": 2}, "a study's own loop"),
+        _left("b", {"a GPU": 3}),
+        _left("c", {"other lines": 11}),
+        _left("d", {"other lines": 10}),
+        _left("e", {}),
+    ]
     body = {"tests": 1234, "slow_tests": 0, "slow_folders": []} | {
         "packages": {"bench": row, "all": row},
-        "files": [left],
+        "files": left,
     }
     record = Record({}, body)
     table = quality.coverage_table(record)
@@ -164,12 +209,32 @@ def test_what_is_not_reached_is_shown_by_file():
     said = "1,234 tests of the quick set, and 56 slow ones of `tests/speed`, `tests/twins`:"
     assert quality.coverage_table(Record({}, more)).startswith(said)
     assert "| all | 100 | 94.0% | 0 |  |" in table
-    assert "| `bench/a.py` | 3-5 | 2 | a GPU |" in table
+    assert table.splitlines()[-4:] == [
+        "| not judged | 11 | `bench/c.py` (11) |",
+        "| cases that no test has | 10 | `bench/d.py` (10) |",
+        "| a GPU | 4 | `bench/b.py` (3), `bench/a.py` (1) |",
+        "| a study's own loop | 2 | `bench/a.py` (2) |",
+    ]
+    many = [_left(str(n), {"a GPU": 1}) for n in range(quality.SHOWN + 2)]
+    assert quality.coverage_table(Record({}, body | {"files": many})).endswith(
+        " and 2 other files |"
+    )
     assert list(quality.broken("coverage", record)) == [
-        "94.0% of the lines are reached: expected 95%"
+        "94.0% of the lines are reached: expected 95%",
+        "bench/c.py: lines 1-9 are left, and it is not said why",
     ]
     body["packages"]["all"] = row | {"lines_reached": 95}
+    body["files"] = left[:2]
     assert list(quality.broken("coverage", record)) == []
+
+
+def test_the_reason_of_a_file_is_that_of_the_first_pattern_that_it_fits(monkeypatch):
+    monkeypatch.setattr(covered, "UNREACHED", {"bench/a*.py": "one", "bench/*": "two"})
+    assert [covered._reason(f"{name}.py") for name in ("bench/ab", "bench/b", "shared/a")] == [
+        "one",
+        "two",
+        None,
+    ]
 
 
 def test_bugs_are_shown_with_the_first_test_that_notices():
