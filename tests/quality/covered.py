@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def measure(folder: Path, names: Sequence[str] = (), slow: Sequence[str] = ()) -
     if unknown := sorted({*names, *slow} - set(folders())):
         raise ValueError(f"folder {unknown[0]!r}: expected one of {', '.join(folders())}")
     quick, long = reached(folder, names), reached_by_slow(folder, slow)
-    report = _report([*quick, *long], folder)
+    report, root = _report([*quick, *long], folder), quick[0].checkout
     packages = {
         name: _summary([row for file, row in report.items() if file.startswith(f"{name}/")])
         for name in PACKAGES
@@ -70,20 +69,15 @@ def measure(folder: Path, names: Sequence[str] = (), slow: Sequence[str] = ()) -
                 {
                     "file": file,
                     "lines": _ranges(row["missing_lines"]),
-                    "kinds": kinds.counts((ROOT / file).read_text(), row["missing_lines"]),
+                    "kinds": kinds.counts((root / file).read_text(), row["missing_lines"]),
                     "branches": len(row["missing_branches"]),
-                    "reason": _reason(file),
+                    "reason": UNREACHED.get(file),
                 }
                 for file, row in sorted(report.items())
                 if row["missing_lines"] or row["missing_branches"]
             ],
         },
     )
-
-
-def _reason(file: str) -> str | None:
-    """Why lines of a file are left: that of the first pattern which it fits."""
-    return next((why for pattern, why in UNREACHED.items() if fnmatch(file, pattern)), None)
 
 
 def _report(found: Sequence[Reach], folder: Path) -> dict[str, dict]:

@@ -8,13 +8,15 @@ from types import SimpleNamespace
 import pytest
 
 from shared import memory
+from tests.helpers.sources import ROOT
 
 MB = 2**20
 
 
 def _peak_of(program: str) -> int:
     words = [sys.executable, "-c", program]
-    return int(subprocess.run(words, capture_output=True, check=True, text=True).stdout)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, check=True, text=True)
+    return int(done.stdout)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands the number on")
