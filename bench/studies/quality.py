@@ -59,7 +59,7 @@ def _by_reason(record: Record) -> list[tuple[str, dict[str, int]]]:
 def _reason(row: dict[str, Json]) -> str | None:
     """Why other lines of a file are left; None for many lines for which nothing is said."""
     if row["kinds"].get(OTHER, 0) <= FEW:
-        return "a few lines of a file, which were not looked at"
+        return "a few lines of a file: inputs, options and systems that these tests do not have"
     return row["reason"] and str(row["reason"])
 
 
