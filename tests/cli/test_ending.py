@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.sources import ROOT
-from twingrad.cli.ending import exit_status
+from twingrad.cli.ending import STOPPING, exit_status
 from twingrad.printable import MOST, printable, sentence
 from twingrad.terminal import new_console
 
@@ -185,3 +185,73 @@ def test_a_long_sentence_is_cut_in_its_middle(capsys):
     assert len(said) <= MOST + len("twingrad: \n")
     assert said.endswith("x: give another\n")
     assert sentence("short  and\nin lines") == "short and in lines"
+
+
+LOST = """
+import signal, time
+
+class Last:
+    def __del__(self):
+        signal.raise_signal(signal.{number})
+
+def run():
+    last = Last()
+    del last
+    time.sleep(20)
+    return 0
+"""
+IMPORTING = """
+import sys, time
+from pathlib import Path
+from twingrad.cli import ending
+
+Path("native.py").write_text("import signal; signal.raise_signal(signal.{number}); done = True")
+ending._NATIVE = ("native",)
+sys.path.insert(0, "")
+
+def run():
+    try:
+        import native
+        time.sleep(20)
+    finally:
+        print("imported" if native.done else "broken off")
+    return 0
+"""
+ENDED = """
+import signal
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # whatever the tests were started with
+from twingrad.cli.ending import STOPPING, exit_status
+sys.exit(exit_status(run))
+"""
+
+
+@pytest.mark.parametrize(("program", "printed"), [(LOST, ""), (IMPORTING, "imported\n")])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_heard_though_its_exception_cannot_be_raised(
+    tmp_path, program, printed, number
+):
+    """In a destructor Python only tells of it; C++ that imports Python ends the process."""
+    words = f"import sys\n{program.format(number=number.name)}{ENDED}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", words], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 128 + number
+    assert done.stderr == f"twingrad: {STOPPING[number]}\n"
+    assert done.stdout == printed
+
+
+def test_what_else_is_lost_in_a_destructor_is_told(capsys):
+    class Wrong:
+        def __del__(self):
+            raise ValueError("nobody hears it")
+
+    told = []
+    before, sys.unraisablehook = sys.unraisablehook, told.append
+    try:
+        assert exit_status(lambda: bool(Wrong()) - 1) == 0
+        assert sys.unraisablehook == told.append
+    finally:
+        sys.unraisablehook = before
+    assert [str(one.exc_value) for one in told] == ["nobody hears it"]

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,19 @@ def _of_session(session: int) -> list[int]:
     return found
 
 
+@contextmanager
+def _heard(number: int) -> Iterator[None]:
+    """Within, a process is started that hears the signal, though nohup may have started us."""
+    if number == signal.SIGKILL:
+        yield
+        return
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize(
     ("number", "whom"),
     [
@@ -61,9 +76,16 @@ def _of_session(session: int) -> list[int]:
 def test_no_process_and_no_folder_outlives_a_command(tmp_path, command, number, whom):
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-m", "bench", *CALLS[command]]
-    with subprocess.Popen(
-        words, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with _heard(number):
+        started_process = subprocess.Popen(
+            words,
+            cwd=ROOT,
+            env=environment,
+            start_new_session=True,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    with started_process as process:
         started: set[int] = set()
         deadline = time.monotonic() + 120
         while (

@@ -26,6 +26,9 @@ _PACKAGES = ("bench", "shared", "torch_impl", "jax_impl")
 STOPPING = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 # Seconds within which a signal that comes again is the same one, sent to a group and to a process.
 AGAIN_S = 1.0
+# While these are imported their C++ is on the stack, through which no exception may go: it ends the
+# process. A signal that comes then is sent again after so many seconds.
+_NATIVE, _LATER_S = ("torch", "jax", "jaxlib"), 0.05
 
 
 class Stopped(KeyboardInterrupt):
@@ -143,7 +146,8 @@ def _kept(text: str) -> str:
 def _stopped_by_signals() -> Iterator[None]:
     """Have the signals that end a command raise ``Stopped`` within, so that everything is put away.
 
-    One that is ignored stays so, as under nohup.
+    One that is ignored stays so, as under nohup. What is raised and lost, in a destructor or in
+    a callback of the garbage collector, is raised again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -152,20 +156,50 @@ def _stopped_by_signals() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal last
+        if _is_importing(frame):
+            _send_later(number)
+            return
         before, last = last, time.monotonic()
         if last - before > AGAIN_S:
             raise Stopped(number)
+
+    def lost(unraisable: "sys.UnraisableHookArgs") -> None:
+        nonlocal last
+        if isinstance(unraisable.exc_value, Stopped):
+            last = float("-inf")
+            _send_later(unraisable.exc_value.number)
+        else:
+            told(unraisable)
 
     handled = {
         number: signal.signal(number, stop)
         for number in STOPPING
         if signal.getsignal(number) not in (signal.SIG_IGN, None)
     }
+    told, sys.unraisablehook = sys.unraisablehook, lost
     try:
         yield
     finally:
+        sys.unraisablehook = told
         for number, before in handled.items():
             signal.signal(number, before)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module of a package with C++ is being imported."""
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if frame.f_code.co_name == "<module>" and package in _NATIVE:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_later(number: int) -> None:
+    """Send this process a signal again, soon."""
+    again = threading.Timer(_LATER_S, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def _ignore_signals() -> None:
