@@ -28,7 +28,7 @@ OTHERS = {
     "--rdzv-backend",
 } | {
     *("--rdzv-endpoint", "--nodes", "--ntasks-per-node", "--gpus-per-task", "--gpu-bind"),
-    *("--signal", "--kill-on-bad-exit", "--filename", "--processor-times", "--share"),
+    *("--signal", "--kill-on-bad-exit", "--filename", "--processor-times", "--share", "--slow"),
 }
 
 
