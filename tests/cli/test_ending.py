@@ -205,18 +205,23 @@ import sys, time
 from pathlib import Path
 from twingrad.cli import ending
 
-Path("native.py").write_text("import signal; signal.raise_signal(signal.{number}); done = True")
+Path("native.py").write_text("import signal; signal.raise_signal(signal.{number})")
 ending._NATIVE = ("native",)
 sys.path.insert(0, "")
 
 def run():
+    native = None
     try:
         import native
         time.sleep(20)
     finally:
-        print("imported" if native.done else "broken off")
+        print("imported" if native else "broken off")
     return 0
 """
+HANGING = IMPORTING.replace('{number})"', '{number}); import time; time.sleep(20)"').replace(
+    "\ndef run", "\nending._LONGEST_S = 0.2\ndef run"
+)
+PROGRAMS = [(LOST, ""), (IMPORTING, "imported\n"), (HANGING, "broken off\n")]
 ENDED = """
 import signal
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -226,7 +231,7 @@ sys.exit(exit_status(run))
 """
 
 
-@pytest.mark.parametrize(("program", "printed"), [(LOST, ""), (IMPORTING, "imported\n")])
+@pytest.mark.parametrize(("program", "printed"), PROGRAMS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_heard_though_its_exception_cannot_be_raised(
     tmp_path, program, printed, number

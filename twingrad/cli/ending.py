@@ -27,8 +27,9 @@ STOPPING = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.S
 # Seconds within which a signal that comes again is the same one, sent to a group and to a process.
 AGAIN_S = 1.0
 # While these are imported their C++ is on the stack, through which no exception may go: it ends the
-# process. A signal that comes then is sent again after so many seconds.
-_NATIVE, _LATER_S = ("torch", "jax", "jaxlib"), 0.05
+# process. A signal that comes then is sent again after so many seconds, until the import has ended
+# or, where it hangs, has gone on for so many more.
+_NATIVE, _LATER_S, _LONGEST_S = ("torch", "jax", "jaxlib"), 0.05, 10.0
 
 
 class Stopped(KeyboardInterrupt):
@@ -152,14 +153,17 @@ def _stopped_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    last = float("-inf")
+    last, put_off = float("-inf"), None
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal last
+        nonlocal last, put_off
+        now = time.monotonic()
         if _is_importing(frame):
-            _send_later(number)
-            return
-        before, last = last, time.monotonic()
+            put_off = now if put_off is None else put_off
+            if now - put_off < _LONGEST_S:
+                _send_later(number)
+                return
+        put_off, before, last = None, last, now
         if last - before > AGAIN_S:
             raise Stopped(number)
 
