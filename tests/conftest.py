@@ -18,14 +18,14 @@ os.environ["TWINGRAD_COMPILE_CACHE"] = "off"
 from bench.harness.frameworks import NAMES, Framework, Frameworks, both, installed, one
 from bench.harness.programs import Program
 from shared.params import Params
-from tests.helpers import attacks, caches, failures, processor_time, selection, verdicts
+from tests.helpers import attacks, caches, failures, garbage, processor_time, selection, verdicts
 from twingrad import numerics
 
 
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
     """Options and hooks of all tests, a module for each concern."""
     pluginmanager.import_plugin("pytester")
-    for plugin in (attacks, caches, failures, processor_time, selection):
+    for plugin in (attacks, caches, failures, garbage, processor_time, selection):
         pluginmanager.register(plugin)
 
 

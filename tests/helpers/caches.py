@@ -3,6 +3,9 @@
 xdist's workers and all processes that tests start inherit it; the run that made it deletes it.
 ``TWINGRAD_TEST_CACHES=FOLDER`` keeps one for several runs. The workers of the benchmark have their
 own, empty at first: nothing that is measured is read from here.
+
+Python's own bytecode is kept beside the sources, also where the environment says not to, as images
+of containers do: the tests start hundreds of processes, and each would compile all sources anew.
 """
 
 import os
@@ -29,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update({name.upper(): str(value) for name, value in settings.items()})
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/inductor"
     os.environ["XDG_CACHE_HOME"] = f"{folder}/user"
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if jax := sys.modules.get("jax"):  # another plugin may have imported it
         for name, value in settings.items():
             jax.config.update(name, value)
