@@ -323,7 +323,6 @@ def test_a_bug_of_every_family_is_caught_on_both_sides(
     assert all(result.gate != runner.CRASH for result in report.results)
 
 
-@pytest.mark.slow
 def test_a_bug_that_makes_its_program_raise_is_not_caught(frameworks: Frameworks) -> None:
     small = replace(RAISING, file="simple_net.py", program="simple-net")
     report = runner.run(frameworks, mutants=[_on_one_side(small, "torch")], jobs=1)

@@ -81,7 +81,6 @@ def test_the_same_mistake_on_both_sides_is_one_finding_of_both():
     assert step.mutual_error_u < 100 < step.torch_error_u
 
 
-@pytest.mark.slow
 def test_sides_that_part_at_two_positions_of_one_call_are_two_findings():
     def wrong(model, tokens, cache, position):
         logits, cache = model.step(tokens, cache, position)

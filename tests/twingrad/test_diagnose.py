@@ -118,8 +118,9 @@ def test_a_claim_that_does_not_hold_names_the_place():
 # The built-in programs.
 
 
-@pytest.mark.slow("simple-net", "gpt2")
-@pytest.mark.parametrize("name", ["sigmoid-bce", "simple-net", "gpt2"])
+@pytest.mark.parametrize(
+    "name", ["sigmoid-bce", "simple-net", pytest.param("gpt2", marks=pytest.mark.slow)]
+)
 def test_the_built_in_programs_have_no_divergence(both, name):
     options = {"steps": 4} if name == "gpt2" else {"steps": 8}
     assert builtin.find(programs.make(name, **options), both) == []

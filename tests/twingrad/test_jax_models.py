@@ -240,7 +240,7 @@ def jitted_nnx_tower(bug):
 TOWERS = (scanned_linen_tower, mapped_equinox_tower, jitted_nnx_tower)
 
 
-@pytest.mark.slow("scanned_linen_tower-*", "mapped_equinox_tower-*", "jitted_nnx_tower-True")
+@pytest.mark.slow("jitted_nnx_tower-*", "mapped_equinox_tower-*", "scanned_linen_tower-True")
 @pytest.mark.parametrize("bug", BUGS)
 @pytest.mark.parametrize("kind", TOWERS, ids=lambda kind: kind.__name__)
 def test_modules_are_seen_inside_scans_maps_and_compiled_functions(kind, bug):

@@ -147,7 +147,6 @@ def test_layers_without_names_have_those_of_the_attributes_that_hold_them():
     assert "epsilon 1e-05, JAX's normalised with epsilon 0.001" in finding.cause
 
 
-@pytest.mark.slow
 def test_layers_of_a_sequential_without_names_are_counted_in_the_model():
     def make():
         return keras.Sequential([keras.Input((6,)), *(keras.layers.Dense(6) for _ in range(2))])

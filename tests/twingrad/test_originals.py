@@ -194,7 +194,7 @@ def test_tables_of_float32_are_equal_wherever_they_are_made(where, table):
     assert pairs.diagnose(_of(where, table)) == []
 
 
-@pytest.mark.slow("pass-*", "buffer-None-jax")
+@pytest.mark.slow("pass-*")
 @pytest.mark.parametrize("side", ["torch", "jax"])
 @pytest.mark.parametrize(("where", "table"), [("pass", TABLE), ("pass", ANOTHER), ("buffer", None)])
 def test_a_record_of_a_side_with_tables_of_float32_is_equal_too(side, where, table, tmp_path):

@@ -225,7 +225,6 @@ def test_a_record_that_cannot_be_written_leaves_nothing(whole, tmp_path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
-@pytest.mark.slow("jax")
 @pytest.mark.parametrize("side", ["torch", "jax"])
 def test_a_right_port_is_equal_from_a_record_of_either_side(tmp_path, side):
     optimizers = {"torch_optimizer": lambda p: torch.optim.SGD(p, 0.1), "jax_optimizer": _sgd()}
@@ -288,7 +287,7 @@ def test_numbers_of_another_record_are_taken_as_they_are(tmp_path, whole):
     np.testing.assert_array_equal(of_jax.tensors["last.bias"], torch_numbers["last.bias"])
 
 
-@pytest.mark.slow
+@pytest.mark.slow("torch")
 @pytest.mark.parametrize("side", ["torch", "jax"])
 def test_only_some_modules_are_recorded_and_the_rest_agrees_as_a_whole(tmp_path, side):
     given = pair(jax=lambda: Port(epsilon=1e-3))

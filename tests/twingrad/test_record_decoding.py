@@ -106,7 +106,7 @@ def from_decoding_alone(pair):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.slow("*index", "*position", "*later", "*-prompt*", "both-*", "torch-*", "jax-mask")
 @pytest.mark.parametrize("bug", ["index", "lost", "mask", "later", "position", "prompt lost"])
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_causes_are_those_of_one_process_whichever_side_is_recorded(wrong, bug):
@@ -138,7 +138,6 @@ def _off_by_one(model, tokens, cache, position):
 OFF = replace(decoders.DECODE, step=_off_by_one)
 
 
-@pytest.mark.slow
 def test_a_position_that_no_module_is_given_is_known_by_the_other_side():
     found = from_decoding_alone(decoders.pair(jax_decode=OFF))
     assert "PyTorch's gives these numbers where its embedding" in found[""][0].cause

@@ -105,7 +105,6 @@ class Scaled(nnx.Module):
         return self.fc(x) * self.scale
 
 
-@pytest.mark.slow
 def test_updates_are_judged_in_float64_all_the_same():
     import optax
     import torch
