@@ -218,10 +218,16 @@ def run():
         print("imported" if native else "broken off")
     return 0
 """
-HANGING = IMPORTING.replace('{number})"', '{number}); import time; time.sleep(20)"').replace(
-    "\ndef run", "\nending._LONGEST_S = 0.2\ndef run"
-)
-PROGRAMS = [(LOST, ""), (IMPORTING, "imported\n"), (HANGING, "broken off\n")]
+# The same, with an import that hangs.
+HANGING = IMPORTING.replace(
+    "signal.raise_signal(signal.{number})",
+    "signal.raise_signal(signal.{number}); import time; time.sleep(20)",
+).replace("ending._NATIVE =", "ending._MOST_S = 0.2\nending._NATIVE =")
+PROGRAMS = {
+    "lost": (LOST, ""),
+    "importing": (IMPORTING, "imported\n"),
+    "hanging": (HANGING, "broken off\n"),
+}
 ENDED = """
 import signal
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -231,7 +237,7 @@ sys.exit(exit_status(run))
 """
 
 
-@pytest.mark.parametrize(("program", "printed"), PROGRAMS)
+@pytest.mark.parametrize(("program", "printed"), PROGRAMS.values(), ids=PROGRAMS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_heard_though_its_exception_cannot_be_raised(
     tmp_path, program, printed, number

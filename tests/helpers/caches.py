@@ -4,8 +4,8 @@ xdist's workers and all processes that tests start inherit it; the run that made
 ``TWINGRAD_TEST_CACHES=FOLDER`` keeps one for several runs. The workers of the benchmark have their
 own, empty at first: nothing that is measured is read from here.
 
-Python's own bytecode is kept beside the sources, also where the environment says not to, as images
-of containers do: the tests start hundreds of processes, and each would compile all sources anew.
+``PYTHONDONTWRITEBYTECODE``, which many container images set, is ignored: without bytecode every
+process that a test starts would compile all sources again.
 """
 
 import os

@@ -1,6 +1,8 @@
 """What the tests compile is kept for their run, and nothing that is measured reads it."""
 
+import gc
 import os
+import sys
 
 import pytest
 
@@ -21,3 +23,15 @@ def test_a_contestant_finds_nothing_that_the_tests_compiled(tmp_path):
         assert os.environ[name].startswith(os.environ[caches.NAME])
         assert found[name].startswith(str(tmp_path))
     assert found["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+
+
+def test_bytecode_is_written_whatever_the_environment_says(pytestconfig, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    caches.pytest_configure(pytestconfig)
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ
+    assert not sys.dont_write_bytecode
+
+
+def test_objects_that_exist_before_the_first_test_are_not_collected():
+    assert gc.get_freeze_count() > 100_000

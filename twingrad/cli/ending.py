@@ -26,10 +26,11 @@ _PACKAGES = ("bench", "shared", "torch_impl", "jax_impl")
 STOPPING = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 # Seconds within which a signal that comes again is the same one, sent to a group and to a process.
 AGAIN_S = 1.0
-# While these are imported their C++ is on the stack, through which no exception may go: it ends the
-# process. A signal that comes then is sent again after so many seconds, until the import has ended
-# or, where it hangs, has gone on for so many more.
-_NATIVE, _LATER_S, _LONGEST_S = ("torch", "jax", "jaxlib"), 0.05, 10.0
+# Packages whose import has C++ on the stack. An exception that goes through C++ ends the process.
+_NATIVE = ("torch", "jax", "jaxlib")
+# A signal during such an import is sent again every 0.05 s until the import has ended. An import
+# that hangs is broken off 10 s after the first signal.
+_RETRY_S, _MOST_S = 0.05, 10.0
 
 
 class Stopped(KeyboardInterrupt):
@@ -153,17 +154,17 @@ def _stopped_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    last, put_off = float("-inf"), None
+    last, waiting_since = float("-inf"), None
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal last, put_off
+        nonlocal last, waiting_since
         now = time.monotonic()
         if _is_importing(frame):
-            put_off = now if put_off is None else put_off
-            if now - put_off < _LONGEST_S:
+            waiting_since = waiting_since or now
+            if now - waiting_since < _MOST_S:
                 _send_later(number)
                 return
-        put_off, before, last = None, last, now
+        waiting_since, before, last = None, last, now
         if last - before > AGAIN_S:
             raise Stopped(number)
 
@@ -201,7 +202,7 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 def _send_later(number: int) -> None:
     """Send this process a signal again, soon."""
-    again = threading.Timer(_LATER_S, os.kill, (os.getpid(), number))
+    again = threading.Timer(_RETRY_S, os.kill, (os.getpid(), number))
     again.daemon = True
     again.start()
 
