@@ -1,9 +1,10 @@
 """How long the first commands of a newcomer take, from the start of the process to its end.
 
 Each is called twice with a fresh folder for what JAX compiles: the first call fills it, the second
-finds it filled. Importing the frameworks is timed beside them, since no call can take less. Every
-time comes with the cores that other work kept busy meanwhile: a record of a busy machine is
-worthless.
+finds it filled. Python keeps bytecode of the sources in both, as it does for everybody who has not
+turned that off; the first of the repeated calls may have to write it. Importing the frameworks is
+timed beside them, since no call can take less. Every time comes with the cores that other work kept
+busy meanwhile: a record of a busy machine is worthless.
 """
 
 import os
@@ -37,6 +38,8 @@ CALLS: tuple[tuple[tuple[str, ...], int], ...] = (
     (("mutants", "--only", "gelu-err"), 2),
 )
 PACKAGES = ("torch", "jax", "jaxlib", "flax", "optax")
+# Variables that turn one of the two caches off; many container images set the second.
+_TURN_OFF = (compile_cache.SWITCH, compile_cache.JAX_SWITCH, "PYTHONDONTWRITEBYTECODE")
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,11 @@ def _objects(samples: Sequence[Timed]) -> list[dict[str, Json]]:
 
 
 def _timed(words: Sequence[str], status: int, variables: Mapping[str, str]) -> Timed:
-    """Run Python with ``words``; ``RuntimeError`` where it ends with another status."""
-    kept = {k: v for k, v in os.environ.items() if k != compile_cache.SWITCH}
+    """Run Python with ``words``; ``RuntimeError`` where it ends with another status.
+
+    Both caches are on, whatever the variables of this process say.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in _TURN_OFF}
     load, started = machine.Load(), time.perf_counter()
     done = subprocess.run(
         [sys.executable, *words],

@@ -129,6 +129,13 @@ def test_a_first_command_that_ends_with_another_status_is_no_time():
         first_look._timed(("-m", "bench", "mutants", "--only", "gelu-err"), 0, {})
 
 
+@pytest.mark.parametrize("name", first_look._TURN_OFF)
+def test_the_caches_are_on_where_first_commands_are_timed(monkeypatch, name):
+    monkeypatch.setenv(name, "false")
+    code = f"import os, sys; sys.exit(int({name!r} in os.environ))"
+    assert first_look._timed(("-c", code), 0, {}).seconds > 0
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_both_training_runs_are_recorded_with_every_step(monkeypatch):
     short = {"preset": "tiny", "steps": 3, "length": 16, "batch_size": 2, "eval_batches": 1}
